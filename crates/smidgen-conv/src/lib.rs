@@ -1,0 +1,1 @@
+//! Convolution kernels for training on wgpu: forward, input gradient, weight gradient

@@ -1,0 +1,1 @@
+//! Image data sets, augmentation and batch loading for training

@@ -1,0 +1,1 @@
+//! Device, byte ledger, arena and kernel launches on wgpu

@@ -1,0 +1,1 @@
+//! Network graphs, shape inference, differentiation and a model zoo, without a GPU

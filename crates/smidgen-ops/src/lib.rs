@@ -1,0 +1,1 @@
+//! Normalisation, activation, pooling, loss, attention and optimiser kernels on wgpu

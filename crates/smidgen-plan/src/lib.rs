@@ -1,0 +1,1 @@
+//! Byte-exact memory plans for training programs, without a GPU

@@ -1,0 +1,1 @@
+//! Slow, obvious, double-precision twins of the kernels of Smidgen

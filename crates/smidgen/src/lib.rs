@@ -1,0 +1,1 @@
+//! Train neural networks on any GPU, in the bytes you name

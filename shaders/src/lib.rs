@@ -1,0 +1,1 @@
+//! The WGSL kernels of Smidgen, their preprocessor and their table of variants
