@@ -1,1 +1,10 @@
-//! Slow, obvious, double-precision twins of the kernels of Smidgen
+//! Slow, obvious, double-precision twins of the kernels of Smidgen.
+//!
+//! Plain loops over NCHW arrays of `f64` that anyone can check against a textbook, the tables of cases that drive correctness,
+//! gradient checks and benchmarks, the conversion between NCHW and the layouts of the device, and a reader of golden vectors.
+//! For tests and benchmarks: functions panic on inconsistent input.
+#![deny(missing_docs)]
+
+pub mod golden;
+pub mod layout;
+pub mod numbers;

@@ -1,0 +1,375 @@
+use crate::ledger::{Category, Ledger};
+use crate::{DeviceFacts, GpuError, Launch, adapter};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How to open a device.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceRequest {
+    /// Index or part of the name of the adapter; by default `SMIDGEN_ADAPTER`, or else the best: discrete over integrated over
+    /// software.
+    pub adapter: Option<String>,
+    /// Compile kernels with the run-time checks of wgpu (bounds, loops, divisions). Slower; for tests and for hunting faults.
+    pub checked: bool,
+    /// Bytes that may be reserved; `None` for as many as the device gives.
+    pub budget: Option<u64>,
+}
+
+/// A pipeline is compiled once per shader text; the key is what determines the text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PipelineKey {
+    shader: &'static str,
+    defines: Vec<smidgen_shaders::Define>,
+}
+
+/// A logical device, its ledger and its compiled kernels.
+#[derive(Debug)]
+pub struct Device {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    facts: DeviceFacts,
+    checked: bool,
+    ledger: Mutex<Ledger>,
+    pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+    fault: Arc<Mutex<Option<GpuError>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The data behind these locks stays consistent whatever a panicking holder did.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Device {
+    /// Opens the adapter that `request` names.
+    ///
+    /// # Errors
+    /// No adapter, an unknown name, or a driver that gives no device.
+    pub fn open(request: &DeviceRequest) -> Result<Self, GpuError> {
+        let instance = adapter::instance();
+        let named = request.adapter.clone().or_else(|| {
+            std::env::var("SMIDGEN_ADAPTER")
+                .ok()
+                .filter(|name| !name.is_empty())
+        });
+        let adapter = adapter::choose(&instance, named.as_deref())?;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16;
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("smidgen"),
+            required_features: adapter.features() & wanted,
+            required_limits: adapter.limits(),
+            // Blocks of a few MiB: the allocator must not reserve what the ledger does not know of.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        }))
+        .map_err(|error| GpuError::DeviceRefused {
+            adapter: adapter.get_info().name,
+            reason: error.to_string(),
+        })?;
+        let this = Self::assemble(device, queue, request.checked, request.budget);
+        let (lost, refused) = (Arc::clone(&this.fault), Arc::clone(&this.fault));
+        this.device
+            .set_device_lost_callback(move |reason, message| {
+                if reason != wgpu::DeviceLostReason::Destroyed {
+                    lock(&lost).get_or_insert(GpuError::Lost(message));
+                }
+            });
+        this.device.on_uncaptured_error(Arc::new(move |error| {
+            let fault = match error {
+                wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory {
+                    label: "a driver allocation".into(),
+                    bytes: 0,
+                },
+                other => GpuError::Refused(other.to_string()),
+            };
+            lock(&refused).get_or_insert(fault);
+        }));
+        Ok(this)
+    }
+
+    /// Wraps a device that the caller owns. Its callbacks for errors and loss stay the caller's.
+    #[must_use]
+    pub fn wrap(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::assemble(device, queue, false, None)
+    }
+
+    fn assemble(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        checked: bool,
+        budget: Option<u64>,
+    ) -> Self {
+        let facts = DeviceFacts::of(&device.adapter_info(), &device.limits(), device.features());
+        Self {
+            device,
+            queue,
+            facts,
+            checked,
+            ledger: Mutex::new(Ledger::new(budget)),
+            pipelines: Mutex::default(),
+            fault: Arc::default(),
+        }
+    }
+
+    /// The device of wgpu.
+    #[must_use]
+    pub fn wgpu(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The queue of wgpu.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// What the device offers.
+    #[must_use]
+    pub fn facts(&self) -> &DeviceFacts {
+        &self.facts
+    }
+
+    /// The account of what is reserved on this device.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Reserves `bytes` in the ledger, then makes the buffer: the only place that does.
+    ///
+    /// # Errors
+    /// Over the budget, after sealing, larger than the device allows, or out of memory.
+    pub fn buffer(
+        &self,
+        label: &str,
+        category: Category,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped: bool,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        if bytes > self.facts.max_buffer_bytes {
+            return Err(GpuError::BufferTooLarge {
+                label: label.into(),
+                bytes,
+                limit: self.facts.max_buffer_bytes,
+            });
+        }
+        self.ledger().reserve(label, category, bytes)?;
+        let out_of_memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let invalid = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage,
+            mapped_at_creation: mapped,
+        });
+        let fault = match (
+            pollster::block_on(invalid.pop()),
+            pollster::block_on(out_of_memory.pop()),
+        ) {
+            (_, Some(_)) => GpuError::OutOfMemory {
+                label: label.into(),
+                bytes,
+            },
+            (Some(error), None) => GpuError::Refused(error.to_string()),
+            (None, None) => return Ok(buffer),
+        };
+        self.ledger().release(label);
+        Err(fault)
+    }
+
+    /// A buffer for tensors: storage, copied from and to.
+    ///
+    /// # Errors
+    /// As [`buffer`](Self::buffer).
+    pub fn storage_buffer(&self, label: &str, bytes: u64) -> Result<wgpu::Buffer, GpuError> {
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        self.buffer(label, Category::Arena, bytes, usage, false)
+    }
+
+    /// A storage buffer with contents, for tests, examples and benches.
+    ///
+    /// # Errors
+    /// As [`buffer`](Self::buffer).
+    pub fn buffer_with<T: bytemuck::Pod>(
+        &self,
+        label: &str,
+        contents: &[T],
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let bytes = size_of_val(contents) as u64;
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.buffer(
+            label,
+            Category::Arena,
+            bytes.next_multiple_of(4),
+            usage,
+            true,
+        )?;
+        buffer
+            .get_mapped_range_mut(..bytes)
+            .map_err(|error| GpuError::Refused(error.to_string()))?
+            .copy_from_slice(bytemuck::cast_slice(contents));
+        buffer.unmap();
+        Ok(buffer)
+    }
+
+    /// Records one compute pass, submits it and waits until it is done.
+    ///
+    /// # Errors
+    /// A lost device or a refused operation.
+    pub fn run(&self, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) -> Result<(), GpuError> {
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        self.queue.submit([encoder.finish()]);
+        self.wait()
+    }
+
+    /// Waits until all that was submitted is done.
+    ///
+    /// # Errors
+    /// A lost device or a refused operation.
+    pub fn wait(&self) -> Result<(), GpuError> {
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        polled
+            .map(|_| ())
+            .map_err(|error| GpuError::Lost(error.to_string()))
+    }
+
+    /// The first fault that wgpu reported outside a call, if any.
+    ///
+    /// # Errors
+    /// That fault.
+    pub fn check(&self) -> Result<(), GpuError> {
+        lock(&self.fault).clone().map_or(Ok(()), Err)
+    }
+
+    /// Reads `count` elements from byte `offset` on, through a buffer of its own: for tests, checkpoints and examples, not for a
+    /// step.
+    ///
+    /// # Errors
+    /// Over the budget, a lost device, a refused operation.
+    pub fn read<T: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        count: usize,
+    ) -> Result<Vec<T>, GpuError> {
+        let bytes = ((count * size_of::<T>()) as u64).next_multiple_of(4);
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let landing = self.buffer("read", Category::Readback, bytes, usage, false)?;
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &landing, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        landing.map_async(wgpu::MapMode::Read, .., |_| {});
+        let waited = self.wait();
+        self.ledger().release("read");
+        waited?;
+        let view = landing
+            .get_mapped_range(..)
+            .map_err(|error| GpuError::Refused(error.to_string()))?;
+        // The copy is not aligned for T, so elements are read one by one.
+        Ok(view[..count * size_of::<T>()]
+            .chunks_exact(size_of::<T>())
+            .map(bytemuck::pod_read_unaligned)
+            .collect())
+    }
+
+    /// The compiled kernel of a launch, from the cache or new.
+    pub(crate) fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline, GpuError> {
+        let key = PipelineKey {
+            shader: launch.shader,
+            defines: launch.defines.clone(),
+        };
+        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let expanded = smidgen_shaders::expand(launch.shader, &launch.defines)?;
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(launch.shader),
+            source: wgpu::ShaderSource::Wgsl(expanded.text.into()),
+        };
+        let invalid = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: the kernels are ours; launches are checked against the shapes they were made for, no loop is unbounded and
+            // no divisor is zero. The tests run every kernel checked and unchecked, in memory with guard words.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.device.create_shader_module_trusted(
+                    descriptor,
+                    wgpu::ShaderRuntimeChecks::unchecked(),
+                )
+            }
+        };
+        let layout = self.bind_group_layout(launch);
+        let pipeline_layout = self
+            .device
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(launch.shader),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+        let pipeline = self
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(launch.shader),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    zero_initialize_workgroup_memory: self.checked,
+                },
+                cache: None,
+            });
+        if let Some(error) = pollster::block_on(invalid.pop()) {
+            return Err(GpuError::Launch {
+                label: launch.label.to_string(),
+                what: error.to_string(),
+            });
+        }
+        lock(&self.pipelines).insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// The uniform with a dynamic offset (if the launch has one), then the storage bindings.
+    pub(crate) fn bind_group_layout(&self, launch: &Launch) -> wgpu::BindGroupLayout {
+        let entry = |binding, kind, dynamic| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: kind,
+                has_dynamic_offset: dynamic,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let uniform =
+            (!launch.params.is_empty()).then(|| entry(0, wgpu::BufferBindingType::Uniform, true));
+        let first = uniform.iter().len() as u32;
+        let storage = (0..launch.regions.len() as u32).map(|at| {
+            entry(
+                first + at,
+                wgpu::BufferBindingType::Storage { read_only: false },
+                false,
+            )
+        });
+        let entries: Vec<_> = uniform.into_iter().chain(storage).collect();
+        self.device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(launch.shader),
+                entries: &entries,
+            })
+    }
+}

@@ -1,0 +1,141 @@
+use crate::GpuError;
+
+/// What reserved bytes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Category {
+    /// Tensors: parameters, state, stashes, transients, workspace.
+    Arena,
+    /// Parameters of the kernels.
+    Uniform,
+    /// Host to device.
+    Staging,
+    /// Device to host.
+    Readback,
+    /// Timestamps and what they are resolved into.
+    Query,
+    /// Anything a caller reserves outside a session.
+    Other,
+}
+
+impl std::fmt::Display for Category {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Arena => "arena",
+            Self::Uniform => "uniforms",
+            Self::Staging => "staging",
+            Self::Readback => "readback",
+            Self::Query => "queries",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// One reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub label: String,
+    /// What it is for.
+    pub category: Category,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// The account of every byte reserved on the device. It decides before the driver is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+    limit: Option<u64>,
+    sealed: bool,
+}
+
+impl Ledger {
+    /// An empty account that refuses to go above `limit`.
+    #[must_use]
+    pub fn new(limit: Option<u64>) -> Self {
+        Self {
+            entries: Vec::new(),
+            limit,
+            sealed: false,
+        }
+    }
+
+    /// Enters a reservation.
+    ///
+    /// # Errors
+    /// [`GpuError::OverBudget`] above the limit, [`GpuError::Sealed`] after [`seal`](Self::seal); nothing is entered then.
+    pub fn reserve(&mut self, label: &str, category: Category, bytes: u64) -> Result<(), GpuError> {
+        if self.sealed {
+            return Err(GpuError::Sealed {
+                label: label.into(),
+            });
+        }
+        let reserved = self.reserved();
+        if let Some(limit) = self.limit
+            && reserved + bytes > limit
+        {
+            return Err(GpuError::OverBudget {
+                label: label.into(),
+                bytes,
+                reserved,
+                limit,
+            });
+        }
+        self.entries.push(Entry {
+            label: label.into(),
+            category,
+            bytes,
+        });
+        Ok(())
+    }
+
+    /// Takes back the latest reservation of that name, whose buffer is gone.
+    pub fn release(&mut self, label: &str) {
+        if let Some(at) = self.entries.iter().rposition(|entry| entry.label == label) {
+            self.entries.remove(at);
+        }
+    }
+
+    /// From now on nothing more may be reserved.
+    pub fn seal(&mut self) {
+        self.sealed = true;
+    }
+
+    /// The limit, in bytes.
+    #[must_use]
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// The sum of all reservations, in bytes.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes).sum()
+    }
+
+    /// All reservations, in the order they were made.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_above_the_limit_and_enters_nothing() {
+        let mut ledger = Ledger::new(Some(100));
+        ledger.reserve("a", Category::Arena, 60).unwrap();
+        let error = ledger.reserve("b", Category::Other, 41).unwrap_err();
+        assert!(error.to_string().contains("at least 101"), "{error}");
+        assert_eq!(ledger.reserved(), 60);
+        ledger.reserve("b", Category::Other, 40).unwrap();
+        ledger.seal();
+        assert!(matches!(
+            ledger.reserve("c", Category::Other, 0),
+            Err(GpuError::Sealed { .. })
+        ));
+    }
+}

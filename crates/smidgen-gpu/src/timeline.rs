@@ -1,0 +1,85 @@
+use crate::{Category, Device, GpuError, Sequence};
+use std::time::Duration;
+
+/// Time of one dispatch on the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// Label of the launch.
+    pub label: String,
+    /// Time between the timestamps before and after it.
+    pub time: Duration,
+}
+
+/// Timestamps around every dispatch of a sequence.
+#[derive(Debug)]
+pub struct Timeline {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    capacity: usize,
+}
+
+impl Timeline {
+    /// Room for sequences of up to `capacity` launches, reserved in the ledger.
+    ///
+    /// # Errors
+    /// The device has no timestamps, or there is no room.
+    pub fn new(device: &Device, capacity: usize) -> Result<Self, GpuError> {
+        if !device.facts().timestamps {
+            return Err(GpuError::Missing {
+                feature: "timestamps inside passes",
+                purpose: "a timeline",
+            });
+        }
+        let count = (capacity + 1).min(wgpu::QUERY_SET_MAX_QUERIES as usize) as u32;
+        let queries = device.wgpu().create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("timeline"),
+            ty: wgpu::QueryType::Timestamp,
+            count,
+        });
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = device.buffer(
+            "timeline",
+            Category::Query,
+            u64::from(count) * 8,
+            usage,
+            false,
+        )?;
+        Ok(Self {
+            queries,
+            resolved,
+            capacity: count as usize - 1,
+        })
+    }
+
+    /// Runs `sequence` once and returns the time of each launch (of the first ones, where it is longer than the capacity).
+    ///
+    /// # Errors
+    /// A lost device or a refused operation.
+    pub fn measure(&self, device: &Device, sequence: &Sequence) -> Result<Vec<Timing>, GpuError> {
+        let count = sequence.len().min(self.capacity);
+        let mut encoder = device
+            .wgpu()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.write_timestamp(&self.queries, 0);
+            for at in 0..count {
+                sequence.record_range(&mut pass, at..at + 1);
+                pass.write_timestamp(&self.queries, at as u32 + 1);
+            }
+        }
+        encoder.resolve_query_set(&self.queries, 0..count as u32 + 1, &self.resolved, 0);
+        device.queue().submit([encoder.finish()]);
+        device.wait()?;
+        let ticks: Vec<u64> = device.read(&self.resolved, 0, count + 1)?;
+        let nanoseconds_per_tick = f64::from(device.queue().get_timestamp_period());
+        Ok((0..count)
+            .map(|at| Timing {
+                label: sequence.label(at).unwrap_or_default().to_owned(),
+                time: Duration::from_nanos(
+                    (ticks[at + 1].saturating_sub(ticks[at]) as f64 * nanoseconds_per_tick) as u64,
+                ),
+            })
+            .collect())
+    }
+}

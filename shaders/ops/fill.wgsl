@@ -1,0 +1,24 @@
+// output[i] = value
+//
+// Tile: one element an invocation. Dispatch: [ceil(count / 256)] workgroups of 256, folded.
+#import common/grid
+
+struct Params {
+    count: u32,
+    value: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> output: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let element = flat_workgroup(workgroup, workgroups) * 256u + lane;
+    if element < params.count {
+        output[element] = params.value;
+    }
+}
