@@ -25,8 +25,7 @@ impl Cifar {
     ///
     /// They lie in `folder` or in `cifar-10-batches-bin` inside it.
     pub fn open_10(folder: &Path, split: Split) -> Result<Self, DataError> {
-        let wanted =
-            "a CIFAR-10 folder in binary form holds data_batch_1.bin (and so on) and test_batch.bin";
+        let wanted = "a CIFAR-10 folder in binary form holds data_batch_1.bin (and so on) and test_batch.bin";
         let candidates = [folder.to_path_buf(), folder.join("cifar-10-batches-bin")];
         let files = match split {
             Split::Train => {

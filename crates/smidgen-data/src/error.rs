@@ -136,7 +136,9 @@ pub enum DataError {
     EmptyBatch,
 
     /// No whole batch can be made.
-    #[error("the training set has {pictures} pictures, fewer than one batch of {batch}; ask for a batch of {pictures} or less")]
+    #[error(
+        "the training set has {pictures} pictures, fewer than one batch of {batch}; ask for a batch of {pictures} or less"
+    )]
     BatchTooLarge {
         /// Pictures there are.
         pictures: usize,

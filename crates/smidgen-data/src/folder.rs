@@ -12,7 +12,8 @@ use crate::{DataError, Dataset, ImageShape, Split};
 /// In a folder without splits, one picture of so many is kept for the test.
 const HELD_OUT: usize = 5;
 
-const WANTED: &str = "an image folder holds train/CLASS/*.png or .jpg and test/CLASS/*, or just CLASS/*";
+const WANTED: &str =
+    "an image folder holds train/CLASS/*.png or .jpg and test/CLASS/*, or just CLASS/*";
 
 /// PNG and JPEG files sorted into folders by class, decoded when they are needed.
 ///

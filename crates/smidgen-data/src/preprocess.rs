@@ -172,10 +172,7 @@ mod tests {
         let mirrored = views.iter().filter(|view| view.mirrored).count();
         assert!((2350..2650).contains(&mirrored), "{mirrored}");
         assert_ne!(View::draw(augment, 1, 0, 5), View::draw(augment, 1, 1, 5));
-        assert_eq!(
-            View::draw(Augment::default(), 1, 0, 5),
-            View::default()
-        );
+        assert_eq!(View::draw(Augment::default(), 1, 0, 5), View::default());
     }
 
     #[test]

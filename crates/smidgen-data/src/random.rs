@@ -60,7 +60,12 @@ impl Draws {
     ///
     /// The sum of the four bytes of one word: exact integers, so the same on every machine, and fast.
     pub(crate) fn bell(&mut self) -> f32 {
-        let sum: u32 = self.word().to_le_bytes().iter().map(|&byte| u32::from(byte)).sum();
+        let sum: u32 = self
+            .word()
+            .to_le_bytes()
+            .iter()
+            .map(|&byte| u32::from(byte))
+            .sum();
         // Each byte has variance (256^2 - 1) / 12.
         (sum as f32 - 510.0) / 147.8
     }

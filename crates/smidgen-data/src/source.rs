@@ -119,10 +119,23 @@ mod tests {
 
     #[test]
     fn a_wrong_spelling_is_told_the_right_ones() {
-        for spelling in ["", "cifar10", "cifar10:", "mnist:dir", "shapes:dir", "Shapes"] {
+        for spelling in [
+            "",
+            "cifar10",
+            "cifar10:",
+            "mnist:dir",
+            "shapes:dir",
+            "Shapes",
+        ] {
             let error = spelling.parse::<DataSource>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{spelling}`")), "{error}");
-            for form in ["cifar10:DIR", "cifar100:DIR", "idx:DIR", "images:DIR", "shapes"] {
+            for form in [
+                "cifar10:DIR",
+                "cifar100:DIR",
+                "idx:DIR",
+                "images:DIR",
+                "shapes",
+            ] {
                 assert!(error.contains(form), "{error}");
             }
         }
