@@ -115,6 +115,10 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    /// Pictures of no size were asked for.
+    #[error("pictures were to be resized to 0 x 0 pixels; ask for a size of at least 1")]
+    EmptyImage,
+
     /// The data set is spelled in a way that means nothing.
     #[error(
         "`{spelling}` names no data set; use cifar10:DIR, cifar100:DIR, idx:DIR, images:DIR or shapes"

@@ -35,6 +35,9 @@ impl ImageFolder {
     /// Classes are numbered in order of name. Files that do not end in `.png`, `.jpg` or `.jpeg` and names that
     /// begin with a dot are passed over.
     pub fn open(folder: &Path, split: Split, size: usize) -> Result<Self, DataError> {
+        if size == 0 {
+            return Err(DataError::EmptyImage);
+        }
         let splits = [Split::Train, Split::Test].map(|split| folder.join(split.to_string()));
         let has_splits = splits.iter().any(|path| path.is_dir());
         let roots: Vec<&Path> = if has_splits {
@@ -82,7 +85,7 @@ impl ImageFolder {
             });
             pictures.extend(chosen.map(|(_, path)| (path, label as u32)));
         }
-        if pictures.is_empty() || size == 0 {
+        if pictures.is_empty() {
             return Err(DataError::Empty { path: root });
         }
         Ok(Self {

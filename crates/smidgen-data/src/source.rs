@@ -86,6 +86,7 @@ impl FromStr for DataSource {
     }
 }
 
+/// The spelling that is parsed; a size or seed other than the usual one does not show.
 impl fmt::Display for DataSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, folder) = match self {

@@ -314,6 +314,9 @@ fn image_folders_that_are_wrong_are_named() {
     );
     assert!(matches!(error, DataError::Empty { .. }), "{error:?}");
 
+    let error = ImageFolder::open(folder.path(), Split::Train, 0).err();
+    assert!(matches!(error, Some(DataError::EmptyImage)), "{error:?}");
+
     fs::write(folder.path().join("cat/broken.png"), "this is no PNG").unwrap();
     let set = open("images", folder.path(), Split::Train).unwrap();
     let mut image = vec![0; set.image_shape().bytes()];
