@@ -1,77 +1,52 @@
-use smidgen_gpu::{DeviceFacts, Region};
-
-/// Why an operator refuses its shape or its regions.
+/// Why an operator cannot be launched as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpError {
-    /// A size or an option that the operator cannot work with.
+pub enum OpsError {
+    /// Sizes that the operator cannot work on.
     #[error("{operator}: {what}")]
     Shape {
         /// The operator.
         operator: &'static str,
-        /// What is wrong and what would be right.
+        /// What is wrong, and what would be right.
         what: String,
     },
-    /// A region smaller than what the kernel reads or writes.
-    #[error("{operator}: region `{region}` has {bytes} bytes and needs {needed}")]
-    RegionTooSmall {
+    /// A region smaller than what the kernel reads or writes; kernels run without bounds checks.
+    #[error("{operator}: `{region}` has {given} bytes, the shape needs {needed}")]
+    Region {
         /// The operator.
         operator: &'static str,
-        /// Which of its regions.
+        /// The region's name.
         region: &'static str,
-        /// Its size.
-        bytes: u64,
-        /// The least that would do.
+        /// Its bytes.
+        given: u64,
+        /// The bytes needed.
         needed: u64,
     },
-    /// A region larger than one binding of the device.
-    #[error(
-        "{operator}: region `{region}` has {bytes} bytes, the device binds {limit} at once; split the batch"
-    )]
-    RegionTooLarge {
-        /// The operator.
-        operator: &'static str,
-        /// Which of its regions.
-        region: &'static str,
-        /// Its size.
-        bytes: u64,
-        /// The device's limit.
-        limit: u64,
-    },
 }
 
-/// A refusal of a shape.
-pub(crate) fn shape_error(operator: &'static str, what: impl Into<String>) -> OpError {
-    OpError::Shape {
-        operator,
-        what: what.into(),
+impl OpsError {
+    pub(crate) fn shape(operator: &'static str, what: impl Into<String>) -> Self {
+        Self::Shape {
+            operator,
+            what: what.into(),
+        }
     }
 }
 
-/// Checks that `region` holds at least `needed` bytes and can be bound at once. Kernels run without bounds checks, so every
-/// region of every launch goes through here.
-pub(crate) fn check_region(
+/// Refuses regions that are smaller than the bytes named beside them.
+pub(crate) fn expect_regions(
     operator: &'static str,
-    name: &'static str,
-    region: Region,
-    needed: u64,
-    facts: &DeviceFacts,
-) -> Result<(), OpError> {
-    if region.size < needed {
-        return Err(OpError::RegionTooSmall {
-            operator,
-            region: name,
-            bytes: region.size,
-            needed,
-        });
-    }
-    if region.size > facts.max_binding_bytes {
-        return Err(OpError::RegionTooLarge {
-            operator,
-            region: name,
-            bytes: region.size,
-            limit: facts.max_binding_bytes,
-        });
+    regions: &[(&'static str, smidgen_gpu::Region, u64)],
+) -> Result<(), OpsError> {
+    for &(name, region, needed) in regions {
+        if region.size < needed {
+            return Err(OpsError::Region {
+                operator,
+                region: name,
+                given: region.size,
+                needed,
+            });
+        }
     }
     Ok(())
 }

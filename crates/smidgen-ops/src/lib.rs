@@ -21,5 +21,7 @@
 
 pub mod control;
 mod error;
+mod shape;
 
-pub use error::OpError;
+pub use error::OpsError;
+pub use shape::MapShape;
