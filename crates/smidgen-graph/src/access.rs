@@ -1,0 +1,251 @@
+//! What operations read, write and must have again.
+
+use crate::attributes::Activation;
+use crate::operation::{Content, Operation, OperationKind};
+use crate::program::ValueId;
+
+impl Operation {
+    /// The values it reads; those that it changes in place are in [`writes`](Self::writes) too.
+    #[must_use]
+    pub fn reads(&self) -> Vec<ValueId> {
+        use OperationKind as Kind;
+        let with = |base: &[ValueId], more: Option<ValueId>| {
+            base.iter().copied().chain(more).collect::<Vec<_>>()
+        };
+        match &self.kind {
+            Kind::Convolution {
+                input,
+                weight,
+                bias,
+                ..
+            } => with(&[*input, *weight], *bias),
+            Kind::ConvolutionInputGradient {
+                output_gradient,
+                weight,
+                input_gradient,
+                accumulate,
+                ..
+            } => with(
+                &[*output_gradient, *weight],
+                accumulate.then_some(*input_gradient),
+            ),
+            Kind::ConvolutionWeightGradient {
+                input,
+                output_gradient,
+                ..
+            } => vec![*input, *output_gradient],
+            Kind::BatchNormStatistics {
+                input,
+                running_mean,
+                running_variance,
+                ..
+            } => {
+                vec![*input, *running_mean, *running_variance]
+            }
+            Kind::BatchNormPrepare {
+                running_mean,
+                running_variance,
+                ..
+            } => vec![*running_mean, *running_variance],
+            Kind::BatchNormApply {
+                input,
+                mean,
+                inverse_deviation,
+                scale,
+                shift,
+                ..
+            } => {
+                vec![*input, *mean, *inverse_deviation, *scale, *shift]
+            }
+            Kind::BatchNormBackward {
+                activation,
+                gradient,
+                input,
+                mean,
+                inverse_deviation,
+                scale,
+                shift,
+                ..
+            } => {
+                // The shift only serves to find again where the activation was flat.
+                let shift = (*activation != Activation::Identity).then_some(*shift);
+                with(
+                    &[*gradient, *input, *mean, *inverse_deviation, *scale],
+                    shift,
+                )
+            }
+            Kind::Activation { input, .. }
+            | Kind::Shortcut { input, .. }
+            | Kind::MaxPool { input, .. }
+            | Kind::AveragePool { input, .. }
+            | Kind::GlobalAveragePool { input, .. } => vec![*input],
+            Kind::ActivationBackward {
+                gradient, source, ..
+            } => vec![*gradient, *source],
+            Kind::Add { left, right, .. } => vec![*left, *right],
+            Kind::Accumulate { source, target, .. } => vec![*source, *target],
+            Kind::Copy { source, .. } => vec![*source],
+            Kind::Concat { inputs, .. } => inputs.clone(),
+            Kind::ShortcutBackward {
+                output_gradient,
+                input_gradient,
+                accumulate,
+                ..
+            } => with(&[*output_gradient], accumulate.then_some(*input_gradient)),
+            Kind::MaxPoolBackward {
+                output_gradient,
+                indices,
+                ..
+            } => vec![*output_gradient, *indices],
+            Kind::ConcatBackward {
+                output_gradient, ..
+            }
+            | Kind::AveragePoolBackward {
+                output_gradient, ..
+            }
+            | Kind::GlobalAveragePoolBackward {
+                output_gradient, ..
+            } => vec![*output_gradient],
+            Kind::Dropout { control, input, .. } => vec![*control, *input],
+            Kind::DropoutBackward {
+                control, gradient, ..
+            } => vec![*control, *gradient],
+            Kind::CrossEntropy {
+                logits,
+                labels,
+                control,
+                ..
+            } => vec![*logits, *labels, *control],
+            Kind::ClipNorm {
+                gradients, control, ..
+            } => with(gradients, Some(*control)),
+            Kind::Update {
+                parameter,
+                gradient,
+                states,
+                control,
+                ..
+            } => {
+                let mut all = vec![*parameter, *gradient];
+                all.extend(states);
+                all.push(*control);
+                all
+            }
+        }
+    }
+
+    /// The values it writes, wholly or in place.
+    #[must_use]
+    pub fn writes(&self) -> Vec<ValueId> {
+        use OperationKind as Kind;
+        let with = |base: &[ValueId], more: &[Option<ValueId>]| {
+            base.iter()
+                .copied()
+                .chain(more.iter().copied().flatten())
+                .collect::<Vec<_>>()
+        };
+        match &self.kind {
+            Kind::Convolution { output, .. }
+            | Kind::BatchNormApply { output, .. }
+            | Kind::Activation { output, .. }
+            | Kind::Add { output, .. }
+            | Kind::Concat { output, .. }
+            | Kind::Shortcut { output, .. }
+            | Kind::AveragePool { output, .. }
+            | Kind::GlobalAveragePool { output, .. }
+            | Kind::Dropout { output, .. } => vec![*output],
+            Kind::ConvolutionInputGradient { input_gradient, .. }
+            | Kind::ConcatBackward { input_gradient, .. }
+            | Kind::ShortcutBackward { input_gradient, .. }
+            | Kind::MaxPoolBackward { input_gradient, .. }
+            | Kind::AveragePoolBackward { input_gradient, .. }
+            | Kind::GlobalAveragePoolBackward { input_gradient, .. } => vec![*input_gradient],
+            Kind::ConvolutionWeightGradient {
+                weight_gradient,
+                bias_gradient,
+                ..
+            } => with(&[*weight_gradient], &[*bias_gradient]),
+            Kind::BatchNormStatistics {
+                mean,
+                inverse_deviation,
+                running_mean,
+                running_variance,
+                ..
+            } => {
+                vec![*mean, *inverse_deviation, *running_mean, *running_variance]
+            }
+            Kind::BatchNormPrepare {
+                mean,
+                inverse_deviation,
+                ..
+            } => vec![*mean, *inverse_deviation],
+            Kind::BatchNormBackward {
+                gradient,
+                scale_gradient,
+                shift_gradient,
+                ..
+            } => with(&[*gradient], &[*scale_gradient, *shift_gradient]),
+            Kind::ActivationBackward { gradient, .. } | Kind::DropoutBackward { gradient, .. } => {
+                vec![*gradient]
+            }
+            Kind::Accumulate { target, .. } | Kind::Copy { target, .. } => vec![*target],
+            Kind::MaxPool {
+                output, indices, ..
+            } => with(&[*output], &[*indices]),
+            Kind::CrossEntropy {
+                control,
+                metrics,
+                logit_gradient,
+                ..
+            } => with(&[*metrics, *control], &[*logit_gradient]),
+            Kind::ClipNorm { control, .. } => vec![*control],
+            Kind::Update {
+                parameter, states, ..
+            } => {
+                let mut all = vec![*parameter];
+                all.extend(states);
+                all
+            }
+        }
+    }
+
+    /// The values of the forward pass that a backward operation must have again, and what it needs of each. Parameters hold
+    /// from step to step and are not among them.
+    #[must_use]
+    pub fn needs(&self) -> Vec<(ValueId, Content)> {
+        use OperationKind as Kind;
+        match &self.kind {
+            Kind::ConvolutionWeightGradient { input, .. } => vec![(*input, Content::Linear)],
+            Kind::BatchNormBackward {
+                activation,
+                input,
+                mean,
+                inverse_deviation,
+                ..
+            } => {
+                // With an activation, the input also tells where that was flat, and this must not change.
+                let content = match activation {
+                    Activation::Identity => Content::Linear,
+                    _ => Content::Exact,
+                };
+                vec![
+                    (*input, content),
+                    (*mean, Content::Exact),
+                    (*inverse_deviation, Content::Exact),
+                ]
+            }
+            Kind::ActivationBackward {
+                activation, source, ..
+            } => {
+                let content = if activation.is_mask() {
+                    Content::Mask
+                } else {
+                    Content::Exact
+                };
+                vec![(*source, content)]
+            }
+            Kind::MaxPoolBackward { indices, .. } => vec![(*indices, Content::Exact)],
+            _ => Vec::new(),
+        }
+    }
+}

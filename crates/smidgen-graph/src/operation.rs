@@ -1,0 +1,310 @@
+//! What a step does, one operation at a time.
+
+use crate::attributes::{Activation, ConvolutionAttributes, PoolAttributes};
+use crate::program::ValueId;
+use crate::shape::MapShape;
+use serde::{Deserialize, Serialize};
+
+/// Which part of the step an operation belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// From the images to the logits.
+    Forward,
+    /// Loss, counts and the gradient of the logits.
+    Loss,
+    /// From the gradient of the logits back.
+    Backward,
+    /// Clipping and the optimiser.
+    Update,
+}
+
+/// What of a forward value a backward operation must have again; the less, the cheaper it can be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Content {
+    /// The numbers, and backward is linear in them: a lossy form is safe.
+    Linear,
+    /// The numbers exactly.
+    Exact,
+    /// Only whether each number is above zero (for ReLU6: and below six).
+    Mask,
+}
+
+/// An optimiser's update of one parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Optimizer {
+    /// Stochastic gradient descent as in PyTorch.
+    Sgd {
+        /// 0 for none; then there is no state.
+        momentum: f32,
+        /// Look ahead along the momentum.
+        nesterov: bool,
+        /// Added to the gradient, times the parameter.
+        weight_decay: f32,
+    },
+    /// Adam (`decoupled: false`) or AdamW (`decoupled: true`) as in PyTorch.
+    Adam {
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// Added to the root of the second moment.
+        epsilon: f32,
+        /// L2 penalty, or the decoupled decay.
+        weight_decay: f32,
+        /// Whether the decay is decoupled from the gradient (AdamW).
+        decoupled: bool,
+    },
+}
+
+impl Optimizer {
+    /// How many values of state each parameter needs, each of the size of the parameter.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        match self {
+            Self::Sgd { momentum, .. } => usize::from(*momentum != 0.0),
+            Self::Adam { .. } => 2,
+        }
+    }
+}
+
+/// One operation. Fields named as values are read, unless the variant's text says that they are written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // Fields are named for what they are; shapes follow from the layouts of the values.
+pub enum OperationKind {
+    /// Writes `output`. `shape` is the input's, as in the two gradients.
+    Convolution {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        input: ValueId,
+        weight: ValueId,
+        bias: Option<ValueId>,
+        output: ValueId,
+    },
+    /// Writes `input_gradient`, or adds to it.
+    ConvolutionInputGradient {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        output_gradient: ValueId,
+        weight: ValueId,
+        input_gradient: ValueId,
+        accumulate: bool,
+    },
+    /// Writes `weight_gradient` and `bias_gradient`.
+    ConvolutionWeightGradient {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        input: ValueId,
+        output_gradient: ValueId,
+        weight_gradient: ValueId,
+        bias_gradient: Option<ValueId>,
+    },
+    /// Writes the batch `mean` and `inverse_deviation`, updates the running statistics.
+    BatchNormStatistics {
+        shape: MapShape,
+        epsilon: f32,
+        momentum: f32,
+        input: ValueId,
+        mean: ValueId,
+        inverse_deviation: ValueId,
+        running_mean: ValueId,
+        running_variance: ValueId,
+    },
+    /// Writes `mean` and `inverse_deviation` from the running statistics.
+    BatchNormPrepare {
+        channels: u32,
+        epsilon: f32,
+        running_mean: ValueId,
+        running_variance: ValueId,
+        mean: ValueId,
+        inverse_deviation: ValueId,
+    },
+    /// Writes `output = activation(scale * (input - mean) * inverse_deviation + shift)`.
+    BatchNormApply {
+        shape: MapShape,
+        activation: Activation,
+        input: ValueId,
+        mean: ValueId,
+        inverse_deviation: ValueId,
+        scale: ValueId,
+        shift: ValueId,
+        output: ValueId,
+    },
+    /// Turns `gradient` (of the output) into the gradient of the input, in place; writes `scale_gradient` and `shift_gradient`,
+    /// both or neither (neither: frozen). `batch_statistics` tells whether the statistics depended on the input (training).
+    BatchNormBackward {
+        shape: MapShape,
+        activation: Activation,
+        batch_statistics: bool,
+        gradient: ValueId,
+        input: ValueId,
+        mean: ValueId,
+        inverse_deviation: ValueId,
+        scale: ValueId,
+        shift: ValueId,
+        scale_gradient: Option<ValueId>,
+        shift_gradient: Option<ValueId>,
+    },
+    /// Writes `output`.
+    Activation {
+        shape: MapShape,
+        activation: Activation,
+        input: ValueId,
+        output: ValueId,
+    },
+    /// Turns `gradient` (of the output) into the gradient of the input, in place; `source` is the output of the activation if
+    /// `from_output`, else its input.
+    ActivationBackward {
+        shape: MapShape,
+        activation: Activation,
+        gradient: ValueId,
+        source: ValueId,
+        from_output: bool,
+    },
+    /// Writes `output = activation(left + right)`.
+    Add {
+        shape: MapShape,
+        activation: Activation,
+        left: ValueId,
+        right: ValueId,
+        output: ValueId,
+    },
+    /// `target += source`.
+    Accumulate {
+        shape: MapShape,
+        source: ValueId,
+        target: ValueId,
+    },
+    /// Writes `target = source`.
+    Copy {
+        shape: MapShape,
+        source: ValueId,
+        target: ValueId,
+    },
+    /// Writes `output`: the inputs one after the other along the channels. `shape` is the output's.
+    Concat {
+        shape: MapShape,
+        inputs: Vec<ValueId>,
+        output: ValueId,
+    },
+    /// Writes `input_gradient`: the channels of `output_gradient` from `channel_offset` on. `shape` is the output's.
+    ConcatBackward {
+        shape: MapShape,
+        channel_offset: u32,
+        channels: u32,
+        output_gradient: ValueId,
+        input_gradient: ValueId,
+    },
+    /// Writes `output`: every `stride`-th pixel, `channel_offset` zero channels before, the rest behind. `shape` is the input's.
+    Shortcut {
+        shape: MapShape,
+        stride: u32,
+        output_channels: u32,
+        channel_offset: u32,
+        input: ValueId,
+        output: ValueId,
+    },
+    /// Writes `input_gradient`, or adds to it. `shape` is the input's.
+    ShortcutBackward {
+        shape: MapShape,
+        stride: u32,
+        output_channels: u32,
+        channel_offset: u32,
+        output_gradient: ValueId,
+        input_gradient: ValueId,
+        accumulate: bool,
+    },
+    /// Writes `output` and `indices` (the latter only where backward follows). `shape` is the input's.
+    MaxPool {
+        shape: MapShape,
+        attributes: PoolAttributes,
+        input: ValueId,
+        output: ValueId,
+        indices: Option<ValueId>,
+    },
+    /// Writes `input_gradient`. `shape` is the input's.
+    MaxPoolBackward {
+        shape: MapShape,
+        attributes: PoolAttributes,
+        output_gradient: ValueId,
+        indices: ValueId,
+        input_gradient: ValueId,
+    },
+    /// Writes `output`. `shape` is the input's.
+    AveragePool {
+        shape: MapShape,
+        attributes: PoolAttributes,
+        input: ValueId,
+        output: ValueId,
+    },
+    /// Writes `input_gradient`. `shape` is the input's.
+    AveragePoolBackward {
+        shape: MapShape,
+        attributes: PoolAttributes,
+        output_gradient: ValueId,
+        input_gradient: ValueId,
+    },
+    /// Writes `output`, one pixel an image. `shape` is the input's.
+    GlobalAveragePool {
+        shape: MapShape,
+        input: ValueId,
+        output: ValueId,
+    },
+    /// Writes `input_gradient`. `shape` is the input's.
+    GlobalAveragePoolBackward {
+        shape: MapShape,
+        output_gradient: ValueId,
+        input_gradient: ValueId,
+    },
+    /// Writes `output`. Kept elements follow from the seed in the control block, `stream` and the element's index.
+    Dropout {
+        shape: MapShape,
+        probability: f32,
+        stream: u32,
+        control: ValueId,
+        input: ValueId,
+        output: ValueId,
+    },
+    /// Turns `gradient` (of the output) into the gradient of the input, in place.
+    DropoutBackward {
+        shape: MapShape,
+        probability: f32,
+        stream: u32,
+        control: ValueId,
+        gradient: ValueId,
+    },
+    /// Writes `metrics` and, where training, `logit_gradient`; sets `halted` in the control block if the loss is not finite.
+    CrossEntropy {
+        shape: MapShape,
+        label_smoothing: f32,
+        logits: ValueId,
+        labels: ValueId,
+        control: ValueId,
+        metrics: ValueId,
+        logit_gradient: Option<ValueId>,
+    },
+    /// Writes the gradient scale of the control block such that the norm of all `gradients` is at most `max_norm`.
+    ClipNorm {
+        max_norm: f32,
+        gradients: Vec<ValueId>,
+        control: ValueId,
+    },
+    /// Updates `parameter` and `states`.
+    Update {
+        optimizer: Optimizer,
+        parameter: ValueId,
+        gradient: ValueId,
+        states: Vec<ValueId>,
+        control: ValueId,
+    },
+}
+
+/// An operation in its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Name of the layer it belongs to.
+    pub layer: String,
+    /// Which part of the step.
+    pub phase: Phase,
+    /// What it does.
+    pub kind: OperationKind,
+}

@@ -1,0 +1,145 @@
+//! A training step as one fixed list of operations over values: what the planner places and the host executes.
+
+use crate::attributes::ConvolutionAttributes;
+use crate::operation::Operation;
+use crate::shape::MapShape;
+use serde::{Deserialize, Serialize};
+
+/// 32-bit words of the control block.
+pub const CONTROL_WORDS: u32 = 8;
+
+/// 32-bit words of the metrics.
+pub const METRICS_WORDS: u32 = 16;
+
+/// Index of a value in [`Program::values`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValueId(pub usize);
+
+/// How the numbers of a value stand in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// Planes of quads: `ceil(C/4)` planes of `N*H*W` quads, f32.
+    Map(MapShape),
+    /// One byte an element of a map, four channels in a 32-bit word: the tap a maximum was found at.
+    Indices(MapShape),
+    /// One f32 a channel, padded to a multiple of four.
+    Vector {
+        /// Channels, before padding.
+        channels: u32,
+    },
+    /// The weight of a convolution in stacks of 4x4 blocks (or quads, where it is depthwise), f32.
+    Weight(ConvolutionAttributes),
+    /// 32-bit words without further structure.
+    Words {
+        /// How many.
+        count: u32,
+    },
+}
+
+impl Layout {
+    /// Bytes of a value of this layout, padding of channels included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let padded = |channels: u32| u64::from(channels).next_multiple_of(4);
+        let map = |shape: &MapShape| padded(shape.channels).saturating_mul(shape.pixels());
+        match self {
+            Self::Map(shape) => map(shape).saturating_mul(4),
+            Self::Indices(shape) => map(shape),
+            Self::Vector { channels } => padded(*channels) * 4,
+            Self::Weight(attributes) => attributes.weight_elements().saturating_mul(4),
+            Self::Words { count } => u64::from(*count) * 4,
+        }
+    }
+}
+
+/// What a value is for; it decides how long its memory must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Learned by the optimiser, or frozen. Holds from step to step.
+    Parameter,
+    /// Momentum and the like. Holds from step to step.
+    OptimizerState,
+    /// Running statistics of a normalisation. Holds from step to step.
+    Running,
+    /// The control block: learning rate, seed, whether training was halted. Holds from step to step.
+    Control,
+    /// Loss and counts of the step, read by the host at its end. Holds from step to step.
+    Metrics,
+    /// The pictures of the batch, uploaded before the first operation.
+    Images,
+    /// The labels of the batch, uploaded before the first operation.
+    Labels,
+    /// Made in the forward pass.
+    Activation,
+    /// Batch mean and inverse deviation, argmax indices and other small things the forward pass leaves for the backward pass.
+    Statistics,
+    /// The gradient of an activation.
+    Gradient,
+    /// The gradient of a parameter.
+    ParameterGradient,
+}
+
+impl Role {
+    /// Whether the value holds from step to step, so that its memory is never shared.
+    #[must_use]
+    pub fn is_persistent(self) -> bool {
+        matches!(
+            self,
+            Self::Parameter | Self::OptimizerState | Self::Running | Self::Control | Self::Metrics
+        )
+    }
+}
+
+/// A tensor of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Value {
+    /// Unique; a parameter has its PyTorch name (`layer1.0.conv1.weight`), its gradient `gradient of ...`.
+    pub name: String,
+    /// How it stands in memory.
+    pub layout: Layout,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// Values and, in the order they run, operations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Images in a batch.
+    pub batch: u32,
+    /// Every value, by [`ValueId`].
+    pub values: Vec<Value>,
+    /// In the order in which they run.
+    pub operations: Vec<Operation>,
+    /// The pictures.
+    pub images: ValueId,
+    /// The labels.
+    pub labels: ValueId,
+    /// What the network says of the pictures.
+    pub logits: ValueId,
+    /// The control block.
+    pub control: ValueId,
+    /// Loss and counts.
+    pub metrics: ValueId,
+    /// Values that must hold until the end of the step, whoever reads them last (kept parameter gradients).
+    pub kept: Vec<ValueId>,
+}
+
+impl Program {
+    /// A value by its id.
+    ///
+    /// # Panics
+    /// If the id is of another program.
+    #[must_use]
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// A value by its name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.values
+            .iter()
+            .position(|value| value.name == name)
+            .map(ValueId)
+    }
+}
