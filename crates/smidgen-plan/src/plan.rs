@@ -1,0 +1,339 @@
+use crate::lifetime::{Lifetime, Placement, placements};
+use crate::pack::{Item, liveness, pack};
+use serde::{Deserialize, Serialize};
+use smidgen_graph::{Program, Role};
+use std::collections::HashMap;
+
+/// What a device demands of places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Offsets are multiples of this, in bytes.
+    pub alignment: u64,
+    /// The largest tensor, in bytes.
+    pub max_binding_bytes: u64,
+    /// The largest buffer, in bytes; an arena that is larger is cut into several, and no tensor lies across a cut.
+    pub max_buffer_bytes: u64,
+}
+
+/// Bytes of an arena, from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes, without the padding up to the alignment.
+    pub bytes: u64,
+}
+
+/// The places of one program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramPlan {
+    /// By value id; `None` for what no operation touches.
+    pub values: Vec<Option<Place>>,
+    /// By operation; `None` where the kernels need no workspace.
+    pub workspaces: Vec<Option<Place>>,
+    /// The peak and what it consists of.
+    pub peak: Peak,
+}
+
+/// The moment at which a program needs the most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// Index of the operation; of several that need as much, the first.
+    pub operation: usize,
+    /// Parameters, optimiser state, running statistics, control and metrics, in bytes.
+    pub persistent: u64,
+    /// All stashes of the step, in bytes.
+    pub stash: u64,
+    /// Height of the arena above the persistent part, in bytes.
+    pub height: u64,
+    /// No placement could be lower than this, in bytes (above the persistent part).
+    pub bound: u64,
+}
+
+/// Where everything stands: the same input gives the same plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What it was made for.
+    pub limits: Limits,
+    /// One for each program, in the order given; they share their persistent values, by name.
+    pub programs: Vec<ProgramPlan>,
+    /// Bytes of the arena.
+    pub arena_bytes: u64,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A tensor is larger than the device can bind.
+    #[error(
+        "`{value}` needs {bytes} bytes, and this device binds at most {limit} at once; use a batch of {batch} or less"
+    )]
+    TooLarge {
+        /// Name of the value (or of the layer whose workspace it is).
+        value: String,
+        /// Its bytes.
+        bytes: u64,
+        /// What the device binds.
+        limit: u64,
+        /// The batch at which it would fit, if it shrinks with the batch.
+        batch: u64,
+    },
+    /// Two programs disagree about a persistent value.
+    #[error("`{value}` has {here} bytes in one program and {there} in another")]
+    Disagreement {
+        /// Name of the value.
+        value: String,
+        /// Bytes in one.
+        here: u64,
+        /// Bytes in the other.
+        there: u64,
+    },
+}
+
+impl Plan {
+    /// Places the values of `programs`, which never run at the same time, in one arena. `workspaces[p][o]` are the bytes of
+    /// workspace that operation `o` of program `p` needs.
+    ///
+    /// # Errors
+    /// A tensor larger than the device binds, or programs that disagree about a shared value.
+    pub fn new(
+        programs: &[&Program],
+        workspaces: &[Vec<u64>],
+        limits: Limits,
+    ) -> Result<Self, PlanError> {
+        check_sizes(programs, workspaces, limits)?;
+        let mut cursor = Cursor { limits, at: 0 };
+        let mut shared: HashMap<&str, Place> = HashMap::new();
+        for value in programs
+            .iter()
+            .flat_map(|program| &program.values)
+            .filter(|value| value.role.is_persistent())
+        {
+            let bytes = value.layout.bytes();
+            match shared.get(value.name.as_str()) {
+                Some(place) if place.bytes != bytes => {
+                    return Err(PlanError::Disagreement {
+                        value: value.name.clone(),
+                        here: bytes,
+                        there: place.bytes,
+                    });
+                }
+                Some(_) => {}
+                None => {
+                    shared.insert(&value.name, cursor.take(bytes));
+                }
+            }
+        }
+        let persistent = cursor;
+        let (mut arena_bytes, mut plans) = (persistent.at, Vec::new());
+        for (program, workspaces) in programs.iter().zip(workspaces) {
+            let (plan, end) = place(program, workspaces, &shared, persistent);
+            arena_bytes = arena_bytes.max(end);
+            plans.push(plan);
+        }
+        Ok(Self {
+            limits,
+            programs: plans,
+            arena_bytes,
+        })
+    }
+
+    /// The sizes of the buffers the arena is made of.
+    #[must_use]
+    pub fn buffers(&self) -> Vec<u64> {
+        let mut left = self.arena_bytes;
+        let mut buffers = Vec::new();
+        while left > 0 {
+            let bytes = left.min(self.limits.max_buffer_bytes);
+            buffers.push(bytes);
+            left -= bytes;
+        }
+        buffers
+    }
+}
+
+fn check_sizes(
+    programs: &[&Program],
+    workspaces: &[Vec<u64>],
+    limits: Limits,
+) -> Result<(), PlanError> {
+    let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);
+    for (program, workspaces) in programs.iter().zip(workspaces) {
+        let values = program
+            .values
+            .iter()
+            .map(|value| (&value.name, value.layout.bytes()));
+        let layers = program
+            .operations
+            .iter()
+            .zip(workspaces)
+            .map(|(operation, bytes)| (&operation.layer, *bytes));
+        for (name, bytes) in values.chain(layers) {
+            if bytes > limit {
+                let batch = u64::from(program.batch) * limit / bytes;
+                return Err(PlanError::TooLarge {
+                    value: name.clone(),
+                    bytes,
+                    limit,
+                    batch,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hands out aligned bytes one after the other, never across the end of a buffer.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    limits: Limits,
+    at: u64,
+}
+
+impl Cursor {
+    fn take(&mut self, bytes: u64) -> Place {
+        let padded = bytes.next_multiple_of(self.limits.alignment);
+        self.at = beyond_cut(self.at, padded, self.limits);
+        let place = Place {
+            offset: self.at,
+            bytes,
+        };
+        self.at += padded;
+        place
+    }
+}
+
+/// `offset`, or the start of the next buffer if `bytes` from there would cross into it.
+fn beyond_cut(offset: u64, bytes: u64, limits: Limits) -> u64 {
+    let buffer = limits.max_buffer_bytes / limits.alignment * limits.alignment;
+    if offset / buffer == (offset + bytes.max(1) - 1) / buffer {
+        offset
+    } else {
+        offset.next_multiple_of(buffer)
+    }
+}
+
+/// Something transient: a value or the workspace of an operation.
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    Value(usize),
+    Workspace(usize),
+}
+
+/// Places what does not persist, from `start` on, and returns the end of the arena it needs.
+fn place(
+    program: &Program,
+    workspaces: &[u64],
+    shared: &HashMap<&str, Place>,
+    start: Cursor,
+) -> (ProgramPlan, u64) {
+    let limits = start.limits;
+    let mut values: Vec<Option<Place>> = program
+        .values
+        .iter()
+        .map(|value| {
+            value
+                .role
+                .is_persistent()
+                .then(|| shared.get(value.name.as_str()).copied())
+                .flatten()
+        })
+        .collect();
+    let mut workspace_places = vec![None; program.operations.len()];
+
+    let (mut stashes, mut transients) = (Vec::new(), Vec::new());
+    for (id, placement) in placements(program).into_iter().enumerate() {
+        match placement {
+            Placement::Stash(lifetime) => stashes.push((id, lifetime)),
+            Placement::Transient(lifetime) => transients.push((
+                Owner::Value(id),
+                lifetime,
+                program.values[id].layout.bytes(),
+            )),
+            Placement::Persistent | Placement::Unused => {}
+        }
+    }
+    for (at, bytes) in workspaces
+        .iter()
+        .enumerate()
+        .filter(|(_, bytes)| **bytes > 0)
+    {
+        transients.push((
+            Owner::Workspace(at),
+            Lifetime {
+                first: at,
+                last: at,
+            },
+            *bytes,
+        ));
+    }
+
+    // Pushed in the order they are made; what is needed again later stands deeper.
+    stashes.sort_by_key(|(id, lifetime)| (lifetime.first, std::cmp::Reverse(lifetime.last), *id));
+    let mut floor = vec![0u64; program.operations.len().max(1)];
+    let mut cursor = start;
+    for (id, lifetime) in stashes {
+        values[id] = Some(cursor.take(program.values[id].layout.bytes()));
+        floor[lifetime.first..=lifetime.last].fill(cursor.at - start.at);
+    }
+    let stash = cursor.at - start.at;
+
+    let items: Vec<Item> = transients
+        .iter()
+        .map(|(_, lifetime, bytes)| Item {
+            lifetime: *lifetime,
+            bytes: bytes.next_multiple_of(limits.alignment),
+        })
+        .collect();
+    let live = liveness(&items, &floor);
+    let bound = live.iter().copied().max().unwrap_or(0);
+    let (mut offsets, height) = pack(&items, &floor, &|offset, _| offset);
+    let mut end = start.at + height;
+    if end <= limits.max_buffer_bytes {
+        for (offset, item) in offsets.iter_mut().zip(&items) {
+            *offset = end - *offset - item.bytes;
+        }
+    } else {
+        // An arena of several buffers: transients are packed above the stack, in steps that cross no cut.
+        let base = cursor.at;
+        let shift = |offset: u64, bytes: u64| beyond_cut(base + offset, bytes, limits) - base;
+        let (above, height) = pack(&items, &vec![0; floor.len()], &shift);
+        offsets = above.into_iter().map(|offset| base + offset).collect();
+        end = base + height;
+    }
+    for ((owner, _, bytes), offset) in transients.into_iter().zip(offsets) {
+        let place = Some(Place { offset, bytes });
+        match owner {
+            Owner::Value(id) => values[id] = place,
+            Owner::Workspace(at) => workspace_places[at] = place,
+        }
+    }
+    let operation = live.iter().position(|bytes| *bytes == bound).unwrap_or(0);
+    let peak = Peak {
+        operation,
+        persistent: start.at,
+        stash,
+        height: end - start.at,
+        bound,
+    };
+    (
+        ProgramPlan {
+            values,
+            workspaces: workspace_places,
+            peak,
+        },
+        end,
+    )
+}
+
+/// Bytes of parameters, optimiser state and so on, by role: for reports.
+#[must_use]
+pub fn persistent_bytes(program: &Program, role: Role) -> u64 {
+    program
+        .values
+        .iter()
+        .filter(|value| value.role == role)
+        .map(|value| value.layout.bytes())
+        .sum()
+}
