@@ -3,6 +3,9 @@ use crate::{DeviceFacts, GpuError, Launch, adapter};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Buffers up to this size share memory blocks of this size.
+pub const ALLOCATOR_BLOCK_BYTES: u64 = 4 << 20;
+
 /// How to open a device.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceRequest {
@@ -11,8 +14,6 @@ pub struct DeviceRequest {
     pub adapter: Option<String>,
     /// Compile kernels with the run-time checks of wgpu (bounds, loops, divisions). Slower; for tests and for hunting faults.
     pub checked: bool,
-    /// Bytes that may be reserved; `None` for as many as the device gives.
-    pub budget: Option<u64>,
 }
 
 /// A pipeline is compiled once per shader text; the key is what determines the text.
@@ -60,15 +61,18 @@ impl Device {
             label: Some("smidgen"),
             required_features: adapter.features() & wanted,
             required_limits: adapter.limits(),
-            // Blocks of a few MiB: the allocator must not reserve what the ledger does not know of.
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            // Small buffers share blocks of the least size there is; larger ones get memory of exactly their own size. Growing
+            // blocks would reserve what the ledger does not know of.
+            memory_hints: wgpu::MemoryHints::Manual {
+                suballocated_device_memory_block_size: ALLOCATOR_BLOCK_BYTES..ALLOCATOR_BLOCK_BYTES,
+            },
             ..Default::default()
         }))
         .map_err(|error| GpuError::DeviceRefused {
             adapter: adapter.get_info().name,
             reason: error.to_string(),
         })?;
-        let this = Self::assemble(device, queue, request.checked, request.budget);
+        let this = Self::assemble(device, queue, request.checked);
         let (lost, refused) = (Arc::clone(&this.fault), Arc::clone(&this.fault));
         this.device
             .set_device_lost_callback(move |reason, message| {
@@ -92,7 +96,7 @@ impl Device {
     /// Wraps a device that the caller owns. Its callbacks for errors and loss stay the caller's.
     #[must_use]
     pub fn wrap(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::assemble(device, queue, false, None)
+        Self::assemble(device, queue, false)
     }
 
     fn assemble(
@@ -107,7 +111,7 @@ impl Device {
             queue,
             facts,
             checked,
-            ledger: Mutex::new(Ledger::new(budget)),
+            ledger: Mutex::default(),
             pipelines: Mutex::default(),
             fault: Arc::default(),
         }

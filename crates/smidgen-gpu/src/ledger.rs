@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn refuses_above_the_limit_and_enters_nothing() {
-        let mut ledger = Ledger::new(Some(100));
+        let mut ledger = Ledger::default();
+        ledger.limit_to(100);
         ledger.reserve("a", Category::Arena, 60).unwrap();
         let error = ledger.reserve("b", Category::Other, 41).unwrap_err();
         assert!(error.to_string().contains("at least 101"), "{error}");

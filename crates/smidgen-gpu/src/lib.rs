@@ -30,7 +30,7 @@ mod timeline;
 mod transfer;
 
 pub use adapter::{AdapterSummary, DeviceFacts, DeviceKind, adapters};
-pub use device::{Device, DeviceRequest};
+pub use device::{ALLOCATOR_BLOCK_BYTES, Device, DeviceRequest};
 pub use error::GpuError;
 pub use launch::{Launch, Params, Region, folded_grid};
 pub use ledger::{Category, Entry, Ledger};
