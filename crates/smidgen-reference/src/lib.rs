@@ -5,6 +5,9 @@
 //! For tests and benchmarks: functions panic on inconsistent input.
 #![deny(missing_docs)]
 
+pub mod activation;
+pub mod batch_norm;
+pub mod elementwise;
 pub mod golden;
 pub mod layout;
 pub mod numbers;
