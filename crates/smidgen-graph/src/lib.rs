@@ -3,11 +3,29 @@
 
 mod access;
 mod attributes;
+mod builder;
+mod differentiate;
+mod emitter;
+mod error;
+mod gradients;
+mod graph;
+mod init;
+mod layers;
+mod lower;
 mod operation;
 mod program;
 mod shape;
+mod weights;
+pub mod zoo;
 
 pub use attributes::{Activation, ConvolutionAttributes, PoolAttributes};
+pub use builder::Builder;
+pub use error::GraphError;
+pub use graph::{Buffer, BufferId, Graph, Layer, Node, NodeId, Parameter, ParameterId};
+pub use init::{Fan, Initial};
+pub use layers::{Convolution, Extent, Pool};
+pub use lower::{Lowering, Mode};
 pub use operation::{Content, Operation, OperationKind, Optimizer, Phase};
 pub use program::{CONTROL_WORDS, Layout, METRICS_WORDS, Program, Role, Value, ValueId};
 pub use shape::MapShape;
+pub use weights::{Tensor, Weights, WeightsError};

@@ -1,0 +1,478 @@
+//! The backward pass, and the updates within it.
+
+use crate::attributes::Activation;
+use crate::emitter::Emitter;
+use crate::gradients::Gradients;
+use crate::operation::{Operation, OperationKind, Optimizer, Phase};
+use crate::program::{Layout, Role, ValueId};
+use crate::shape::MapShape;
+
+/// Emits the backward pass of the first `forward` operations and the updates of all trainable parameters, and returns the
+/// gradients of those. `logits` is the output with its gradient.
+pub(crate) fn differentiate(
+    emitter: &mut Emitter,
+    forward: usize,
+    (logits, logit_gradient): (ValueId, ValueId),
+    control: ValueId,
+    optimizer: Optimizer,
+    clip_norm: Option<f32>,
+) -> Vec<ValueId> {
+    let mut gradients = Gradients::default();
+    gradients.hand(emitter, "loss", logits, logit_gradient);
+    let mut backward = Backward {
+        emitter,
+        gradients,
+        control,
+        optimizer,
+        at_once: clip_norm.is_none(),
+        parameters: Vec::new(),
+    };
+    for index in (0..forward).rev() {
+        let operation = backward.emitter.operations[index].clone();
+        backward.operation(&operation);
+    }
+    if let Some(max_norm) = clip_norm {
+        backward.clip(max_norm);
+    }
+    backward
+        .parameters
+        .into_iter()
+        .map(|parameter| parameter.gradient)
+        .collect()
+}
+
+/// A parameter whose gradient is complete.
+struct Complete {
+    layer: String,
+    parameter: ValueId,
+    gradient: ValueId,
+}
+
+struct Backward<'emitter> {
+    emitter: &'emitter mut Emitter,
+    gradients: Gradients,
+    control: ValueId,
+    optimizer: Optimizer,
+    /// Whether a parameter is updated as soon as its gradient is complete.
+    at_once: bool,
+    parameters: Vec<Complete>,
+}
+
+impl Backward<'_> {
+    fn operation(&mut self, operation: &Operation) {
+        use OperationKind as Kind;
+        let layer = operation.layer.as_str();
+        match &operation.kind {
+            Kind::Convolution { output, .. } => {
+                if let Some(gradient) = self.gradients.take(*output) {
+                    self.convolution(operation, gradient);
+                }
+            }
+            Kind::BatchNormApply { output, .. } => {
+                if let Some(gradient) = self.gradients.take(*output) {
+                    self.batch_norm(operation, gradient);
+                }
+            }
+            &Kind::Activation {
+                shape,
+                activation,
+                input,
+                output,
+            } => {
+                let Some(gradient) = self.own(layer, output) else {
+                    return;
+                };
+                let from_output = activation.is_mask();
+                let source = if from_output { output } else { input };
+                self.push(
+                    layer,
+                    Kind::ActivationBackward {
+                        shape,
+                        activation,
+                        gradient,
+                        source,
+                        from_output,
+                    },
+                );
+                self.hand(layer, &[input], gradient);
+            }
+            &Kind::Add {
+                shape,
+                activation,
+                left,
+                right,
+                output,
+            } => {
+                let gradient = if activation == Activation::Identity {
+                    self.gradients.take(output)
+                } else {
+                    self.own(layer, output)
+                };
+                let Some(gradient) = gradient else { return };
+                if activation != Activation::Identity {
+                    let (source, from_output) = (output, true);
+                    self.push(
+                        layer,
+                        Kind::ActivationBackward {
+                            shape,
+                            activation,
+                            gradient,
+                            source,
+                            from_output,
+                        },
+                    );
+                }
+                self.hand(layer, &[left, right], gradient);
+            }
+            Kind::Concat {
+                shape,
+                inputs,
+                output,
+            } => {
+                let Some(gradient) = self.gradients.take(*output) else {
+                    return;
+                };
+                self.concat(layer, *shape, inputs, gradient);
+            }
+            &Kind::Shortcut {
+                shape,
+                stride,
+                output_channels,
+                channel_offset,
+                input,
+                output,
+            } => {
+                let Some(output_gradient) = self.gradients.take(output) else {
+                    return;
+                };
+                let (input_gradient, accumulate) =
+                    self.gradients
+                        .target(self.emitter, layer, input, output_gradient);
+                self.push(
+                    layer,
+                    Kind::ShortcutBackward {
+                        shape,
+                        stride,
+                        output_channels,
+                        channel_offset,
+                        output_gradient,
+                        input_gradient,
+                        accumulate,
+                    },
+                );
+            }
+            &Kind::MaxPool {
+                shape,
+                attributes,
+                input,
+                output,
+                indices: Some(indices),
+            } => {
+                self.through(layer, input, output, |output_gradient, input_gradient| {
+                    Kind::MaxPoolBackward {
+                        shape,
+                        attributes,
+                        output_gradient,
+                        indices,
+                        input_gradient,
+                    }
+                });
+            }
+            &Kind::AveragePool {
+                shape,
+                attributes,
+                input,
+                output,
+            } => {
+                self.through(layer, input, output, |output_gradient, input_gradient| {
+                    Kind::AveragePoolBackward {
+                        shape,
+                        attributes,
+                        output_gradient,
+                        input_gradient,
+                    }
+                });
+            }
+            &Kind::GlobalAveragePool {
+                shape,
+                input,
+                output,
+            } => {
+                self.through(layer, input, output, |output_gradient, input_gradient| {
+                    Kind::GlobalAveragePoolBackward {
+                        shape,
+                        output_gradient,
+                        input_gradient,
+                    }
+                });
+            }
+            &Kind::Dropout {
+                shape,
+                probability,
+                stream,
+                control,
+                input,
+                output,
+            } => {
+                let Some(gradient) = self.own(layer, output) else {
+                    return;
+                };
+                self.push(
+                    layer,
+                    Kind::DropoutBackward {
+                        shape,
+                        probability,
+                        stream,
+                        control,
+                        gradient,
+                    },
+                );
+                self.hand(layer, &[input], gradient);
+            }
+            _ => {}
+        }
+    }
+
+    /// The weight's gradient before the input's, so that the stashed input is free before the input's gradient is made; the
+    /// updates after both, because the input's gradient reads the weight.
+    fn convolution(&mut self, operation: &Operation, output_gradient: ValueId) {
+        let &OperationKind::Convolution {
+            attributes,
+            shape,
+            input,
+            weight,
+            bias,
+            ..
+        } = &operation.kind
+        else {
+            return;
+        };
+        let layer = operation.layer.as_str();
+        let trained: Vec<ValueId> = [Some(weight), bias]
+            .into_iter()
+            .flatten()
+            .filter(|&id| self.wanted(id))
+            .collect();
+        let mut complete = Vec::new();
+        if !trained.is_empty() {
+            let weight_gradient = self.parameter_gradient(weight);
+            let bias_gradient = bias
+                .filter(|&bias| self.wanted(bias))
+                .map(|bias| self.parameter_gradient(bias));
+            complete.push((weight, weight_gradient));
+            complete.extend(bias.zip(bias_gradient));
+            let kind = OperationKind::ConvolutionWeightGradient {
+                attributes,
+                shape,
+                input,
+                output_gradient,
+                weight_gradient,
+                bias_gradient,
+            };
+            self.push(layer, kind);
+        }
+        if self.wanted(input) {
+            let (input_gradient, accumulate) =
+                self.gradients
+                    .target(self.emitter, layer, input, output_gradient);
+            let kind = OperationKind::ConvolutionInputGradient {
+                attributes,
+                shape,
+                output_gradient,
+                weight,
+                input_gradient,
+                accumulate,
+            };
+            self.push(layer, kind);
+        }
+        self.complete(layer, &complete);
+    }
+
+    fn batch_norm(&mut self, operation: &Operation, gradient: ValueId) {
+        let &OperationKind::BatchNormApply {
+            shape,
+            activation,
+            input,
+            mean,
+            inverse_deviation,
+            scale,
+            shift,
+            ..
+        } = &operation.kind
+        else {
+            return;
+        };
+        let layer = operation.layer.as_str();
+        let gradient = self.gradients.own(self.emitter, layer, gradient);
+        let trained = self.wanted(scale) || self.wanted(shift);
+        let parameters = trained.then(|| {
+            (
+                self.parameter_gradient(scale),
+                self.parameter_gradient(shift),
+            )
+        });
+        let kind = OperationKind::BatchNormBackward {
+            shape,
+            activation,
+            batch_statistics: true,
+            gradient,
+            input,
+            mean,
+            inverse_deviation,
+            scale,
+            shift,
+            scale_gradient: parameters.map(|(scale, _)| scale),
+            shift_gradient: parameters.map(|(_, shift)| shift),
+        };
+        self.push(layer, kind);
+        self.hand(layer, &[input], gradient);
+        if let Some((scale_gradient, shift_gradient)) = parameters {
+            self.complete(layer, &[(scale, scale_gradient), (shift, shift_gradient)]);
+        }
+    }
+
+    fn concat(
+        &mut self,
+        layer: &str,
+        shape: MapShape,
+        inputs: &[ValueId],
+        output_gradient: ValueId,
+    ) {
+        let mut channel_offset = 0;
+        for &input in inputs {
+            let Layout::Map(part) = self.emitter.layout(input) else {
+                continue;
+            };
+            if self.wanted(input) {
+                let input_gradient = self.gradients.fresh(self.emitter, input);
+                let kind = OperationKind::ConcatBackward {
+                    shape,
+                    channel_offset,
+                    channels: part.channels,
+                    output_gradient,
+                    input_gradient,
+                };
+                self.push(layer, kind);
+                self.gradients
+                    .hand(self.emitter, layer, input, input_gradient);
+            }
+            channel_offset += part.channels;
+        }
+    }
+
+    /// An operation that writes the gradient of its input anew from that of its output.
+    fn through(
+        &mut self,
+        layer: &str,
+        input: ValueId,
+        output: ValueId,
+        kind: impl FnOnce(ValueId, ValueId) -> OperationKind,
+    ) {
+        if let Some(output_gradient) = self.gradients.take(output) {
+            let input_gradient = self.gradients.fresh(self.emitter, input);
+            self.push(layer, kind(output_gradient, input_gradient));
+            self.gradients
+                .hand(self.emitter, layer, input, input_gradient);
+        }
+    }
+
+    /// The gradient of an output, free to be changed in place.
+    fn own(&mut self, layer: &str, output: ValueId) -> Option<ValueId> {
+        let gradient = self.gradients.take(output)?;
+        Some(self.gradients.own(self.emitter, layer, gradient))
+    }
+
+    /// Hands one gradient to all of the inputs that want one.
+    fn hand(&mut self, layer: &str, inputs: &[ValueId], gradient: ValueId) {
+        let wanting: Vec<ValueId> = inputs
+            .iter()
+            .copied()
+            .filter(|&id| self.wanted(id))
+            .collect();
+        if let Some((&last, others)) = wanting.split_last() {
+            for &input in others {
+                self.gradients
+                    .hand_and_keep(self.emitter, layer, input, gradient);
+            }
+            self.gradients.hand(self.emitter, layer, last, gradient);
+        }
+    }
+
+    fn wanted(&self, id: ValueId) -> bool {
+        self.emitter.requires(id)
+    }
+
+    fn push(&mut self, layer: &str, kind: OperationKind) {
+        self.emitter.push(layer, Phase::Backward, kind);
+    }
+
+    fn parameter_gradient(&mut self, parameter: ValueId) -> ValueId {
+        let name = format!("gradient of {}", self.emitter.name(parameter));
+        let layout = self.emitter.layout(parameter);
+        self.emitter.value(name, layout, Role::ParameterGradient)
+    }
+
+    /// Notes the trained ones of these parameters as complete, and updates them unless all gradients are to be clipped first.
+    fn complete(&mut self, layer: &str, pairs: &[(ValueId, ValueId)]) {
+        for &(parameter, gradient) in pairs {
+            if self.wanted(parameter) {
+                if self.at_once {
+                    self.update(layer, parameter, gradient);
+                }
+                let layer = layer.to_owned();
+                self.parameters.push(Complete {
+                    layer,
+                    parameter,
+                    gradient,
+                });
+            }
+        }
+    }
+
+    fn update(&mut self, layer: &str, parameter: ValueId, gradient: ValueId) {
+        let layout = self.emitter.layout(parameter);
+        let kinds: &[&str] = match self.optimizer.states() {
+            0 => &[],
+            1 => &["momentum"],
+            _ => &["first moment", "second moment"],
+        };
+        let mut states = Vec::new();
+        for kind in kinds {
+            let name = format!("{kind} of {}", self.emitter.name(parameter));
+            states.push(self.emitter.value(name, layout, Role::OptimizerState));
+        }
+        let (optimizer, control) = (self.optimizer, self.control);
+        let kind = OperationKind::Update {
+            optimizer,
+            parameter,
+            gradient,
+            states,
+            control,
+        };
+        self.emitter.push(layer, Phase::Update, kind);
+    }
+
+    fn clip(&mut self, max_norm: f32) {
+        let gradients = self
+            .parameters
+            .iter()
+            .map(|complete| complete.gradient)
+            .collect();
+        let control = self.control;
+        let kind = OperationKind::ClipNorm {
+            max_norm,
+            gradients,
+            control,
+        };
+        self.emitter.push("clip", Phase::Update, kind);
+        for index in 0..self.parameters.len() {
+            let Complete {
+                layer,
+                parameter,
+                gradient,
+            } = &self.parameters[index];
+            let (layer, parameter, gradient) = (layer.clone(), *parameter, *gradient);
+            self.update(&layer, parameter, gradient);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What can be wrong with a network.
+
+use thiserror::Error;
+
+/// Why a network cannot be built or lowered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum GraphError {
+    /// Two layers, or a layer and a parameter, have one name.
+    #[error("two layers are called `{name}`: give one of them another name")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A layer does not fit its input, or its settings make no sense.
+    #[error("layer `{layer}`: {problem}")]
+    DoesNotFit {
+        /// The layer.
+        layer: String,
+        /// What does not fit, with the sizes.
+        problem: String,
+    },
+    /// A layer does not contribute to the output.
+    #[error(
+        "layer `{layer}` does not reach the output: use what it returns in a later layer, or remove it"
+    )]
+    Unused {
+        /// The layer.
+        layer: String,
+    },
+    /// The batch is empty.
+    #[error("a batch of 0 images: use at least 1")]
+    EmptyBatch,
+    /// Every parameter is frozen, so there is nothing to train.
+    #[error("every parameter of `{network}` is frozen: leave at least one layer trainable")]
+    NothingTrainable {
+        /// The network.
+        network: String,
+    },
+    /// A pattern of names matches no parameter.
+    #[error("no parameter of `{network}` matches `{pattern}`; the first ones are {examples}")]
+    NothingMatches {
+        /// The network.
+        network: String,
+        /// The pattern.
+        pattern: String,
+        /// Some names that there are.
+        examples: String,
+    },
+    /// More convolutions were asked for than there are.
+    #[error("`{network}` has {convolutions} convolutions, not {asked}")]
+    TooFewConvolutions {
+        /// The network.
+        network: String,
+        /// How many it has.
+        convolutions: usize,
+        /// How many were asked for.
+        asked: usize,
+    },
+    /// The zoo has no such network.
+    #[error("no network is called `{name}`; there are {known}")]
+    UnknownNetwork {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A value is too large for any device.
+    #[error(
+        "layer `{layer}` makes a value of {bytes} bytes: use a smaller batch or smaller pictures"
+    )]
+    TooLarge {
+        /// The layer.
+        layer: String,
+        /// The bytes, at least.
+        bytes: u64,
+    },
+}

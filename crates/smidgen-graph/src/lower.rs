@@ -1,0 +1,406 @@
+//! From a graph to a program.
+
+use crate::attributes::Activation;
+use crate::differentiate::differentiate;
+use crate::emitter::Emitter;
+use crate::error::GraphError;
+use crate::graph::{Graph, Layer, Node};
+use crate::operation::{OperationKind, Optimizer, Phase};
+use crate::program::{CONTROL_WORDS, Layout, METRICS_WORDS, Program, Role, ValueId};
+use crate::shape::MapShape;
+
+/// No value may be larger, so that sums of bytes stay far from overflowing.
+const LARGEST_VALUE: u64 = 1 << 44;
+
+/// What a program is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lowering {
+    /// Images in a batch.
+    pub batch: u32,
+    /// Whether it learns.
+    pub mode: Mode,
+}
+
+/// Whether a program learns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// Forward, loss, backward and update. Batch norm uses the statistics of the batch, that of frozen layers too.
+    Train {
+        /// Updates each trainable parameter.
+        optimizer: Optimizer,
+        /// Share of the target spread over all classes.
+        label_smoothing: f32,
+        /// The largest norm that all gradients together may have. All of them are then held until the end of the step.
+        clip_norm: Option<f32>,
+        /// Whether the gradients of parameters can be read after the step.
+        keep_gradients: bool,
+    },
+    /// Forward and loss. Batch norm uses the running statistics, and nothing is dropped.
+    Evaluate,
+}
+
+impl Graph {
+    /// The program of a step.
+    ///
+    /// # Errors
+    /// If the batch is empty or beyond reason, or there is nothing to train.
+    pub fn lower(&self, lowering: &Lowering) -> Result<Program, GraphError> {
+        if lowering.batch == 0 {
+            return Err(GraphError::EmptyBatch);
+        }
+        let training = matches!(lowering.mode, Mode::Train { .. });
+        if training && !self.parameters.iter().any(|parameter| parameter.trainable) {
+            return Err(GraphError::NothingTrainable {
+                network: self.name.clone(),
+            });
+        }
+        for node in &self.nodes {
+            let bytes = Layout::Map(shape(node, lowering.batch)).bytes();
+            if bytes > LARGEST_VALUE {
+                let layer = node.name.clone();
+                return Err(GraphError::TooLarge { layer, bytes });
+            }
+        }
+        Ok(Forward::new(self, lowering.batch, training).finish(&lowering.mode))
+    }
+}
+
+/// The forward pass, layer by layer.
+struct Forward<'graph> {
+    graph: &'graph Graph,
+    batch: u32,
+    training: bool,
+    emitter: Emitter,
+    control: ValueId,
+    metrics: ValueId,
+    images: ValueId,
+    labels: ValueId,
+    parameters: Vec<ValueId>,
+    buffers: Vec<ValueId>,
+    /// What each node returned.
+    results: Vec<ValueId>,
+    dropouts: u32,
+}
+
+impl<'graph> Forward<'graph> {
+    fn new(graph: &'graph Graph, batch: u32, training: bool) -> Self {
+        let mut emitter = Emitter::default();
+        let words = |count| Layout::Words { count };
+        let control = emitter.value("control", words(CONTROL_WORDS), Role::Control);
+        let metrics = emitter.value("metrics", words(METRICS_WORDS), Role::Metrics);
+        let images = Layout::Map(shape(&graph.nodes[0], batch));
+        let images = emitter.value("images", images, Role::Images);
+        let labels = emitter.value("labels", words(batch), Role::Labels);
+        let mut parameters = Vec::new();
+        for parameter in &graph.parameters {
+            let id = emitter.value(&parameter.name, parameter.layout, Role::Parameter);
+            if training && parameter.trainable {
+                emitter.require(id);
+            }
+            parameters.push(id);
+        }
+        let mut buffers = Vec::new();
+        for buffer in &graph.buffers {
+            let channels = buffer.channels;
+            buffers.push(emitter.value(&buffer.name, Layout::Vector { channels }, Role::Running));
+        }
+        Self {
+            graph,
+            batch,
+            training,
+            emitter,
+            control,
+            metrics,
+            images,
+            labels,
+            parameters,
+            buffers,
+            results: Vec::with_capacity(graph.nodes.len()),
+            dropouts: 0,
+        }
+    }
+
+    fn finish(mut self, mode: &Mode) -> Program {
+        let fused = self.fusions();
+        for (index, fusion) in fused.into_iter().enumerate() {
+            let result = match fusion {
+                // The activation that follows is emitted together with it.
+                Fusion::IntoNext => self.images,
+                Fusion::WithPrevious => self.fused(index),
+                Fusion::None => self.layer(index, index, Activation::Identity),
+            };
+            self.results.push(result);
+        }
+        let logits = self.results[self.graph.output.0];
+        let forward = self.emitter.operations.len();
+        let mut logit_gradient = None;
+        let mut label_smoothing = 0.0;
+        if let Mode::Train {
+            label_smoothing: smoothing,
+            ..
+        } = mode
+        {
+            let layout = self.emitter.layout(logits);
+            let name = format!("gradient of {}", self.emitter.name(logits));
+            logit_gradient = Some(self.emitter.value(name, layout, Role::Gradient));
+            label_smoothing = *smoothing;
+        }
+        let shape = shape(&self.graph.nodes[self.graph.output.0], self.batch);
+        let loss = OperationKind::CrossEntropy {
+            shape,
+            label_smoothing,
+            logits,
+            labels: self.labels,
+            control: self.control,
+            metrics: self.metrics,
+            logit_gradient,
+        };
+        self.emitter.push("loss", Phase::Loss, loss);
+        let mut kept = Vec::new();
+        if let (
+            Mode::Train {
+                optimizer,
+                clip_norm,
+                keep_gradients,
+                ..
+            },
+            Some(gradient),
+        ) = (mode, logit_gradient)
+        {
+            let gradients = differentiate(
+                &mut self.emitter,
+                forward,
+                (logits, gradient),
+                self.control,
+                *optimizer,
+                *clip_norm,
+            );
+            if *keep_gradients {
+                kept = gradients;
+            }
+        }
+        Program {
+            batch: self.batch,
+            values: self.emitter.values,
+            operations: self.emitter.operations,
+            images: self.images,
+            labels: self.labels,
+            logits,
+            control: self.control,
+            metrics: self.metrics,
+            kept,
+        }
+    }
+
+    /// Which batch norms and additions apply the activation that follows them, and nobody else, themselves.
+    fn fusions(&self) -> Vec<Fusion> {
+        let consumers = self.graph.consumers();
+        let mut fusions = vec![Fusion::None; self.graph.nodes.len()];
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            let Layer::Activation(activation) = node.layer else {
+                continue;
+            };
+            let previous = node.inputs[0].0;
+            let fits = match self.graph.nodes[previous].layer {
+                Layer::BatchNorm { .. } => true,
+                // The sum itself is not held, so backward must follow from the output.
+                Layer::Add => activation.is_mask(),
+                _ => false,
+            };
+            if fits && consumers[previous] == 1 {
+                fusions[previous] = Fusion::IntoNext;
+                fusions[index] = Fusion::WithPrevious;
+            }
+        }
+        fusions
+    }
+
+    fn fused(&mut self, index: usize) -> ValueId {
+        let node = &self.graph.nodes[index];
+        match node.layer {
+            Layer::Activation(activation) => self.layer(node.inputs[0].0, index, activation),
+            _ => self.layer(index, index, Activation::Identity),
+        }
+    }
+
+    /// Emits a layer; its result is called after `named`, which is the activation it applies, if any.
+    fn layer(&mut self, index: usize, named: usize, activation: Activation) -> ValueId {
+        let graph = self.graph;
+        let node = &graph.nodes[index];
+        let inputs: Vec<ValueId> = node
+            .inputs
+            .iter()
+            .map(|input| self.results[input.0])
+            .collect();
+        let output_shape = shape(node, self.batch);
+        let Some(&input) = inputs.first() else {
+            return self.images;
+        };
+        let input_shape = shape(&graph.nodes[node.inputs[0].0], self.batch);
+        let dropped = matches!(node.layer, Layer::Dropout { probability } if probability > 0.0 && self.training);
+        if matches!(node.layer, Layer::Flatten | Layer::Dropout { .. }) && !dropped {
+            return input;
+        }
+        let layout = Layout::Map(output_shape);
+        let output = self
+            .emitter
+            .value(&graph.nodes[named].name, layout, Role::Activation);
+        let shape = input_shape;
+        let kind = match &node.layer {
+            Layer::Input | Layer::Flatten => return input,
+            Layer::Convolution {
+                attributes,
+                weight,
+                bias,
+            } => OperationKind::Convolution {
+                attributes: *attributes,
+                shape,
+                input,
+                weight: self.parameters[weight.0],
+                bias: bias.map(|bias| self.parameters[bias.0]),
+                output,
+            },
+            Layer::BatchNorm { scale, shift, .. } => {
+                let (mean, inverse_deviation) = self.statistics(node, shape, input);
+                OperationKind::BatchNormApply {
+                    shape,
+                    activation,
+                    input,
+                    mean,
+                    inverse_deviation,
+                    scale: self.parameters[scale.0],
+                    shift: self.parameters[shift.0],
+                    output,
+                }
+            }
+            Layer::Activation(activation) => OperationKind::Activation {
+                shape,
+                activation: *activation,
+                input,
+                output,
+            },
+            Layer::Add => OperationKind::Add {
+                shape,
+                activation,
+                left: input,
+                right: inputs[1],
+                output,
+            },
+            Layer::Concat => OperationKind::Concat {
+                shape: output_shape,
+                inputs,
+                output,
+            },
+            Layer::Shortcut {
+                stride,
+                channel_offset,
+            } => OperationKind::Shortcut {
+                shape,
+                stride: *stride,
+                output_channels: output_shape.channels,
+                channel_offset: *channel_offset,
+                input,
+                output,
+            },
+            Layer::MaxPool(attributes) => {
+                let name = format!("{}.indices", node.name);
+                let indices = self.emitter.requires(input).then(|| {
+                    self.emitter
+                        .value(name, Layout::Indices(output_shape), Role::Statistics)
+                });
+                OperationKind::MaxPool {
+                    shape,
+                    attributes: *attributes,
+                    input,
+                    output,
+                    indices,
+                }
+            }
+            Layer::AveragePool(attributes) => OperationKind::AveragePool {
+                shape,
+                attributes: *attributes,
+                input,
+                output,
+            },
+            Layer::GlobalAveragePool => OperationKind::GlobalAveragePool {
+                shape,
+                input,
+                output,
+            },
+            Layer::Dropout { probability } => {
+                let stream = self.dropouts;
+                self.dropouts += 1;
+                let (probability, control) = (*probability, self.control);
+                OperationKind::Dropout {
+                    shape,
+                    probability,
+                    stream,
+                    control,
+                    input,
+                    output,
+                }
+            }
+        };
+        self.emitter.forward(&node.name, kind);
+        output
+    }
+
+    /// Emits what gives a batch norm its mean and inverse deviation.
+    fn statistics(&mut self, node: &Node, shape: MapShape, input: ValueId) -> (ValueId, ValueId) {
+        let channels = shape.channels;
+        let mut vector = |kind| {
+            let name = format!("{}.{kind}", node.name);
+            self.emitter
+                .value(name, Layout::Vector { channels }, Role::Statistics)
+        };
+        let mean = vector("mean");
+        let inverse_deviation = vector("inverse_deviation");
+        if let Layer::BatchNorm {
+            epsilon,
+            momentum,
+            running_mean,
+            running_variance,
+            ..
+        } = node.layer
+        {
+            let running_mean = self.buffers[running_mean.0];
+            let running_variance = self.buffers[running_variance.0];
+            let kind = if self.training {
+                OperationKind::BatchNormStatistics {
+                    shape,
+                    epsilon,
+                    momentum,
+                    input,
+                    mean,
+                    inverse_deviation,
+                    running_mean,
+                    running_variance,
+                }
+            } else {
+                OperationKind::BatchNormPrepare {
+                    channels,
+                    epsilon,
+                    running_mean,
+                    running_variance,
+                    mean,
+                    inverse_deviation,
+                }
+            };
+            self.emitter.push(&node.name, Phase::Forward, kind);
+        }
+        (mean, inverse_deviation)
+    }
+}
+
+/// Whether a layer is emitted together with a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fusion {
+    None,
+    IntoNext,
+    WithPrevious,
+}
+
+fn shape(node: &Node, batch: u32) -> MapShape {
+    let [channels, height, width] = node.shape;
+    MapShape::new(batch, channels, height, width)
+}
