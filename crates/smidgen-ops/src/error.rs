@@ -22,6 +22,20 @@ pub enum OpsError {
         /// The bytes needed.
         needed: u64,
     },
+    /// A region larger than one binding of the device.
+    #[error(
+        "{operator}: `{region}` has {given} bytes, the device binds {limit} at once; split the batch"
+    )]
+    Binding {
+        /// The operator.
+        operator: &'static str,
+        /// The region's name.
+        region: &'static str,
+        /// Its bytes.
+        given: u64,
+        /// The device's limit.
+        limit: u64,
+    },
 }
 
 impl OpsError {
@@ -45,6 +59,27 @@ pub(crate) fn expect_regions(
                 region: name,
                 given: region.size,
                 needed,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// As [`expect_regions`], and refuses regions that the device cannot bind at once.
+pub(crate) fn check_regions(
+    operator: &'static str,
+    facts: &smidgen_gpu::DeviceFacts,
+    regions: &[(&'static str, smidgen_gpu::Region, u64)],
+) -> Result<(), OpsError> {
+    expect_regions(operator, regions)?;
+    let limit = facts.max_binding_bytes;
+    for &(name, region, _) in regions {
+        if region.size > limit {
+            return Err(OpsError::Binding {
+                operator,
+                region: name,
+                given: region.size,
+                limit,
             });
         }
     }

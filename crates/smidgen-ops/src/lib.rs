@@ -8,10 +8,20 @@
 //! which every optimiser reads; launches are therefore made once and recorded as often as wanted.
 //!
 //! ```
-//! use smidgen_ops::control::Control;
+//! use smidgen_gpu::{DeviceFacts, Launch, Region};
+//! use smidgen_ops::optimizer::{SgdOptions, SgdRegions, sgd};
 //!
-//! let control = Control { learning_rate: 0.1, ..Control::default() };
-//! assert_eq!(control.gradient_scale, 1.0);
+//! /// Updates 1000 parameters that stand in the buffers 0 (parameters), 1 (gradients), 2 (momentum) and 3 (control block).
+//! fn update(facts: &DeviceFacts) -> Result<Launch, smidgen_ops::OpsError> {
+//!     let options = SgdOptions { momentum: 0.9, nesterov: true, weight_decay: 5e-4 };
+//!     let regions = SgdRegions {
+//!         parameter: Region::whole(0, 4000),
+//!         gradient: Region::whole(1, 4000),
+//!         momentum: Some(Region::whole(2, 4000)),
+//!         control: Region::whole(3, 32),
+//!     };
+//!     sgd(&options, facts, &regions, 1000)
+//! }
 //! ```
 //!
 //! Activations are planes of quads: channel `c` of pixel `p = (n*H + y)*W + x` stands at element `((c/4)*P + p)*4 + c%4` with
@@ -19,9 +29,25 @@
 //! are padded to whole quads in the same way.
 #![deny(missing_docs)]
 
+pub mod activation;
+pub mod attention;
+pub mod batch_norm;
+pub mod clip;
+pub mod concat;
 pub mod control;
+pub mod dropout;
+pub mod elementwise;
 mod error;
+pub mod finite;
+pub mod layer_norm;
+pub mod loss;
+pub mod optimizer;
+pub mod pool;
+pub mod resize;
 mod shape;
+pub mod shortcut;
+pub mod softmax;
 
+pub use activation::Activation;
 pub use error::OpsError;
 pub use shape::MapShape;

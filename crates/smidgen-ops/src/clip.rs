@@ -1,0 +1,130 @@
+//! Clipping of all gradients by their common norm.
+//!
+//! Every gradient region writes [sums of squares](sum_of_squares) into its own range of slots; then [`clip`] adds all slots in
+//! order and writes the factor that optimisers apply. Nothing is scaled in place.
+
+use crate::error::check_regions;
+use crate::{OpsError, control::Control};
+use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
+
+const OPERATOR: &str = "gradient clipping";
+/// Elements that one workgroup adds up.
+const CHUNK: u32 = 16_384;
+
+params! { struct SumParams { count: u32, groups: u32, first_slot: u32 } }
+params! { struct ClipParams { slots: u32, max_norm: f32 } }
+
+/// The regions of [`clip`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClipRegions {
+    /// One f32 a slot, all written before.
+    pub slots: Region,
+    /// One f32: the norm before clipping.
+    pub norm: Region,
+    /// The [`Control`] block.
+    pub control: Region,
+}
+
+/// How many slots the sums of a region of `count` elements take.
+#[must_use]
+pub fn slots(count: u32) -> u32 {
+    count.div_ceil(CHUNK)
+}
+
+/// Sums of squares of the first `count` elements of `values` (whole quads are bound, the rest is not looked at), into the slots
+/// from `first_slot` on.
+///
+/// # Errors
+/// No elements, or a region that is too small or too large to bind.
+pub fn sum_of_squares(
+    count: u32,
+    first_slot: u32,
+    facts: &DeviceFacts,
+    values: Region,
+    slot_region: Region,
+) -> Result<Launch, OpsError> {
+    if count == 0 || count > 1 << 31 {
+        return Err(OpsError::shape(
+            OPERATOR,
+            format!("{count} elements; one launch takes 1 to {}", 1u32 << 31),
+        ));
+    }
+    let groups = slots(count);
+    let bytes = u64::from(count).next_multiple_of(4) * 4;
+    let slot_bytes = (u64::from(first_slot) + u64::from(groups)) * 4;
+    check_regions(
+        OPERATOR,
+        facts,
+        &[
+            ("values", values, bytes),
+            ("slots", slot_region, slot_bytes),
+        ],
+    )?;
+    Ok(Launch::new(
+        "ops/sum_of_squares.wgsl",
+        &[],
+        &SumParams {
+            count,
+            groups,
+            first_slot,
+        },
+        vec![values, slot_region],
+        folded_grid(u64::from(groups)),
+    ))
+}
+
+/// Writes the norm, and `min(1, max_norm / (norm + 1e-6))` as the gradient scale of the control block, as PyTorch's
+/// `clip_grad_norm_` does. A norm that is not finite halts training instead.
+///
+/// # Errors
+/// No slots, a norm that is not a positive number, or a region that is too small or too large to bind.
+pub fn clip(
+    max_norm: f32,
+    slot_count: u32,
+    facts: &DeviceFacts,
+    regions: &ClipRegions,
+) -> Result<Launch, OpsError> {
+    if slot_count == 0 || !(max_norm > 0.0 && max_norm.is_finite()) {
+        return Err(OpsError::shape(
+            OPERATOR,
+            format!("{slot_count} slots and a largest norm of {max_norm}; both must be positive"),
+        ));
+    }
+    check_regions(
+        OPERATOR,
+        facts,
+        &[
+            ("slots", regions.slots, u64::from(slot_count) * 4),
+            ("norm", regions.norm, 4),
+            ("control", regions.control, Control::BYTES),
+        ],
+    )?;
+    Ok(Launch::new(
+        "ops/clip.wgsl",
+        &[],
+        &ClipParams {
+            slots: slot_count,
+            max_norm,
+        },
+        vec![regions.slots, regions.norm, regions.control],
+        [1, 1, 1],
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn parameters_match_the_shaders() {
+        assert_params_match::<SumParams>("ops/sum_of_squares.wgsl");
+        assert_params_match::<ClipParams>("ops/clip.wgsl");
+    }
+
+    #[test]
+    fn slots_cover_all_elements() {
+        let counts = [1, CHUNK, CHUNK + 1, 1 << 31];
+        assert_eq!(counts.map(slots), [1, 1, 2, 131_072]);
+    }
+}

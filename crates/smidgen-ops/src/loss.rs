@@ -1,0 +1,176 @@
+//! Softmax cross entropy with label smoothing, and how many labels were among the most probable classes.
+
+use crate::error::check_regions;
+use crate::{MapShape, OpsError, control::Control};
+use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
+
+const OPERATOR: &str = "cross entropy";
+
+/// The label of a sample that takes part in nothing: neither loss, nor gradient, nor counts.
+pub const IGNORED_LABEL: u32 = u32::MAX;
+
+/// The sizes and options of a cross entropy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossEntropy {
+    /// Samples of the batch.
+    pub samples: u32,
+    /// Classes, without padding.
+    pub classes: u32,
+    /// Share of the target that is spread evenly over all classes, from 0 to below 1.
+    pub label_smoothing: f32,
+    /// Factor of the logit gradient, beside `1 / count`.
+    pub scale: f32,
+}
+
+/// The regions of a cross entropy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrossEntropyRegions {
+    /// Logits: planes of quads with the samples as pixels, class `c` of sample `n` at `((c/4)*samples + n)*4 + c%4`.
+    pub logits: Region,
+    /// One u32 a sample: a class, or [`IGNORED_LABEL`].
+    pub labels: Region,
+    /// Where the gradient of the mean loss goes, laid out like the logits; `None` for evaluation.
+    pub gradient: Option<Region>,
+    /// One [`Metrics`].
+    pub metrics: Region,
+    /// [`workspace_bytes`] bytes.
+    pub workspace: Region,
+    /// The [`Control`] block.
+    pub control: Region,
+}
+
+params! {
+    /// What the loss reports of a batch.
+    #[derive(Default)]
+    pub struct Metrics {
+        /// Sum of the losses of the samples that count; NaN where the batch was broken.
+        loss_sum: f32,
+        /// Samples that count: those not ignored.
+        count: u32,
+        /// Samples whose label has the largest logit.
+        top1: u32,
+        /// Samples whose label is among the five largest logits.
+        top5: u32,
+        /// Not 0 if training is halted, by this batch or before it.
+        halted: u32,
+        /// Unused; zero.
+        reserved_0: u32,
+        /// Unused; zero.
+        reserved_1: u32,
+        /// Unused; zero.
+        reserved_2: u32,
+    }
+}
+
+impl Metrics {
+    /// Size of the metrics.
+    pub const BYTES: u64 = size_of::<Self>() as u64;
+}
+
+params! { struct RowParams { samples: u32, classes: u32, smoothing: f32 } }
+params! { struct MetricsParams { samples: u32 } }
+params! { struct GradientParams { samples: u32, classes: u32, smoothing: f32, scale: f32 } }
+
+/// Bytes of workspace that [`cross_entropy`] needs: one quad a sample.
+#[must_use]
+pub fn workspace_bytes(shape: &CrossEntropy) -> u64 {
+    u64::from(shape.samples) * 16
+}
+
+/// The mean cross entropy over the samples that count, its gradient, and the [`Metrics`].
+///
+/// A label is among the first `k` if fewer than `k` classes stand before it; a class stands before another if its logit is larger,
+/// or equal and its index smaller. If every sample is ignored, the loss and all gradients are zero.
+///
+/// A logit that is NaN or infinite, a loss that is not finite, or a label that is no class halts training: `loss_sum` becomes NaN,
+/// the control block's `halted` is set, and the gradient is not to be used. Ignored samples are not looked at.
+///
+/// # Errors
+/// No samples, no classes, smoothing outside 0 to 1, or a region that is too small or too large to bind.
+pub fn cross_entropy(
+    shape: &CrossEntropy,
+    facts: &DeviceFacts,
+    regions: &CrossEntropyRegions,
+) -> Result<Vec<Launch>, OpsError> {
+    let &CrossEntropy {
+        samples,
+        classes,
+        label_smoothing: smoothing,
+        scale,
+    } = shape;
+    let logits = MapShape::new(samples, classes, 1, 1);
+    logits.check(OPERATOR)?;
+    if !(0.0..1.0).contains(&smoothing) {
+        return Err(OpsError::shape(
+            OPERATOR,
+            format!("label smoothing is {smoothing}, it must be from 0 to below 1"),
+        ));
+    }
+    check_regions(
+        OPERATOR,
+        facts,
+        &[
+            ("logits", regions.logits, logits.bytes()),
+            ("labels", regions.labels, u64::from(samples) * 4),
+            ("metrics", regions.metrics, Metrics::BYTES),
+            ("workspace", regions.workspace, workspace_bytes(shape)),
+            ("control", regions.control, Control::BYTES),
+        ],
+    )?;
+    let mut launches = vec![
+        Launch::new(
+            "ops/cross_entropy_rows.wgsl",
+            &[],
+            &RowParams {
+                samples,
+                classes,
+                smoothing,
+            },
+            vec![regions.logits, regions.labels, regions.workspace],
+            folded_grid(u64::from(samples.div_ceil(16))),
+        ),
+        Launch::new(
+            "ops/cross_entropy_metrics.wgsl",
+            &[],
+            &MetricsParams { samples },
+            vec![regions.workspace, regions.metrics, regions.control],
+            [1, 1, 1],
+        ),
+    ];
+    if let Some(gradient) = regions.gradient {
+        check_regions(OPERATOR, facts, &[("gradient", gradient, logits.bytes())])?;
+        launches.push(Launch::new(
+            "ops/cross_entropy_gradient.wgsl",
+            &[],
+            &GradientParams {
+                samples,
+                classes,
+                smoothing,
+                scale,
+            },
+            vec![
+                regions.logits,
+                regions.labels,
+                regions.workspace,
+                regions.metrics,
+                gradient,
+            ],
+            folded_grid(logits.elements().div_ceil(256)),
+        ));
+    }
+    Ok(launches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn parameters_match_the_shaders() {
+        assert_params_match::<RowParams>("ops/cross_entropy_rows.wgsl");
+        assert_params_match::<MetricsParams>("ops/cross_entropy_metrics.wgsl");
+        assert_params_match::<GradientParams>("ops/cross_entropy_gradient.wgsl");
+        assert_eq!(Metrics::BYTES, 32);
+    }
+}

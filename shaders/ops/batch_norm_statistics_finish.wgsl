@@ -1,0 +1,51 @@
+// Second pass of the statistics of a batch norm: the slices of a quad are merged as lanes are in the first pass; then, M = pixels,
+//   mean, inverse_deviation = 1 / sqrt(squares / M + epsilon)
+//   running_mean     = (1 - momentum) * running_mean     + momentum * mean
+//   running_variance = (1 - momentum) * running_variance + momentum * squares / max(M - 1, 1)
+// with zeros in padding channels.
+//
+// Tile: one quad, a slice a lane, hence at most 256 slices. Dispatch: [quads] workgroups of 256.
+#import common/lanes
+
+struct Params {
+    pixels: u32,
+    slice_pixels: u32,
+    slices: u32,
+    channels: u32,
+    epsilon: f32,
+    momentum: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> workspace: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> running_mean: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> running_variance: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> mean: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> inverse_deviation: array<vec4<f32>>;
+
+#import common/moments
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let quad = workgroup.x;
+    lane_count[lane] = 0.0;
+    lane_mean[lane] = vec4<f32>(0.0);
+    lane_squares[lane] = vec4<f32>(0.0);
+    if lane < params.slices {
+        let slice = quad * params.slices + lane;
+        lane_count[lane] = f32(min(params.slice_pixels, params.pixels - lane * params.slice_pixels));
+        lane_mean[lane] = workspace[2u * slice];
+        lane_squares[lane] = workspace[2u * slice + 1u];
+    }
+    merge_moments(lane);
+    if lane == 0u {
+        let count = f32(params.pixels);
+        let quad_mean = lane_mean[0];
+        let variance = lane_squares[0] / count;
+        let unbiased = lane_squares[0] / max(count - 1.0, 1.0);
+        mean[quad] = quad_mean;
+        inverse_deviation[quad] = clear_padding(1.0 / sqrt(variance + params.epsilon), quad, params.channels);
+        running_mean[quad] = (1.0 - params.momentum) * running_mean[quad] + params.momentum * quad_mean;
+        running_variance[quad] = (1.0 - params.momentum) * running_variance[quad] + params.momentum * unbiased;
+    }
+}
