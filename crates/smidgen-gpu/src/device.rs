@@ -99,12 +99,7 @@ impl Device {
         Self::assemble(device, queue, false)
     }
 
-    fn assemble(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-        checked: bool,
-        budget: Option<u64>,
-    ) -> Self {
+    fn assemble(device: wgpu::Device, queue: wgpu::Queue, checked: bool) -> Self {
         let facts = DeviceFacts::of(&device.adapter_info(), &device.limits(), device.features());
         Self {
             device,
