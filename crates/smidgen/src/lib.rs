@@ -1,1 +1,50 @@
-//! Train neural networks on any GPU, in the bytes you name
+//! Train neural networks on any GPU, in the bytes you name.
+//!
+//! A [`Graph`] says which network, a [`DataSource`](data::DataSource) which data, a budget how many bytes the device may give. A
+//! [`Session`] plans every byte before it reserves the first, refuses with the least that would do where the plan does not fit,
+//! and then never holds more. A [`Trainer`] runs the epochs.
+//!
+//! ```no_run
+//! use smidgen::{Bytes, Session, SessionOptions, Trainer, TrainerOptions, Training, zoo};
+//! use smidgen::data::{DataSource, Split};
+//! use smidgen::gpu::{Device, DeviceRequest};
+//! use std::ops::ControlFlow;
+//!
+//! let source: DataSource = "shapes".parse()?;
+//! let graph = zoo::build("resnet20", 10, [3, 32, 32])?;
+//! let options = SessionOptions { batch: 32, training: Some(Training::default()), budget: Some("64MiB".parse()?) };
+//! let mut session = Session::new(Device::open(&DeviceRequest::default())?, &graph, &options, 1)?;
+//! println!("{} of the device", session.footprint().total());
+//!
+//! let (train, test) = (source.open(Split::Train)?, source.open(Split::Test)?);
+//! let summary = Trainer::new(&mut session, train, Some(test), TrainerOptions::default())?.run(|event| {
+//!     println!("{event:?}");
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok::<(), smidgen::Error>(())
+//! ```
+#![deny(missing_docs)]
+
+mod bytes;
+pub mod checkpoint;
+mod error;
+mod footprint;
+mod kernels;
+mod metrics;
+mod schedule;
+mod session;
+mod trainer;
+
+pub use bytes::{Bytes, ParseBytesError};
+pub use checkpoint::Progress;
+pub use error::Error;
+pub use footprint::Footprint;
+pub use metrics::Metrics;
+pub use schedule::Schedule;
+pub use session::{Blueprint, STEPS_IN_FLIGHT, Session, SessionOptions, StepOptions, Training};
+pub use trainer::{Checkpoints, End, Event, Summary, Trainer, TrainerOptions, evaluate};
+
+pub use smidgen_data as data;
+pub use smidgen_gpu as gpu;
+pub use smidgen_graph::{Graph, Optimizer, zoo};
+pub use smidgen_plan as plan;

@@ -1,0 +1,230 @@
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use smidgen::data::{Augment, DataSource};
+use smidgen::{Bytes, Schedule};
+use std::path::PathBuf;
+
+/// Train, fine-tune and evaluate neural networks on any GPU, in the bytes you name.
+#[derive(Debug, Parser)]
+#[command(name = "smidgen", version)]
+pub(crate) struct Arguments {
+    /// JSON, one object a line, even on a terminal (elsewhere it is the default)
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The device, by its index or part of its name in `smidgen devices` [default: the best; also SMIDGEN_ADAPTER]
+    #[arg(long, global = true, value_name = "INDEX|NAME")]
+    pub(crate) adapter: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the devices, their drivers and limits
+    Devices,
+    /// Train or fine-tune a network
+    Train(Box<TrainArguments>),
+    /// Measure the accuracy of a network on a test set
+    Eval(EvalArguments),
+}
+
+const SETTINGS: &str = "settings";
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    /// Go on with the run in this folder, with the settings it was started with
+    #[arg(long, value_name = "RUN_DIR", conflicts_with = SETTINGS)]
+    pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArguments,
+}
+
+/// Everything that determines a run.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[group(id = SETTINGS, multiple = true)]
+pub(crate) struct RunArguments {
+    /// The network: resnet20, resnet32, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, vgg11_bn, vgg16_bn, mobilenet_v2
+    #[arg(long, default_value = "resnet20")]
+    pub(crate) model: String,
+    /// The data: cifar10:DIR, cifar100:DIR, idx:DIR, images:DIR or shapes (built in)
+    #[arg(long, default_value = "shapes")]
+    pub(crate) data: DataArgument,
+    /// Start from these weights instead of random ones
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Passes over the training set
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) epochs: u32,
+    /// Stop after so many steps, if that comes before the end of the epochs
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: Option<u64>,
+    /// Images in a step
+    #[arg(long, default_value_t = 64)]
+    pub(crate) batch: u32,
+    /// How parameters are updated
+    #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
+    pub(crate) optimizer: OptimizerName,
+    /// Learning rate
+    #[arg(long, default_value_t = 0.1, value_parser = not_negative)]
+    pub(crate) lr: f64,
+    /// Momentum of sgd
+    #[arg(long, default_value_t = 0.9, value_parser = below_one)]
+    pub(crate) momentum: f64,
+    /// Nesterov momentum for sgd
+    #[arg(long)]
+    pub(crate) nesterov: bool,
+    /// Weight decay (decoupled for adamw)
+    #[arg(long, default_value_t = 1e-4, value_parser = not_negative)]
+    pub(crate) weight_decay: f64,
+    /// Learning rate over the run: constant, step:EPOCHS:FACTOR, cosine or cosine:WARM_UP_EPOCHS
+    #[arg(long, default_value = "cosine", value_parser = schedule)]
+    pub(crate) schedule: Schedule,
+    /// Share of the target spread over all classes
+    #[arg(long, default_value_t = 0.0, value_parser = below_one)]
+    pub(crate) label_smoothing: f64,
+    /// Clip gradients to this global norm
+    #[arg(long, value_parser = not_negative)]
+    pub(crate) clip_norm: Option<f64>,
+    /// Train only the last N convolutions and what follows them
+    #[arg(long, value_name = "N")]
+    pub(crate) train_last: Option<usize>,
+    /// What is done to the images at random: crop, flip, crop,flip or none
+    #[arg(long, default_value = "none")]
+    pub(crate) augment: AugmentArgument,
+    /// Device memory that may be reserved, everything counted, such as 64MiB
+    #[arg(long)]
+    pub(crate) budget: Option<Bytes>,
+    /// Of the initial weights, the order of the images, augmentation and dropout
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Stop after so many epochs without a better test accuracy
+    #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) patience: Option<u32>,
+    /// Folder for checkpoints, metrics and the final weights
+    #[arg(long, value_name = "RUN_DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Steps between two checkpoints
+    #[arg(long, value_name = "STEPS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) checkpoint_every: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArguments {
+    /// The network the weights are of
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Its weights, under PyTorch names
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) weights: PathBuf,
+    /// The data, of which only the test files are read: cifar10:DIR, cifar100:DIR, idx:DIR, images:DIR or shapes
+    #[arg(long)]
+    pub(crate) data: DataArgument,
+    /// Images at a time
+    #[arg(long, default_value_t = 100)]
+    pub(crate) batch: u32,
+    /// Device memory that may be reserved, everything counted, such as 64MiB
+    #[arg(long)]
+    pub(crate) budget: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OptimizerName {
+    Sgd,
+    Adam,
+    Adamw,
+}
+
+/// Types of other crates that are written to `run.json` as the words they are read from.
+macro_rules! spelled {
+    ($name:ident, $inner:ty) => {
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub(crate) struct $name(pub(crate) $inner);
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                text.parse().map(Self).map_err(|error: <$inner as std::str::FromStr>::Err| error.to_string())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(argument: $name) -> Self {
+                argument.0.to_string()
+            }
+        }
+    };
+}
+spelled!(DataArgument, DataSource);
+spelled!(AugmentArgument, Augment);
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| format!("`{text}` is no number"))
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text).and_then(|number| if number >= 0.0 { Ok(number) } else { Err("it must not be negative".into()) })
+}
+
+fn below_one(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|number| if number < 1.0 { Ok(number) } else { Err("it must be below 1".into()) })
+}
+
+fn schedule(text: &str) -> Result<Schedule, String> {
+    let words: Vec<&str> = text.split(':').collect();
+    match words[..] {
+        ["constant"] => Ok(Schedule::Constant),
+        ["cosine"] => Ok(Schedule::Cosine { warm_up: 0.0 }),
+        ["cosine", warm_up] => Ok(Schedule::Cosine { warm_up: not_negative(warm_up)? }),
+        ["step", every, factor] => {
+            let every = every.parse().ok().filter(|every| *every > 0).ok_or("EPOCHS must be a whole number above 0")?;
+            Ok(Schedule::Step { every, factor: not_negative(factor)? })
+        }
+        _ => Err("write constant, step:EPOCHS:FACTOR, cosine or cosine:WARM_UP_EPOCHS".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn resume_takes_no_settings() {
+        assert!(Arguments::try_parse_from(["smidgen", "train", "--resume", "run"]).is_ok());
+        assert!(Arguments::try_parse_from(["smidgen", "train", "--resume", "run", "--json"]).is_ok());
+        assert!(Arguments::try_parse_from(["smidgen", "train", "--resume", "run", "--lr", "1"]).is_err());
+    }
+
+    #[test]
+    fn schedules_are_read() {
+        assert_eq!(schedule("step:30:0.1"), Ok(Schedule::Step { every: 30, factor: 0.1 }));
+        assert_eq!(schedule("cosine:5"), Ok(Schedule::Cosine { warm_up: 5.0 }));
+        for wrong in ["", "step", "step:0:1", "cosine:-1", "cosine:nan", "linear"] {
+            assert!(schedule(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn settings_survive_being_written_down() {
+        let line = "smidgen train --data cifar10:somewhere --augment crop,flip --budget 64MiB --schedule step:3:0.5";
+        let Command::Train(train) = Arguments::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let written = serde_json::to_string(&train.run).unwrap();
+        let read: RunArguments = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
+        assert!(written.contains("cifar10:somewhere") && written.contains("crop,flip"), "{written}");
+    }
+}

@@ -1,0 +1,77 @@
+//! What the command says: text and a progress bar on a terminal, JSON lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use smidgen::Bytes;
+use std::cell::OnceCell;
+use std::io::{IsTerminal, Write};
+
+pub(crate) struct Output {
+    json: bool,
+    bar: OnceCell<ProgressBar>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json: json || !std::io::stdout().is_terminal(), bar: OnceCell::new() }
+    }
+
+    /// One line of JSON, or nothing on a terminal.
+    pub(crate) fn json(&self, value: &impl Serialize) {
+        if self.json
+            && let Ok(line) = serde_json::to_string(value)
+        {
+            write_line(&line);
+        }
+    }
+
+    /// One line for a person, or nothing where JSON is written.
+    pub(crate) fn text(&self, line: &str) {
+        if self.json {
+            return;
+        }
+        match self.bar.get() {
+            Some(bar) => bar.suspend(|| write_line(line)),
+            None => write_line(line),
+        }
+    }
+
+    /// Moves the progress bar.
+    pub(crate) fn progress(&self, done: u64, of: u64, message: String) {
+        if self.json {
+            return;
+        }
+        let bar = self.bar.get_or_init(|| {
+            let bar = ProgressBar::new(of);
+            if let Ok(style) = ProgressStyle::with_template("{wide_bar:.cyan/blue} {pos}/{len} [{elapsed} < {eta}] {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        bar.set_message(message);
+        bar.set_position(done);
+    }
+
+    /// Takes the progress bar away, leaving its last state.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = self.bar.get() {
+            bar.abandon();
+        }
+    }
+
+    /// One message on standard error.
+    pub(crate) fn error(&self, error: &dyn std::error::Error) {
+        self.finish();
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+    }
+}
+
+/// A closed pipe is no error: nobody reads any more.
+fn write_line(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// `12.34 MiB of 64.00 MiB`.
+pub(crate) fn share(reserved: Bytes, budget: Option<Bytes>) -> String {
+    budget.map_or_else(|| format!("{reserved}, no budget named"), |budget| format!("{reserved} of {budget}"))
+}

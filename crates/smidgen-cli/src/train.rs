@@ -1,0 +1,224 @@
+use crate::INTERRUPTED;
+use crate::arguments::{DataArgument, OptimizerName, RunArguments, TrainArguments};
+use crate::output::{Output, share};
+use crate::run_folder::RunFolder;
+use serde::Serialize;
+use smidgen::data::{DataSource, Split};
+use smidgen::gpu::{Device, DeviceRequest};
+use smidgen::{
+    Checkpoints, End, Error, Event, Optimizer, Session, SessionOptions, Trainer, TrainerOptions, Training, checkpoint, zoo,
+};
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "start")]
+struct Start<'a> {
+    model: &'a str,
+    parameters: u64,
+    device: &'a str,
+    driver: &'a str,
+    batch: u32,
+    step: u64,
+    steps: u64,
+    reserved_bytes: u64,
+    budget_bytes: Option<u64>,
+    footprint: &'a smidgen::Footprint,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "end")]
+struct Finish<'a> {
+    end: End,
+    steps: u64,
+    accuracy: Option<f64>,
+    loss: Option<f64>,
+    weights: Option<&'a std::path::Path>,
+}
+
+pub(crate) fn run(arguments: TrainArguments, adapter: Option<String>, output: &Output) -> Result<ExitCode, Error> {
+    let resumed = arguments.resume.is_some();
+    let settings = match &arguments.resume {
+        Some(folder) => RunArguments { out: Some(folder.clone()), ..RunFolder::settings(folder)? },
+        None => with_absolute_paths(arguments.run),
+    };
+    let source = settings.data.0.clone();
+    let (train, test) = (source.open(Split::Train)?, source.open(Split::Test)?);
+    let shape = train.image_shape();
+    let mut graph = zoo::build(&settings.model, train.classes() as u32, [shape.channels, shape.height, shape.width].map(|size| size as u32))?;
+    if let Some(convolutions) = settings.train_last {
+        graph.train_last(convolutions)?;
+    }
+    let weights = match &settings.weights {
+        Some(file) if !resumed => {
+            let weights = checkpoint::read_weights(file)?;
+            weights.check(&graph)?;
+            Some(weights)
+        }
+        _ => None,
+    };
+    let device = Device::open(&DeviceRequest { adapter, ..Default::default() })?;
+    let options = SessionOptions { batch: settings.batch, training: Some(training(&settings)), budget: settings.budget };
+    let mut session = Session::new(device, &graph, &options, settings.seed)?;
+    if let Some(weights) = weights {
+        session.load(&weights)?;
+    }
+    let facts = session.device().facts().clone();
+    let footprint = session.footprint().clone();
+    let folder = match (&settings.out, resumed) {
+        (Some(path), false) => Some(RunFolder::create(path, &settings)?),
+        (Some(path), true) => Some(RunFolder::open(path)?),
+        (None, _) => None,
+    };
+    let weights_file = folder.as_ref().map(RunFolder::weights);
+    let options = trainer_options(&settings, &source, folder.as_ref())?;
+    let has_checkpoint = options.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.path.exists());
+    let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
+    // A run that was killed before its first checkpoint starts again.
+    let step = if resumed && has_checkpoint { trainer.resume()? } else { 0 };
+
+    let reserved = footprint.total();
+    output.json(&Start {
+        model: &settings.model,
+        parameters: graph.parameter_count(),
+        device: &facts.name,
+        driver: &facts.driver,
+        batch: settings.batch,
+        step,
+        steps: trainer.steps(),
+        reserved_bytes: reserved.0,
+        budget_bytes: settings.budget.map(|budget| budget.0),
+        footprint: &footprint,
+    });
+    output.text(&format!("{} ({} parameters) on {}, {}", settings.model, graph.parameter_count(), facts.name, facts.driver));
+    output.text(&format!("batch {}, steps {step} to {}, device memory {}", settings.batch, trainer.steps(), share(reserved, settings.budget)));
+
+    let interrupted = stop_on_ctrl_c();
+    let memory = share(reserved, settings.budget);
+    // The callback cannot return an error, so the first one waits here.
+    let failed = RefCell::new(None);
+    let folder = RefCell::new(folder);
+    let summary = trainer.run(|event| {
+        tell(output, event, &memory);
+        if let Some(folder) = folder.borrow_mut().as_mut()
+            && let Err(error) = folder.note(event)
+        {
+            failed.borrow_mut().get_or_insert(error);
+            return ControlFlow::Break(());
+        }
+        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    output.finish();
+    if let Some(error) = failed.into_inner() {
+        return Err(error);
+    }
+    if summary.end == End::Interrupted {
+        output.json(&Finish { end: summary.end, steps: summary.steps, accuracy: None, loss: None, weights: None });
+        output.text(&match &settings.out {
+            Some(folder) => format!("stopped after {} steps; go on with: smidgen train --resume {}", summary.steps, folder.display()),
+            None => format!("stopped after {} steps; nothing was saved, for want of --out", summary.steps),
+        });
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    if let Some(file) = &weights_file {
+        checkpoint::save_weights(&mut session, file)?;
+    }
+    let evaluation = summary.evaluation;
+    output.json(&Finish {
+        end: summary.end,
+        steps: summary.steps,
+        accuracy: evaluation.map(|metrics| metrics.accuracy()),
+        loss: evaluation.map(|metrics| metrics.loss()),
+        weights: weights_file.as_deref(),
+    });
+    if let Some(file) = &weights_file {
+        output.text(&format!("weights in {}", file.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(output: &Output, event: &Event, memory: &str) {
+    output.json(event);
+    match event {
+        Event::Step { step, steps, loss, accuracy, images_per_second, .. } => output.progress(
+            step + 1,
+            *steps,
+            format!("loss {loss:.3}, accuracy {:.0} %, {images_per_second:.0} images/s, {memory}", 100.0 * accuracy),
+        ),
+        Event::Evaluation { step, loss, accuracy, images, .. } => output.text(&format!(
+            "step {step}: test accuracy {:.2} %, loss {loss:.4} on {images} images",
+            100.0 * accuracy
+        )),
+        Event::Checkpoint { .. } => {}
+    }
+}
+
+/// A flag that the first Ctrl-C (or SIGTERM) sets; the second one ends the program at once.
+fn stop_on_ctrl_c() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    // Without a handler Ctrl-C ends the program as usual, and the last checkpoint stands.
+    let _ = ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    });
+    flag
+}
+
+/// The same settings with paths that hold wherever the run is resumed from.
+fn with_absolute_paths(settings: RunArguments) -> RunArguments {
+    let absolute = |path: std::path::PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let data = match settings.data.0 {
+        DataSource::Cifar10(folder) => DataSource::Cifar10(absolute(folder)),
+        DataSource::Cifar100(folder) => DataSource::Cifar100(absolute(folder)),
+        DataSource::Idx(folder) => DataSource::Idx(absolute(folder)),
+        DataSource::Images { folder, size } => DataSource::Images { folder: absolute(folder), size },
+        other => other,
+    };
+    RunArguments { data: DataArgument(data), weights: settings.weights.map(absolute), ..settings }
+}
+
+fn training(settings: &RunArguments) -> Training {
+    let weight_decay = settings.weight_decay as f32;
+    let adam = |decoupled| Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, decoupled };
+    Training {
+        optimizer: match settings.optimizer {
+            OptimizerName::Sgd => {
+                Optimizer::Sgd { momentum: settings.momentum as f32, nesterov: settings.nesterov, weight_decay }
+            }
+            OptimizerName::Adam => adam(false),
+            OptimizerName::Adamw => adam(true),
+        },
+        label_smoothing: settings.label_smoothing as f32,
+        clip_norm: settings.clip_norm.map(|norm| norm as f32),
+        keep_gradients: false,
+    }
+}
+
+fn trainer_options(settings: &RunArguments, source: &DataSource, folder: Option<&RunFolder>) -> Result<TrainerOptions, Error> {
+    let checkpoints = folder
+        .map(|folder| {
+            // The folder may be moved between two parts of a run; everything else must stay as it was.
+            let noted = RunArguments { out: None, ..settings.clone() };
+            let path = folder.checkpoint();
+            let run = serde_json::to_value(noted)
+                .map_err(|error| Error::Checkpoint { path: path.clone(), what: format!("the settings cannot be noted: {error}") })?;
+            Ok::<_, Error>(Checkpoints { path, every: settings.checkpoint_every, run })
+        })
+        .transpose()?;
+    Ok(TrainerOptions {
+        epochs: settings.epochs,
+        steps: settings.steps,
+        learning_rate: settings.lr,
+        schedule: settings.schedule,
+        seed: settings.seed,
+        augment: settings.augment.0,
+        normalization: source.normalization(),
+        checkpoints,
+        patience: settings.patience,
+    })
+}

@@ -1,0 +1,133 @@
+use crate::{Bytes, ParseBytesError};
+use smidgen_data::DataError;
+use smidgen_gpu::GpuError;
+use smidgen_graph::{GraphError, WeightsError};
+use smidgen_plan::PlanError;
+use std::path::PathBuf;
+
+/// What can go wrong while a network is planned, trained or evaluated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The device.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// The network.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A file of weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A text that is no number of bytes.
+    #[error(transparent)]
+    Bytes(#[from] ParseBytesError),
+    /// A shape the convolution kernels refuse.
+    #[error(transparent)]
+    Convolution(#[from] smidgen_conv::ShapeError),
+    /// A shape or region an operator refuses.
+    #[error(transparent)]
+    Operator(#[from] smidgen_ops::OpsError),
+    /// The plan does not fit the budget.
+    #[error(
+        "a budget of {budget} ({} bytes) is too small: batch {batch} needs at least {least} ({} bytes), most of it at `{operation}`; {}",
+        budget.0, least.0, remedy(*fitting_batch)
+    )]
+    BudgetTooSmall {
+        /// What was named.
+        budget: Bytes,
+        /// The least that would do.
+        least: Bytes,
+        /// The batch it was planned for.
+        batch: u32,
+        /// The layer at which the most is needed.
+        operation: String,
+        /// The largest batch that fits the budget; `None` if not even one image does.
+        fitting_batch: Option<u32>,
+    },
+    /// The allocator reserved more than its stated rounding allows for.
+    #[error("the allocator reserved {reserved}, above the budget of {budget}: name a larger budget, and please report the device")]
+    AllocatorOverBudget {
+        /// What it reserved.
+        reserved: Bytes,
+        /// What was named.
+        budget: Bytes,
+    },
+    /// A batch of no images.
+    #[error("a batch of 0 images cannot be trained or evaluated; use at least 1")]
+    EmptyBatch,
+    /// A batch of another size than the session was made for.
+    #[error("the batch holds {images} numbers, the session was made for {expected}")]
+    BatchSize {
+        /// Numbers in the batch, padding of channels included.
+        images: u64,
+        /// Numbers the session wants.
+        expected: u64,
+    },
+    /// A training step in a session made for evaluation.
+    #[error("this session was made for evaluation only; give it `training` options")]
+    NotTraining,
+    /// Too many steps without reading their metrics.
+    #[error("read the metrics of an earlier step first")]
+    UnreadMetrics,
+    /// A value that does not exist or has no memory in this program.
+    #[error("the program holds no value `{name}` that can be read or written")]
+    UnknownValue {
+        /// Its name.
+        name: String,
+    },
+    /// A value set with a wrong number of elements.
+    #[error("`{name}` holds {expected} numbers, {found} were given")]
+    ValueSize {
+        /// Its name.
+        name: String,
+        /// Elements it holds.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// The data set does not fit the network.
+    #[error("the data has {data}, the network was built for {network}")]
+    DataMismatch {
+        /// Shape and classes of the data.
+        data: String,
+        /// Shape and classes of the network.
+        network: String,
+    },
+    /// The loss was not finite.
+    #[error("the loss was not finite at step {step}: the first bad number is in {place}; the parameters are as before that step, the last checkpoint is intact. A smaller learning rate or gradient clipping may help")]
+    NotFinite {
+        /// The step, from 0.
+        step: u64,
+        /// Layer and value in which it appeared first.
+        place: String,
+    },
+    /// A checkpoint that cannot be used.
+    #[error("checkpoint {}: {what}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file or folder that cannot be written.
+    #[error("{} cannot be written: {source}; what was there before is intact", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+fn remedy(fitting_batch: Option<u32>) -> String {
+    match fitting_batch {
+        Some(batch) => format!("a batch of {batch} would fit the budget"),
+        None => "not even one image fits the budget: raise it, or train a smaller network".into(),
+    }
+}

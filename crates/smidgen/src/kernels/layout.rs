@@ -1,0 +1,85 @@
+//! Between PyTorch's order of numbers and the layouts of the device.
+
+use crate::Error;
+use smidgen_conv::ConvolutionShape;
+use smidgen_graph::{ConvolutionAttributes, Layout};
+
+pub(super) fn convolution_shape(attributes: &ConvolutionAttributes, [batch, height, width]: [u32; 3]) -> ConvolutionShape {
+    ConvolutionShape {
+        batch,
+        input_channels: attributes.input_channels,
+        input_height: height,
+        input_width: width,
+        output_channels: attributes.output_channels,
+        kernel: attributes.kernel,
+        stride: attributes.stride,
+        padding: attributes.padding,
+        dilation: attributes.dilation,
+        groups: attributes.groups,
+    }
+}
+
+/// The shape of a convolution of which only the weight matters: one image of just the size of the kernel.
+fn weight_shape(attributes: &ConvolutionAttributes) -> ConvolutionShape {
+    let extent = |at: usize| (attributes.kernel[at] - 1) * attributes.dilation[at] + 1;
+    ConvolutionShape { padding: [0, 0], ..convolution_shape(attributes, [1, extent(0), extent(1)]) }
+}
+
+/// The words of a value from its numbers in PyTorch's order, padding zero.
+pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f32>, Error> {
+    let check = |expected: usize| {
+        if values.len() == expected { Ok(()) } else { Err(Error::ValueSize { name: name.into(), expected, found: values.len() }) }
+    };
+    match layout {
+        Layout::Weight(attributes) => {
+            let [height, width] = attributes.kernel.map(|size| size as usize);
+            let inputs = (attributes.input_channels / attributes.groups) as usize;
+            check(attributes.output_channels as usize * inputs * height * width)?;
+            Ok(smidgen_conv::pack_weight(&weight_shape(attributes), values)?)
+        }
+        Layout::Vector { channels } => {
+            check(*channels as usize)?;
+            let mut padded = values.to_vec();
+            padded.resize(channels.next_multiple_of(4) as usize, 0.0);
+            Ok(padded)
+        }
+        Layout::Map(shape) => {
+            check(shape.elements() as usize)?;
+            let mut quads = vec![0.0; (layout.bytes() / 4) as usize];
+            for_each_element(*shape, |nchw, quad| quads[quad] = values[nchw]);
+            Ok(quads)
+        }
+        Layout::Words { count } => check(*count as usize).map(|()| values.to_vec()),
+        Layout::Indices(_) => Err(Error::UnknownValue { name: name.into() }),
+    }
+}
+
+/// The numbers of a value in PyTorch's order from its words.
+pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> {
+    let mut values: Vec<f32> = words.iter().map(|word| f32::from_bits(*word)).collect();
+    match layout {
+        Layout::Weight(attributes) => Ok(smidgen_conv::unpack_weight(&weight_shape(attributes), &values)?),
+        Layout::Vector { channels } => {
+            values.truncate(*channels as usize);
+            Ok(values)
+        }
+        Layout::Map(shape) => {
+            let mut ordered = vec![0.0; shape.elements() as usize];
+            for_each_element(*shape, |nchw, quad| ordered[nchw] = values[quad]);
+            Ok(ordered)
+        }
+        Layout::Words { .. } | Layout::Indices(_) => Ok(values),
+    }
+}
+
+/// Visits every element of a map with its index in NCHW and in planes of quads.
+fn for_each_element(shape: smidgen_graph::MapShape, mut visit: impl FnMut(usize, usize)) {
+    let pixels = shape.pixels() as usize;
+    let (channels, plane) = (shape.channels as usize, (shape.height * shape.width) as usize);
+    for pixel in 0..pixels {
+        for channel in 0..channels {
+            let nchw = (pixel / plane * channels + channel) * plane + pixel % plane;
+            visit(nchw, (channel / 4 * pixels + pixel) * 4 + channel % 4);
+        }
+    }
+}

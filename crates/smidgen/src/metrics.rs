@@ -1,0 +1,54 @@
+use serde::{Deserialize, Serialize};
+
+/// Loss and counts of one or several batches.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Sum of the loss over the counted images.
+    pub loss_sum: f64,
+    /// Images counted.
+    pub images: u64,
+    /// Of these, with the label ranked first.
+    pub top1: u64,
+    /// Of these, with the label among the first five.
+    pub top5: u64,
+}
+
+impl Metrics {
+    pub(crate) const BYTES: u64 = size_of::<smidgen_ops::loss::Metrics>() as u64;
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let raw: smidgen_ops::loss::Metrics = bytemuck::pod_read_unaligned(&bytes[..Self::BYTES as usize]);
+        Self {
+            loss_sum: f64::from(raw.loss_sum),
+            images: u64::from(raw.count),
+            top1: u64::from(raw.top1),
+            top5: u64::from(raw.top5),
+        }
+    }
+
+    /// Mean loss of an image.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.images as f64
+    }
+
+    /// Share of the images with the label ranked first, 0 to 1.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.top1 as f64 / self.images as f64
+    }
+
+    /// Share of the images with the label among the first five, 0 to 1.
+    #[must_use]
+    pub fn top5_accuracy(&self) -> f64 {
+        self.top5 as f64 / self.images as f64
+    }
+
+    /// Adds the counts of another batch.
+    pub fn add(&mut self, other: &Self) {
+        self.loss_sum += other.loss_sum;
+        self.images += other.images;
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+    }
+}

@@ -1,0 +1,409 @@
+use crate::{Error, Metrics, Progress, STEPS_IN_FLIGHT, Schedule, Session, StepOptions, checkpoint};
+use serde::Serialize;
+use smidgen_data::{Augment, Batch, Dataset, Loader, Normalization};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainerOptions {
+    /// Passes over the training set.
+    pub epochs: u32,
+    /// Stop after so many steps in all, if that comes before the end of the epochs.
+    pub steps: Option<u64>,
+    /// Base learning rate.
+    pub learning_rate: f64,
+    /// How the rate goes over the run.
+    pub schedule: Schedule,
+    /// Of the order of the images, their augmentation and dropout.
+    pub seed: u64,
+    /// What is done to the images at random.
+    pub augment: Augment,
+    /// What is done to every image.
+    pub normalization: Normalization,
+    /// Where and how often to save.
+    pub checkpoints: Option<Checkpoints>,
+    /// Stop after so many evaluations without a better accuracy.
+    pub patience: Option<u32>,
+}
+
+impl Default for TrainerOptions {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            steps: None,
+            learning_rate: 0.1,
+            schedule: Schedule::Cosine { warm_up: 0.0 },
+            seed: 0,
+            augment: Augment::default(),
+            normalization: Normalization::colour(),
+            checkpoints: None,
+            patience: None,
+        }
+    }
+}
+
+/// Where and how often to save a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoints {
+    /// The file that is replaced.
+    pub path: PathBuf,
+    /// Steps between two checkpoints; one is written at the end of every epoch and of the run in any case.
+    pub every: u64,
+    /// What must be the same for the run to go on bit for bit.
+    pub run: serde_json::Value,
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A step is done.
+    Step {
+        /// Its number, from 0.
+        step: u64,
+        /// Its epoch, from 0.
+        epoch: u32,
+        /// Steps of the whole run.
+        steps: u64,
+        /// Mean loss of the batch.
+        loss: f64,
+        /// Share of the batch classified rightly, 0 to 1.
+        accuracy: f64,
+        /// Learning rate of the step.
+        learning_rate: f64,
+        /// Images a second over the last steps.
+        images_per_second: f64,
+    },
+    /// The test set was evaluated.
+    Evaluation {
+        /// Steps done.
+        step: u64,
+        /// Mean loss.
+        loss: f64,
+        /// Share classified rightly, 0 to 1.
+        accuracy: f64,
+        /// Share with the label among the first five, 0 to 1.
+        top5_accuracy: f64,
+        /// Images evaluated.
+        images: u64,
+    },
+    /// A checkpoint was written.
+    Checkpoint {
+        /// Steps done.
+        step: u64,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Why it ended.
+    pub end: End,
+    /// Steps done, those of the run it went on from included.
+    pub steps: u64,
+    /// The last evaluation.
+    pub evaluation: Option<Metrics>,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// All steps are done.
+    Finished,
+    /// The accuracy did not get better for too long.
+    Stopped,
+    /// The caller asked for it.
+    Interrupted,
+}
+
+/// Trains a network on a data set: epochs, learning rate, evaluation, checkpoints.
+///
+/// ```no_run
+/// use smidgen::{Trainer, TrainerOptions};
+/// # fn example(mut session: smidgen::Session) -> Result<(), smidgen::Error> {
+/// let shapes: smidgen::data::DataSource = "shapes".parse()?;
+/// let mut trainer = Trainer::new(&mut session, shapes.open(smidgen::data::Split::Train)?, None, TrainerOptions::default())?;
+/// let summary = trainer.run(|event| { println!("{event:?}"); std::ops::ControlFlow::Continue(()) })?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Trainer<'s> {
+    session: &'s mut Session,
+    train: Loader,
+    test: Option<Loader>,
+    options: TrainerOptions,
+    progress: Progress,
+    underway: VecDeque<(u64, f64)>,
+    pace: Pace,
+}
+
+impl<'s> Trainer<'s> {
+    /// A run from the start, on `train`, evaluated on `test` after every epoch.
+    ///
+    /// # Errors
+    /// Data that does not fit the network, or a training set smaller than a batch.
+    pub fn new(
+        session: &'s mut Session,
+        train: Arc<dyn Dataset>,
+        test: Option<Arc<dyn Dataset>>,
+        options: TrainerOptions,
+    ) -> Result<Self, Error> {
+        check_data(session, train.as_ref())?;
+        let batch = session.batch() as usize;
+        let normalization = &options.normalization;
+        let train = Loader::training(train, batch, normalization.clone(), options.augment, options.seed)?;
+        let test = test
+            .map(|test| {
+                check_data(session, test.as_ref())?;
+                Ok::<_, Error>(Loader::evaluation(test, batch, normalization.clone())?)
+            })
+            .transpose()?;
+        let run = options.checkpoints.as_ref().map_or(serde_json::Value::Null, |checkpoints| checkpoints.run.clone());
+        let progress = Progress { model: session.graph().name().to_owned(), step: 0, run, best: None };
+        Ok(Self { session, train, test, options, progress, underway: VecDeque::new(), pace: Pace::default() })
+    }
+
+    /// Goes on from the checkpoint of the options' path.
+    ///
+    /// # Errors
+    /// No checkpoint, a damaged one, or one of another network or run.
+    pub fn resume(&mut self) -> Result<u64, Error> {
+        let Some(checkpoints) = &self.options.checkpoints else { return Ok(0) };
+        let path = checkpoints.path.clone();
+        let noted = checkpoint::progress(&path)?;
+        if noted.run != checkpoints.run {
+            let what = format!("it was written by a run with other settings: {} instead of {}", noted.run, checkpoints.run);
+            return Err(Error::Checkpoint { path, what });
+        }
+        self.progress = checkpoint::load(self.session, &path)?;
+        Ok(self.progress.step)
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.train.batches() as u64
+    }
+
+    /// Steps of the whole run.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        let all = self.steps_per_epoch() * u64::from(self.options.epochs);
+        self.options.steps.map_or(all, |steps| steps.min(all))
+    }
+
+    /// Trains to the end, or until `on_event` breaks: then the step under way is finished and a checkpoint written.
+    ///
+    /// # Errors
+    /// A loss that is not finite (with the step and layer), damaged data, a failed device, a checkpoint that cannot be written.
+    pub fn run(&mut self, mut on_event: impl FnMut(&Event) -> ControlFlow<()>) -> Result<Summary, Error> {
+        let steps = self.steps();
+        let mut evaluation = None;
+        let mut end = if self.is_out_of_patience() { End::Stopped } else { End::Finished };
+        'epochs: while end == End::Finished && self.progress.step < steps {
+            let per_epoch = self.steps_per_epoch();
+            let epoch = self.progress.step / per_epoch;
+            let first = (self.progress.step % per_epoch) as usize;
+            for batch in self.train.epoch(epoch, first) {
+                let batch = batch?;
+                let interrupted = self.step(&batch, steps, &mut on_event)?.is_break();
+                self.train.recycle(batch);
+                if interrupted {
+                    end = End::Interrupted;
+                    break 'epochs;
+                }
+                if self.progress.step == steps {
+                    break;
+                }
+                let due = self.options.checkpoints.as_ref().is_some_and(|c| self.progress.step.is_multiple_of(c.every.max(1)));
+                if due && !self.progress.step.is_multiple_of(per_epoch) && self.save(&mut on_event)?.is_break() {
+                    end = End::Interrupted;
+                    break 'epochs;
+                }
+            }
+            if self.drain(&mut on_event)?.is_break() {
+                end = End::Interrupted;
+                break;
+            }
+            if let Some(metrics) = self.evaluate()? {
+                evaluation = Some(metrics);
+                self.note_best(metrics.accuracy());
+                if on_event(&evaluated(self.progress.step, &metrics)).is_break() {
+                    end = End::Interrupted;
+                } else if self.is_out_of_patience() && self.progress.step < steps {
+                    end = End::Stopped;
+                }
+            }
+            if end == End::Finished && self.progress.step < steps && self.save(&mut on_event)?.is_break() {
+                end = End::Interrupted;
+            }
+        }
+        let _ = self.drain(&mut on_event)?;
+        let _ = self.save(&mut on_event)?;
+        Ok(Summary { end, steps: self.progress.step, evaluation })
+    }
+
+    fn step(&mut self, batch: &Batch, steps: u64, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
+        let options = self.step_options(self.progress.step, steps);
+        self.session.train_step(&batch.images, &batch.labels, &options)?;
+        self.underway.push_back((self.progress.step, f64::from(options.learning_rate)));
+        self.progress.step += 1;
+        if self.session.pending() == STEPS_IN_FLIGHT { self.report_oldest(on_event) } else { Ok(ControlFlow::Continue(())) }
+    }
+
+    fn step_options(&self, step: u64, steps: u64) -> StepOptions {
+        let factor = self.options.schedule.factor(step, steps, self.steps_per_epoch());
+        StepOptions {
+            step,
+            learning_rate: (self.options.learning_rate * factor) as f32,
+            // Dropout draws from the seed of the run and the number of the step: the same after a resume.
+            seed: (self.options.seed as u32).wrapping_mul(0x9e37_79b9) ^ (step as u32).wrapping_mul(0x85eb_ca6b),
+        }
+    }
+
+    fn report_oldest(&mut self, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
+        let (Some(metrics), Some((step, learning_rate))) = (self.session.metrics()?, self.underway.pop_front()) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        if !metrics.loss_sum.is_finite() {
+            return Err(self.not_finite(step)?);
+        }
+        let images_per_second = self.pace.tick(metrics.images);
+        Ok(on_event(&Event::Step {
+            step,
+            epoch: (step / self.steps_per_epoch()) as u32,
+            steps: self.steps(),
+            loss: metrics.loss(),
+            accuracy: metrics.accuracy(),
+            learning_rate,
+            images_per_second,
+        }))
+    }
+
+    fn drain(&mut self, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
+        let mut flow = ControlFlow::Continue(());
+        while self.session.pending() > 0 {
+            if self.report_oldest(on_event)?.is_break() {
+                flow = ControlFlow::Break(());
+            }
+        }
+        Ok(flow)
+    }
+
+    /// Saves after all steps have reported: a checkpoint never holds what a bad step left.
+    fn save(&mut self, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
+        let Some(path) = self.options.checkpoints.as_ref().map(|checkpoints| checkpoints.path.clone()) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let flow = self.drain(on_event)?;
+        checkpoint::save(self.session, &self.progress, &path)?;
+        self.pace = Pace::default();
+        let event = on_event(&Event::Checkpoint { step: self.progress.step, path });
+        Ok(if flow.is_break() { flow } else { event })
+    }
+
+    fn evaluate(&mut self) -> Result<Option<Metrics>, Error> {
+        let Some(test) = &self.test else { return Ok(None) };
+        let metrics = evaluate(self.session, test)?;
+        self.pace = Pace::default();
+        Ok(Some(metrics))
+    }
+
+    fn note_best(&mut self, accuracy: f64) {
+        self.progress.best = Some(match self.progress.best {
+            Some((best, since)) if accuracy <= best => (best, since + 1),
+            _ => (accuracy, 0),
+        });
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        matches!((self.progress.best, self.options.patience), (Some((_, since)), Some(patience)) if since >= patience)
+    }
+
+    /// Looks for the first bad number of a step whose loss was not finite. The optimiser has changed nothing since.
+    fn not_finite(&mut self, step: u64) -> Result<Error, Error> {
+        while self.session.metrics()?.is_some() {}
+        let per_epoch = self.steps_per_epoch();
+        let options = self.step_options(step, self.steps());
+        let batch = self.train.epoch(step / per_epoch, (step % per_epoch) as usize).next();
+        let found = match batch {
+            Some(batch) => {
+                let batch = batch?;
+                self.session.find_non_finite(&batch.images, &batch.labels, &options)?
+            }
+            None => None,
+        };
+        let place = found.map_or_else(|| "the loss itself".to_owned(), |(layer, value)| format!("layer `{layer}` (`{value}`)"));
+        Ok(Error::NotFinite { step, place })
+    }
+}
+
+fn evaluated(step: u64, metrics: &Metrics) -> Event {
+    Event::Evaluation {
+        step,
+        loss: metrics.loss(),
+        accuracy: metrics.accuracy(),
+        top5_accuracy: metrics.top5_accuracy(),
+        images: metrics.images,
+    }
+}
+
+/// Evaluates a whole data set, every image once.
+///
+/// # Errors
+/// Data that does not fit the network, damaged data, a failed device.
+pub fn evaluate(session: &mut Session, test: &Loader) -> Result<Metrics, Error> {
+    check_data(session, test.dataset().as_ref())?;
+    let mut total = Metrics::default();
+    for batch in test.epoch(0, 0) {
+        let batch = batch?;
+        session.evaluate_batch(&batch.images, &batch.labels)?;
+        test.recycle(batch);
+        if session.pending() == STEPS_IN_FLIGHT
+            && let Some(metrics) = session.metrics()?
+        {
+            total.add(&metrics);
+        }
+    }
+    while let Some(metrics) = session.metrics()? {
+        total.add(&metrics);
+    }
+    Ok(total)
+}
+
+fn check_data(session: &Session, data: &dyn Dataset) -> Result<(), Error> {
+    let shape = data.image_shape();
+    let data = ([shape.channels, shape.height, shape.width], data.classes());
+    let graph = session.graph();
+    let network = (graph.input_shape().map(|size| size as usize), graph.classes() as usize);
+    if data == network {
+        return Ok(());
+    }
+    let describe = |([c, h, w], classes): ([usize; 3], usize)| format!("{c} channels of {h}x{w} and {classes} classes");
+    Err(Error::DataMismatch { data: describe(data), network: describe(network) })
+}
+
+/// Images a second over the last steps.
+#[derive(Debug, Default)]
+struct Pace {
+    ticks: VecDeque<(Instant, u64)>,
+}
+
+impl Pace {
+    fn tick(&mut self, images: u64) -> f64 {
+        const WINDOW: usize = 20;
+        self.ticks.push_back((Instant::now(), images));
+        if self.ticks.len() > WINDOW {
+            self.ticks.pop_front();
+        }
+        let (Some(first), Some(last)) = (self.ticks.front(), self.ticks.back()) else { return 0.0 };
+        let time: Duration = last.0 - first.0;
+        let images: u64 = self.ticks.iter().skip(1).map(|tick| tick.1).sum();
+        if time.is_zero() { 0.0 } else { images as f64 / time.as_secs_f64() }
+    }
+}
