@@ -4,8 +4,9 @@ use crate::attributes::Activation;
 use crate::emitter::Emitter;
 use crate::gradients::Gradients;
 use crate::operation::{Operation, OperationKind, Optimizer, Phase};
-use crate::program::{Layout, Role, ValueId};
+use crate::program::{Layout, ValueId};
 use crate::shape::MapShape;
+use crate::updates::Complete;
 
 /// Emits the backward pass of the first `forward` operations and the updates of all trainable parameters, and returns the
 /// gradients of those. `logits` is the output with its gradient.
@@ -41,21 +42,14 @@ pub(crate) fn differentiate(
         .collect()
 }
 
-/// A parameter whose gradient is complete.
-struct Complete {
-    layer: String,
-    parameter: ValueId,
-    gradient: ValueId,
-}
-
-struct Backward<'emitter> {
-    emitter: &'emitter mut Emitter,
+pub(crate) struct Backward<'emitter> {
+    pub(crate) emitter: &'emitter mut Emitter,
     gradients: Gradients,
-    control: ValueId,
-    optimizer: Optimizer,
+    pub(crate) control: ValueId,
+    pub(crate) optimizer: Optimizer,
     /// Whether a parameter is updated as soon as its gradient is complete.
-    at_once: bool,
-    parameters: Vec<Complete>,
+    pub(crate) at_once: bool,
+    pub(crate) parameters: Vec<Complete>,
 }
 
 impl Backward<'_> {
@@ -398,81 +392,11 @@ impl Backward<'_> {
         }
     }
 
-    fn wanted(&self, id: ValueId) -> bool {
+    pub(crate) fn wanted(&self, id: ValueId) -> bool {
         self.emitter.requires(id)
     }
 
     fn push(&mut self, layer: &str, kind: OperationKind) {
         self.emitter.push(layer, Phase::Backward, kind);
-    }
-
-    fn parameter_gradient(&mut self, parameter: ValueId) -> ValueId {
-        let name = format!("gradient of {}", self.emitter.name(parameter));
-        let layout = self.emitter.layout(parameter);
-        self.emitter.value(name, layout, Role::ParameterGradient)
-    }
-
-    /// Notes the trained ones of these parameters as complete, and updates them unless all gradients are to be clipped first.
-    fn complete(&mut self, layer: &str, pairs: &[(ValueId, ValueId)]) {
-        for &(parameter, gradient) in pairs {
-            if self.wanted(parameter) {
-                if self.at_once {
-                    self.update(layer, parameter, gradient);
-                }
-                let layer = layer.to_owned();
-                self.parameters.push(Complete {
-                    layer,
-                    parameter,
-                    gradient,
-                });
-            }
-        }
-    }
-
-    fn update(&mut self, layer: &str, parameter: ValueId, gradient: ValueId) {
-        let layout = self.emitter.layout(parameter);
-        let kinds: &[&str] = match self.optimizer.states() {
-            0 => &[],
-            1 => &["momentum"],
-            _ => &["first moment", "second moment"],
-        };
-        let mut states = Vec::new();
-        for kind in kinds {
-            let name = format!("{kind} of {}", self.emitter.name(parameter));
-            states.push(self.emitter.value(name, layout, Role::OptimizerState));
-        }
-        let (optimizer, control) = (self.optimizer, self.control);
-        let kind = OperationKind::Update {
-            optimizer,
-            parameter,
-            gradient,
-            states,
-            control,
-        };
-        self.emitter.push(layer, Phase::Update, kind);
-    }
-
-    fn clip(&mut self, max_norm: f32) {
-        let gradients = self
-            .parameters
-            .iter()
-            .map(|complete| complete.gradient)
-            .collect();
-        let control = self.control;
-        let kind = OperationKind::ClipNorm {
-            max_norm,
-            gradients,
-            control,
-        };
-        self.emitter.push("clip", Phase::Update, kind);
-        for index in 0..self.parameters.len() {
-            let Complete {
-                layer,
-                parameter,
-                gradient,
-            } = &self.parameters[index];
-            let (layer, parameter, gradient) = (layer.clone(), *parameter, *gradient);
-            self.update(&layer, parameter, gradient);
-        }
     }
 }

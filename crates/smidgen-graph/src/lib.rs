@@ -15,6 +15,7 @@ mod lower;
 mod operation;
 mod program;
 mod shape;
+mod updates;
 mod weights;
 pub mod zoo;
 

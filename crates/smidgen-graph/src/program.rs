@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const CONTROL_WORDS: u32 = 8;
 
 /// 32-bit words of the metrics.
-pub const METRICS_WORDS: u32 = 16;
+pub const METRICS_WORDS: u32 = 8;
 
 /// Index of a value in [`Program::values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,0 +1,84 @@
+//! The gradients of parameters, and what the optimiser does with them.
+
+use crate::differentiate::Backward;
+use crate::operation::{OperationKind, Phase};
+use crate::program::{Role, ValueId};
+
+/// A parameter whose gradient is complete.
+pub(crate) struct Complete {
+    layer: String,
+    parameter: ValueId,
+    pub(crate) gradient: ValueId,
+}
+
+impl Backward<'_> {
+    pub(crate) fn parameter_gradient(&mut self, parameter: ValueId) -> ValueId {
+        let name = format!("gradient of {}", self.emitter.name(parameter));
+        let layout = self.emitter.layout(parameter);
+        self.emitter.value(name, layout, Role::ParameterGradient)
+    }
+
+    /// Notes the trained ones of these parameters as complete, and updates them unless all gradients are to be clipped first.
+    pub(crate) fn complete(&mut self, layer: &str, pairs: &[(ValueId, ValueId)]) {
+        for &(parameter, gradient) in pairs {
+            if self.wanted(parameter) {
+                if self.at_once {
+                    self.update(layer, parameter, gradient);
+                }
+                let layer = layer.to_owned();
+                self.parameters.push(Complete {
+                    layer,
+                    parameter,
+                    gradient,
+                });
+            }
+        }
+    }
+
+    fn update(&mut self, layer: &str, parameter: ValueId, gradient: ValueId) {
+        let layout = self.emitter.layout(parameter);
+        let kinds: &[&str] = match self.optimizer.states() {
+            0 => &[],
+            1 => &["momentum"],
+            _ => &["first moment", "second moment"],
+        };
+        let mut states = Vec::new();
+        for kind in kinds {
+            let name = format!("{kind} of {}", self.emitter.name(parameter));
+            states.push(self.emitter.value(name, layout, Role::OptimizerState));
+        }
+        let (optimizer, control) = (self.optimizer, self.control);
+        let kind = OperationKind::Update {
+            optimizer,
+            parameter,
+            gradient,
+            states,
+            control,
+        };
+        self.emitter.push(layer, Phase::Update, kind);
+    }
+
+    pub(crate) fn clip(&mut self, max_norm: f32) {
+        let gradients = self
+            .parameters
+            .iter()
+            .map(|complete| complete.gradient)
+            .collect();
+        let control = self.control;
+        let kind = OperationKind::ClipNorm {
+            max_norm,
+            gradients,
+            control,
+        };
+        self.emitter.push("clip", Phase::Update, kind);
+        for index in 0..self.parameters.len() {
+            let Complete {
+                layer,
+                parameter,
+                gradient,
+            } = &self.parameters[index];
+            let (layer, parameter, gradient) = (layer.clone(), *parameter, *gradient);
+            self.update(&layer, parameter, gradient);
+        }
+    }
+}

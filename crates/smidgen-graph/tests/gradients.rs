@@ -1,0 +1,441 @@
+//! Programs are executed, and the gradients they leave compared with finite differences of the loss.
+
+mod interpreter;
+
+use interpreter::Interpreter;
+use smidgen_graph::{
+    Activation, Builder, Convolution, Graph, Layout, Lowering, Mode, NodeId, OperationKind,
+    Optimizer, Pool, Program, Role, ValueId,
+};
+
+const BATCH: u32 = 3;
+const STEP: f64 = 1e-5;
+
+/// A generator of small random numbers.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.next() as usize % limit
+    }
+
+    fn unit(&mut self) -> f64 {
+        self.next() as f64 / f64::from(1_u32 << 31) * 2.0 - 1.0
+    }
+}
+
+fn train(optimizer: Optimizer, clip_norm: Option<f32>) -> Lowering {
+    let mode = Mode::Train {
+        optimizer,
+        label_smoothing: 0.1,
+        clip_norm,
+        keep_gradients: true,
+    };
+    Lowering { batch: BATCH, mode }
+}
+
+const SGD: Optimizer = Optimizer::Sgd {
+    momentum: 0.9,
+    nesterov: false,
+    weight_decay: 0.0,
+};
+
+/// Parameters, pictures and labels, the same for every program of a graph.
+fn start(program: &Program) -> Interpreter<'_> {
+    let mut random = Random(7);
+    let mut interpreter = Interpreter::new(program);
+    for (index, value) in program.values.iter().enumerate() {
+        let count = match (value.role, value.layout) {
+            (Role::Parameter | Role::Running, Layout::Vector { channels }) => u64::from(channels),
+            (Role::Parameter, Layout::Weight(attributes)) => {
+                let inputs = attributes.input_channels / attributes.groups;
+                u64::from(attributes.output_channels * inputs) * attributes.taps()
+            }
+            (Role::Images, Layout::Map(shape)) => shape.elements(),
+            _ => continue,
+        };
+        let centre = if value.name.contains("running_var") {
+            1.5
+        } else {
+            0.0
+        };
+        interpreter.set(
+            ValueId(index),
+            (0..count).map(|_| centre + random.unit()).collect(),
+        );
+    }
+    let Layout::Map(logits) = program.value(program.logits).layout else {
+        panic!("logits are a map")
+    };
+    interpreter.labels = (0..BATCH)
+        .map(|_| random.below(logits.channels as usize))
+        .collect();
+    interpreter
+}
+
+fn loss(program: &Program, parameter: ValueId, element: usize, change: f64) -> f64 {
+    let mut interpreter = start(program);
+    let mut values = interpreter.get(parameter).to_vec();
+    values[element] += change;
+    interpreter.set(parameter, values);
+    interpreter.run();
+    interpreter.loss
+}
+
+/// Compares a few elements of every gradient with finite differences, and returns how many gradients there were.
+fn check(graph: &Graph, program: &Program) -> usize {
+    let mut trained = start(program);
+    trained.run();
+    for parameter in graph.parameters() {
+        let id = program
+            .find(&parameter.name)
+            .expect("every parameter is a value");
+        let name = format!("gradient of {}", parameter.name);
+        let gradient = program.find(&name).filter(|id| program.kept.contains(id));
+        assert_eq!(gradient.is_some(), parameter.trainable, "{name}");
+        let unchanged = start(program).get(id) == trained.get(id);
+        assert!(
+            parameter.trainable || unchanged,
+            "{} is frozen and changed",
+            parameter.name
+        );
+        let Some(gradient) = gradient else { continue };
+        let gradient = trained.get(gradient);
+        assert_eq!(gradient.len() as u64, parameter.elements());
+        let steps = gradient.len().div_ceil(3);
+        for element in (0..gradient.len()).step_by(steps) {
+            let numeric = (loss(program, id, element, STEP) - loss(program, id, element, -STEP))
+                / (2.0 * STEP);
+            let found = gradient[element];
+            assert!(
+                (found - numeric).abs() <= 1e-6 + 1e-5 * numeric.abs().max(found.abs()),
+                "{}: {name}[{element}] is {found}, and {numeric} by finite differences",
+                graph.name()
+            );
+        }
+    }
+    program.kept.len()
+}
+
+fn count(program: &Program, which: fn(&OperationKind) -> bool) -> usize {
+    program
+        .operations
+        .iter()
+        .filter(|operation| which(&operation.kind))
+        .count()
+}
+
+fn copies(program: &Program) -> usize {
+    count(program, |kind| matches!(kind, OperationKind::Copy { .. }))
+}
+
+fn sums(program: &Program) -> usize {
+    count(program, |kind| {
+        matches!(kind, OperationKind::Accumulate { .. })
+    })
+}
+
+fn same(channels: u32) -> Convolution {
+    Convolution::new(channels, 3).padding(1)
+}
+
+/// Ends a network with what every map that nobody used says.
+fn close(mut network: Builder, unused: &[NodeId]) -> Graph {
+    let pooled: Vec<NodeId> = unused
+        .iter()
+        .map(|&map| network.global_average_pool(map).expect("a map"))
+        .collect();
+    let x = network.concat(&pooled).expect("all of one pixel");
+    let x = network.linear("fc", x, 3).expect("one pixel");
+    network.finish(x).expect("everything is used")
+}
+
+#[test]
+fn a_residual_block_copies_once() {
+    let mut network = Builder::new("block", [3, 5, 4]).unwrap();
+    let x = network.input();
+    let x = network.convolution("stem", x, same(4)).unwrap();
+    let input = network.relu(x).unwrap();
+    let x = network
+        .convolution("conv1", input, same(4).without_bias())
+        .unwrap();
+    let x = network.batch_norm("bn1", x).unwrap();
+    let x = network.relu(x).unwrap();
+    let x = network
+        .convolution("conv2", x, same(4).without_bias())
+        .unwrap();
+    let x = network.batch_norm("bn2", x).unwrap();
+    let x = network.add(x, input).unwrap();
+    let x = network.relu(x).unwrap();
+    let graph = close(network, &[x]);
+    let program = graph.lower(&train(SGD, None)).unwrap();
+    assert_eq!((copies(&program), sums(&program)), (1, 0));
+    let added = count(&program, |kind| {
+        matches!(
+            kind,
+            OperationKind::ConvolutionInputGradient {
+                accumulate: true,
+                ..
+            }
+        )
+    });
+    assert_eq!(added, 1, "conv1 adds its input gradient to the shortcut's");
+    let masks = count(&program, |kind| {
+        matches!(kind, OperationKind::ActivationBackward { .. })
+    });
+    assert_eq!(masks, 2, "the stem's and the sum's; bn1 applies its own");
+    assert_eq!(check(&graph, &program), 10);
+}
+
+#[test]
+fn a_value_added_to_itself_counts_twice() {
+    let mut network = Builder::new("double", [2, 3, 3]).unwrap();
+    let x = network.input();
+    let x = network.convolution("conv", x, same(3)).unwrap();
+    let x = network.add(x, x).unwrap();
+    let x = network.add(x, x).unwrap();
+    let x = network.activation(x, Activation::Gelu).unwrap();
+    let x = network.concat(&[x, x]).unwrap();
+    let graph = close(network, &[x]);
+    check(&graph, &graph.lower(&train(SGD, None)).unwrap());
+}
+
+#[test]
+fn a_convolution_beside_its_own_input_does_not_write_what_it_reads() {
+    let mut network = Builder::new("beside", [2, 3, 3]).unwrap();
+    let x = network.input();
+    let x = network.convolution("first", x, same(3)).unwrap();
+    let y = network.convolution("second", x, same(3)).unwrap();
+    let x = network.add(y, x).unwrap();
+    let graph = close(network, &[x]);
+    check(&graph, &graph.lower(&train(SGD, None)).unwrap());
+}
+
+#[test]
+fn shortcuts_of_option_a() {
+    let mut network = Builder::new("option a", [2, 5, 5]).unwrap();
+    let x = network.input();
+    let input = network.convolution("stem", x, same(3)).unwrap();
+    let x = network
+        .convolution("conv1", input, same(6).stride(2))
+        .unwrap();
+    let x = network.batch_norm("bn1", x).unwrap();
+    let shortcut = network.shortcut(input, 2, 6).unwrap();
+    let x = network.add(x, shortcut).unwrap();
+    let x = network.relu(x).unwrap();
+    let graph = close(network, &[x]);
+    let program = graph.lower(&train(SGD, None)).unwrap();
+    assert_eq!(
+        copies(&program),
+        0,
+        "the shortcut has read the sum's gradient before the norm changes it"
+    );
+    check(&graph, &program);
+}
+
+/// A random network: any layer over any earlier map, and at the end everything that nobody used.
+fn random_graph(seed: u64) -> Graph {
+    let mut random = Random(seed);
+    let mut network = Builder::new(format!("random {seed}"), [3, 6, 5]).unwrap();
+    let first = network.convolution("c0", network.input(), same(4)).unwrap();
+    let mut maps = vec![first];
+    let mut used = vec![false];
+    for number in 1..9 + random.below(5) {
+        let place = random.below(maps.len());
+        let x = maps[place];
+        let [channels, height, width] = network.shape(x).unwrap();
+        let name = format!("layer{number}");
+        let halves = height >= 3 && width >= 3;
+        let made = match random.below(14) {
+            0 => network.convolution(&name, x, same(4)),
+            1 => network.convolution(&name, x, same(channels).groups(channels).without_bias()),
+            2 if halves && channels % 2 == 0 => network.convolution(
+                &name,
+                x,
+                Convolution::new(6, [2, 3]).stride([2, 1]).groups(2),
+            ),
+            3 => network.convolution(&name, x, same(4).padding(2).dilation(2)),
+            4 | 5 => network.batch_norm(&name, x),
+            6 => network.relu(x),
+            7 => {
+                let kinds = [
+                    Activation::Relu6,
+                    Activation::HardSwish,
+                    Activation::Silu,
+                    Activation::Gelu,
+                ];
+                network.activation(x, kinds[random.below(4)])
+            }
+            8 if halves => network.max_pool(x, Pool::new(3).stride(2).padding(1)),
+            9 if halves => {
+                let pool = Pool::new([3, 2]).stride(2).padding(1);
+                network.average_pool(
+                    x,
+                    if random.below(2) == 0 {
+                        pool
+                    } else {
+                        pool.exclude_padding()
+                    },
+                )
+            }
+            10 => network.shortcut(x, 1 + random.below(2) as u32, channels + 3),
+            11 => network.dropout(x, 0.3),
+            choice => {
+                let fits: Vec<usize> = (0..maps.len())
+                    .filter(|&other| {
+                        let [more, rows, columns] = network.shape(maps[other]).unwrap();
+                        (rows, columns) == (height, width) && (choice != 13 || more == channels)
+                    })
+                    .collect();
+                let other = fits[random.below(fits.len())];
+                used[other] = true;
+                if choice == 13 {
+                    network.add(x, maps[other])
+                } else {
+                    network.concat(&[x, maps[other], x])
+                }
+            }
+        };
+        used[place] = true;
+        maps.push(made.unwrap());
+        used.push(false);
+    }
+    let unused: Vec<NodeId> = (0..maps.len())
+        .filter(|&map| !used[map])
+        .map(|map| maps[map])
+        .collect();
+    let mut graph = close(network, &unused);
+    if seed % 3 == 1 {
+        let names: Vec<String> = graph
+            .parameters()
+            .iter()
+            .map(|parameter| parameter.name.clone())
+            .collect();
+        for name in names.iter().filter(|name| !name.starts_with("fc")) {
+            if random.below(2) == 0 {
+                graph.freeze(name).unwrap();
+            }
+        }
+    }
+    graph
+}
+
+#[test]
+fn random_networks() {
+    let mut copied = 0;
+    for seed in 0..60 {
+        let graph = random_graph(seed);
+        let clip = (seed % 4 == 3).then_some(1.0);
+        let program = graph.lower(&train(SGD, clip)).unwrap();
+        copied += copies(&program);
+        check(&graph, &program);
+        consistent(&program);
+    }
+    assert!(copied > 0, "some of them share gradients");
+}
+
+/// What is read was written; nothing is written twice at one place; parameters are not read after their update.
+fn consistent(program: &Program) {
+    let mut written: Vec<bool> = (program.values.iter())
+        .map(|value| {
+            value.role.is_persistent() || matches!(value.role, Role::Images | Role::Labels)
+        })
+        .collect();
+    let mut updated = Vec::new();
+    for operation in &program.operations {
+        for id in operation.reads() {
+            assert!(
+                written[id.0],
+                "{} reads {}",
+                operation.layer,
+                program.value(id).name
+            );
+            assert!(
+                !updated.contains(&id),
+                "{} is read after its update",
+                program.value(id).name
+            );
+        }
+        let writes = operation.writes();
+        for (place, id) in writes.iter().enumerate() {
+            assert!(!writes[..place].contains(id));
+            written[id.0] = true;
+        }
+        for (id, _) in operation.needs() {
+            assert!(matches!(
+                program.value(id).role,
+                Role::Activation | Role::Statistics | Role::Images
+            ));
+        }
+        if let OperationKind::Update { parameter, .. } = operation.kind {
+            updated.push(parameter);
+        }
+    }
+    let mut names: Vec<&str> = program
+        .values
+        .iter()
+        .map(|value| value.name.as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), program.values.len());
+}
+
+#[test]
+fn every_network_of_the_zoo_is_consistent() {
+    let adam = Optimizer::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: true,
+    };
+    for name in smidgen_graph::zoo::NAMES {
+        let graph = smidgen_graph::zoo::build(name, 10, [3, 64, 64]).unwrap();
+        for lowering in [
+            train(SGD, None),
+            train(adam, Some(1.0)),
+            Lowering {
+                batch: 2,
+                mode: Mode::Evaluate,
+            },
+        ] {
+            consistent(&graph.lower(&lowering).unwrap());
+        }
+    }
+}
+
+#[test]
+fn evaluation_reads_running_statistics_only() {
+    let graph = random_graph(2);
+    let program = graph
+        .lower(&Lowering {
+            batch: BATCH,
+            mode: Mode::Evaluate,
+        })
+        .unwrap();
+    let mut interpreter = start(&program);
+    interpreter.run();
+    assert!(interpreter.loss.is_finite());
+    let learns = program.operations.iter().any(|operation| {
+        matches!(
+            operation.kind,
+            OperationKind::BatchNormStatistics { .. } | OperationKind::Dropout { .. }
+        ) || matches!(
+            operation.kind,
+            OperationKind::CrossEntropy {
+                logit_gradient: Some(_),
+                ..
+            }
+        )
+    });
+    assert!(!learns && program.kept.is_empty());
+}

@@ -1,0 +1,683 @@
+//! Executes programs in double precision with plain loops: maps as NCHW, weights as PyTorch has them.
+
+use smidgen_graph::{
+    Activation, ConvolutionAttributes, MapShape, Operation, OperationKind as Kind, PoolAttributes,
+    Program, Role, ValueId,
+};
+
+/// Every update subtracts this times the gradient, so that an update before the last use of a parameter would show.
+const LEARNING_RATE: f64 = 0.5;
+
+pub(crate) struct Interpreter<'program> {
+    program: &'program Program,
+    values: Vec<Option<Vec<f64>>>,
+    pub(crate) labels: Vec<usize>,
+    pub(crate) loss: f64,
+}
+
+impl<'program> Interpreter<'program> {
+    pub(crate) fn new(program: &'program Program) -> Self {
+        // Some are only read as a whole here, without content.
+        let empty = |role| {
+            matches!(
+                role,
+                Role::Control | Role::Metrics | Role::Labels | Role::OptimizerState
+            )
+        };
+        let values = program
+            .values
+            .iter()
+            .map(|value| empty(value.role).then(Vec::new))
+            .collect();
+        Self {
+            program,
+            values,
+            labels: Vec::new(),
+            loss: f64::NAN,
+        }
+    }
+
+    pub(crate) fn set(&mut self, id: ValueId, values: Vec<f64>) {
+        self.values[id.0] = Some(values);
+    }
+
+    pub(crate) fn get(&self, id: ValueId) -> &[f64] {
+        self.values[id.0]
+            .as_deref()
+            .unwrap_or_else(|| panic!("{} was never written", self.program.value(id).name))
+    }
+
+    fn change(&mut self, id: ValueId) -> &mut Vec<f64> {
+        self.values[id.0]
+            .as_mut()
+            .expect("changed in place before it was written")
+    }
+
+    pub(crate) fn run(&mut self) {
+        for operation in &self.program.operations {
+            for id in operation.reads() {
+                self.get(id);
+            }
+            self.step(operation);
+        }
+    }
+
+    fn step(&mut self, operation: &Operation) {
+        match &operation.kind {
+            Kind::Convolution {
+                attributes,
+                shape,
+                input,
+                weight,
+                bias,
+                output,
+            } => {
+                let out = attributes.output_shape(*shape).expect("fits");
+                let (x, w) = (self.get(*input), self.get(*weight));
+                let mut y = vec![0.0; out.elements() as usize];
+                taps(*attributes, *shape, |xi, wi, yi| y[yi] += x[xi] * w[wi]);
+                if let Some(bias) = bias {
+                    let bias = self.get(*bias);
+                    each(out, |channel, at| y[at] += bias[channel]);
+                }
+                self.set(*output, y);
+            }
+            Kind::ConvolutionInputGradient {
+                attributes,
+                shape,
+                output_gradient,
+                weight,
+                input_gradient,
+                accumulate,
+            } => {
+                assert_ne!(output_gradient, input_gradient);
+                let (g, w) = (self.get(*output_gradient), self.get(*weight));
+                let mut dx = vec![0.0; shape.elements() as usize];
+                taps(*attributes, *shape, |xi, wi, yi| dx[xi] += g[yi] * w[wi]);
+                self.contribute(*input_gradient, dx, *accumulate);
+            }
+            Kind::ConvolutionWeightGradient {
+                attributes,
+                shape,
+                input,
+                output_gradient,
+                weight_gradient,
+                bias_gradient,
+            } => {
+                let out = attributes.output_shape(*shape).expect("fits");
+                let (x, g) = (self.get(*input), self.get(*output_gradient));
+                let per_output = attributes.input_channels / attributes.groups;
+                let mut dw = vec![
+                    0.0;
+                    (attributes.output_channels * per_output) as usize
+                        * attributes.taps() as usize
+                ];
+                taps(*attributes, *shape, |xi, wi, yi| dw[wi] += x[xi] * g[yi]);
+                let mut db = vec![0.0; out.channels as usize];
+                each(out, |channel, at| db[channel] += g[at]);
+                self.set(*weight_gradient, dw);
+                if let Some(bias_gradient) = bias_gradient {
+                    self.set(*bias_gradient, db);
+                }
+            }
+            Kind::BatchNormStatistics {
+                shape,
+                epsilon,
+                input,
+                mean,
+                inverse_deviation,
+                ..
+            } => {
+                let (sum, count) = (
+                    channel_sums(*shape, |at| self.get(*input)[at]),
+                    shape.pixels() as f64,
+                );
+                let average: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
+                let mut square = vec![0.0; average.len()];
+                each(*shape, |channel, at| {
+                    square[channel] += (self.get(*input)[at] - average[channel]).powi(2)
+                });
+                let inverse = square
+                    .iter()
+                    .map(|square| 1.0 / (square / count + f64::from(*epsilon)).sqrt())
+                    .collect();
+                self.set(*mean, average);
+                self.set(*inverse_deviation, inverse);
+            }
+            Kind::BatchNormPrepare {
+                epsilon,
+                running_mean,
+                running_variance,
+                mean,
+                inverse_deviation,
+                ..
+            } => {
+                let inverse = self
+                    .get(*running_variance)
+                    .iter()
+                    .map(|v| 1.0 / (v + f64::from(*epsilon)).sqrt())
+                    .collect();
+                self.set(*mean, self.get(*running_mean).to_vec());
+                self.set(*inverse_deviation, inverse);
+            }
+            Kind::BatchNormApply {
+                shape,
+                activation,
+                input,
+                mean,
+                inverse_deviation,
+                scale,
+                shift,
+                output,
+            } => {
+                let normal = self.normalised(*shape, *input, *mean, *inverse_deviation);
+                let (scale, shift) = (self.get(*scale), self.get(*shift));
+                let mut y = normal;
+                each(*shape, |channel, at| {
+                    y[at] = apply(*activation, scale[channel] * y[at] + shift[channel])
+                });
+                self.set(*output, y);
+            }
+            Kind::BatchNormBackward {
+                shape,
+                activation,
+                batch_statistics,
+                gradient,
+                input,
+                mean,
+                inverse_deviation,
+                scale,
+                shift,
+                scale_gradient,
+                shift_gradient,
+            } => {
+                assert!(*batch_statistics);
+                let normal = self.normalised(*shape, *input, *mean, *inverse_deviation);
+                let (scale, shift, inverse) = (
+                    self.get(*scale),
+                    self.get(*shift),
+                    self.get(*inverse_deviation),
+                );
+                let mut g = self.get(*gradient).to_vec();
+                each(*shape, |channel, at| {
+                    g[at] *= slope(*activation, scale[channel] * normal[at] + shift[channel])
+                });
+                let sums = channel_sums(*shape, |at| g[at]);
+                let products = channel_sums(*shape, |at| g[at] * normal[at]);
+                let count = shape.pixels() as f64;
+                each(*shape, |channel, at| {
+                    let centred =
+                        g[at] - sums[channel] / count - normal[at] * products[channel] / count;
+                    g[at] = scale[channel] * inverse[channel] * centred;
+                });
+                self.set(*gradient, g);
+                if let (Some(scale_gradient), Some(shift_gradient)) =
+                    (scale_gradient, shift_gradient)
+                {
+                    self.set(*scale_gradient, products);
+                    self.set(*shift_gradient, sums);
+                }
+            }
+            Kind::Activation {
+                activation,
+                input,
+                output,
+                ..
+            } => {
+                let y = self
+                    .get(*input)
+                    .iter()
+                    .map(|x| apply(*activation, *x))
+                    .collect();
+                self.set(*output, y);
+            }
+            Kind::ActivationBackward {
+                activation,
+                gradient,
+                source,
+                from_output,
+                ..
+            } => {
+                assert!(activation.is_mask() || !from_output);
+                let source = self.get(*source).to_vec();
+                let slopes = source.iter().map(|source| slope(*activation, *source));
+                self.change(*gradient)
+                    .iter_mut()
+                    .zip(slopes)
+                    .for_each(|(g, slope)| *g *= slope);
+            }
+            Kind::Add {
+                activation,
+                left,
+                right,
+                output,
+                ..
+            } => {
+                let sums = self
+                    .get(*left)
+                    .iter()
+                    .zip(self.get(*right))
+                    .map(|(a, b)| apply(*activation, a + b));
+                let sums = sums.collect();
+                self.set(*output, sums);
+            }
+            Kind::Accumulate { source, target, .. } => {
+                assert_ne!(source, target);
+                self.contribute(*target, self.get(*source).to_vec(), true);
+            }
+            Kind::Copy { source, target, .. } => self.set(*target, self.get(*source).to_vec()),
+            Kind::Concat {
+                shape,
+                inputs,
+                output,
+            } => {
+                let mut y = Vec::new();
+                for image in 0..shape.batch as usize {
+                    for input in inputs {
+                        let part = self.get(*input);
+                        let size = part.len() / shape.batch as usize;
+                        y.extend_from_slice(&part[image * size..(image + 1) * size]);
+                    }
+                }
+                self.set(*output, y);
+            }
+            Kind::ConcatBackward {
+                shape,
+                channel_offset,
+                channels,
+                output_gradient,
+                input_gradient,
+            } => {
+                let g = self.get(*output_gradient);
+                let plane = (shape.height * shape.width) as usize;
+                let mut dx = Vec::new();
+                for image in 0..shape.batch as usize {
+                    let first =
+                        (image * shape.channels as usize + *channel_offset as usize) * plane;
+                    dx.extend_from_slice(&g[first..first + *channels as usize * plane]);
+                }
+                self.set(*input_gradient, dx);
+            }
+            Kind::Shortcut {
+                shape,
+                stride,
+                output_channels,
+                channel_offset,
+                input,
+                output,
+            } => {
+                let (x, out) = (self.get(*input), strided(*shape, *stride, *output_channels));
+                let mut y = vec![0.0; out.elements() as usize];
+                shortcut(*shape, out, *stride, *channel_offset, |xi, yi| {
+                    y[yi] = x[xi]
+                });
+                self.set(*output, y);
+            }
+            Kind::ShortcutBackward {
+                shape,
+                stride,
+                output_channels,
+                channel_offset,
+                output_gradient,
+                input_gradient,
+                accumulate,
+            } => {
+                assert_ne!(output_gradient, input_gradient);
+                let (g, out) = (
+                    self.get(*output_gradient),
+                    strided(*shape, *stride, *output_channels),
+                );
+                let mut dx = vec![0.0; shape.elements() as usize];
+                shortcut(*shape, out, *stride, *channel_offset, |xi, yi| {
+                    dx[xi] = g[yi]
+                });
+                self.contribute(*input_gradient, dx, *accumulate);
+            }
+            Kind::MaxPool {
+                shape,
+                attributes,
+                input,
+                output,
+                indices,
+            } => {
+                let x = self.get(*input);
+                let out = attributes.output_shape(*shape).expect("fits");
+                let mut y = vec![f64::NEG_INFINITY; out.elements() as usize];
+                let mut at = vec![0.0; y.len()];
+                windows(*attributes, *shape, |xi, yi, _| {
+                    if x[xi] > y[yi] {
+                        (y[yi], at[yi]) = (x[xi], xi as f64);
+                    }
+                });
+                self.set(*output, y);
+                if let Some(indices) = indices {
+                    self.set(*indices, at);
+                }
+            }
+            Kind::MaxPoolBackward {
+                shape,
+                output_gradient,
+                indices,
+                input_gradient,
+                ..
+            } => {
+                let mut dx = vec![0.0; shape.elements() as usize];
+                for (g, at) in self.get(*output_gradient).iter().zip(self.get(*indices)) {
+                    dx[*at as usize] += g;
+                }
+                self.set(*input_gradient, dx);
+            }
+            Kind::AveragePool {
+                shape,
+                attributes,
+                input,
+                output,
+            } => {
+                let (x, out) = (
+                    self.get(*input),
+                    attributes.output_shape(*shape).expect("fits"),
+                );
+                let mut y = vec![0.0; out.elements() as usize];
+                windows(*attributes, *shape, |xi, yi, share| y[yi] += x[xi] * share);
+                self.set(*output, y);
+            }
+            Kind::AveragePoolBackward {
+                shape,
+                attributes,
+                output_gradient,
+                input_gradient,
+            } => {
+                let g = self.get(*output_gradient);
+                let mut dx = vec![0.0; shape.elements() as usize];
+                windows(*attributes, *shape, |xi, yi, share| dx[xi] += g[yi] * share);
+                self.set(*input_gradient, dx);
+            }
+            Kind::GlobalAveragePool {
+                shape,
+                input,
+                output,
+            } => {
+                let plane = (shape.height * shape.width) as usize;
+                let y = self
+                    .get(*input)
+                    .chunks(plane)
+                    .map(|plane| plane.iter().sum::<f64>() / plane.len() as f64);
+                let y = y.collect();
+                self.set(*output, y);
+            }
+            Kind::GlobalAveragePoolBackward {
+                shape,
+                output_gradient,
+                input_gradient,
+            } => {
+                let plane = (shape.height * shape.width) as usize;
+                let g = self.get(*output_gradient);
+                let dx = g
+                    .iter()
+                    .flat_map(|g| vec![g / plane as f64; plane])
+                    .collect();
+                self.set(*input_gradient, dx);
+            }
+            Kind::Dropout {
+                probability,
+                stream,
+                input,
+                output,
+                ..
+            } => {
+                let y = self
+                    .get(*input)
+                    .iter()
+                    .zip(0..)
+                    .map(|(x, at)| x * kept(*probability, *stream, at))
+                    .collect();
+                self.set(*output, y);
+            }
+            Kind::DropoutBackward {
+                probability,
+                stream,
+                gradient,
+                ..
+            } => {
+                let all = self.change(*gradient).iter_mut().zip(0..);
+                all.for_each(|(g, at)| *g *= kept(*probability, *stream, at));
+            }
+            Kind::CrossEntropy {
+                shape,
+                label_smoothing,
+                logits,
+                logit_gradient,
+                ..
+            } => {
+                let (classes, batch) = (shape.channels as usize, f64::from(shape.batch));
+                let mut gradient = Vec::new();
+                let mut loss = 0.0;
+                for (row, label) in self.get(*logits).chunks(classes).zip(&self.labels) {
+                    let total: f64 = row.iter().map(|z| z.exp()).sum();
+                    for (class, z) in row.iter().enumerate() {
+                        let smoothing = f64::from(*label_smoothing);
+                        let hit = if class == *label {
+                            1.0 - smoothing
+                        } else {
+                            0.0
+                        };
+                        let target = smoothing / classes as f64 + hit;
+                        loss -= target * (z - total.ln()) / batch;
+                        gradient.push((z.exp() / total - target) / batch);
+                    }
+                }
+                self.loss = loss;
+                if let Some(logit_gradient) = logit_gradient {
+                    self.set(*logit_gradient, gradient);
+                }
+            }
+            Kind::ClipNorm { gradients, .. } => gradients.iter().for_each(|gradient| {
+                self.get(*gradient);
+            }),
+            Kind::Update {
+                parameter,
+                gradient,
+                states,
+                ..
+            } => {
+                let moved = self
+                    .get(*parameter)
+                    .iter()
+                    .zip(self.get(*gradient))
+                    .map(|(p, g)| p - LEARNING_RATE * g);
+                let moved = moved.collect();
+                self.set(*parameter, moved);
+                assert!(states.len() <= 2);
+            }
+        }
+    }
+
+    fn contribute(&mut self, target: ValueId, more: Vec<f64>, accumulate: bool) {
+        if accumulate {
+            self.change(target)
+                .iter_mut()
+                .zip(more)
+                .for_each(|(target, more)| *target += more);
+        } else {
+            self.set(target, more);
+        }
+    }
+
+    fn normalised(
+        &self,
+        shape: MapShape,
+        input: ValueId,
+        mean: ValueId,
+        inverse: ValueId,
+    ) -> Vec<f64> {
+        let mut normal = self.get(input).to_vec();
+        let (mean, inverse) = (self.get(mean), self.get(inverse));
+        each(shape, |channel, at| {
+            normal[at] = (normal[at] - mean[channel]) * inverse[channel]
+        });
+        normal
+    }
+}
+
+fn index(shape: MapShape, image: u32, channel: u32, y: u32, x: u32) -> usize {
+    (((image * shape.channels + channel) * shape.height + y) * shape.width + x) as usize
+}
+
+fn each(shape: MapShape, mut visit: impl FnMut(usize, usize)) {
+    let plane = (shape.height * shape.width) as usize;
+    (0..shape.elements() as usize).for_each(|at| visit(at / plane % shape.channels as usize, at));
+}
+
+fn channel_sums(shape: MapShape, value: impl Fn(usize) -> f64) -> Vec<f64> {
+    let mut sums = vec![0.0; shape.channels as usize];
+    each(shape, |channel, at| sums[channel] += value(at));
+    sums
+}
+
+/// Where tap `tap` of output `place` reads, if inside.
+fn source(place: u32, stride: u32, tap: u32, padding: u32, size: u32) -> Option<u32> {
+    (place * stride + tap)
+        .checked_sub(padding)
+        .filter(|at| *at < size)
+}
+
+/// Every product of a convolution: index of the input, the weight and the output.
+fn taps(
+    attributes: ConvolutionAttributes,
+    shape: MapShape,
+    mut visit: impl FnMut(usize, usize, usize),
+) {
+    let ConvolutionAttributes {
+        kernel: [rows, columns],
+        stride,
+        padding,
+        dilation,
+        groups,
+        ..
+    } = attributes;
+    let out = attributes.output_shape(shape).expect("fits");
+    let (inputs, outputs) = (shape.channels / groups, out.channels / groups);
+    for (image, output) in (0..out.batch).flat_map(|n| (0..out.channels).map(move |c| (n, c))) {
+        for (y, x) in (0..out.height).flat_map(|y| (0..out.width).map(move |x| (y, x))) {
+            for (input, row, column) in (0..inputs)
+                .flat_map(|c| (0..rows).map(move |r| (c, r)))
+                .flat_map(|(c, r)| (0..columns).map(move |k| (c, r, k)))
+            {
+                let from_y = source(y, stride[0], row * dilation[0], padding[0], shape.height);
+                let from_x = source(x, stride[1], column * dilation[1], padding[1], shape.width);
+                if let (Some(from_y), Some(from_x)) = (from_y, from_x) {
+                    let channel = output / outputs * inputs + input;
+                    let weight = ((output * inputs + input) * rows + row) * columns + column;
+                    let from = index(shape, image, channel, from_y, from_x);
+                    visit(from, weight as usize, index(out, image, output, y, x));
+                }
+            }
+        }
+    }
+}
+
+/// Every pixel of every window of a pool: index of the input and the output, share in an average.
+fn windows(attributes: PoolAttributes, shape: MapShape, mut visit: impl FnMut(usize, usize, f64)) {
+    let PoolAttributes {
+        kernel: [rows, columns],
+        stride,
+        padding,
+        count_include_pad,
+    } = attributes;
+    let out = attributes.output_shape(shape).expect("fits");
+    for at in 0..out.elements() as u32 {
+        let (x, y) = (at % out.width, at / out.width % out.height);
+        let plane = at / (out.width * out.height);
+        let inside: Vec<(u32, u32)> = (0..rows * columns)
+            .filter_map(|tap| {
+                let from_y = source(y, stride[0], tap / columns, padding[0], shape.height)?;
+                Some((
+                    from_y,
+                    source(x, stride[1], tap % columns, padding[1], shape.width)?,
+                ))
+            })
+            .collect();
+        let count = if count_include_pad {
+            rows * columns
+        } else {
+            inside.len() as u32
+        };
+        for (from_y, from_x) in inside {
+            let from = (plane * shape.height + from_y) * shape.width + from_x;
+            visit(from as usize, at as usize, 1.0 / f64::from(count));
+        }
+    }
+}
+
+fn strided(shape: MapShape, stride: u32, channels: u32) -> MapShape {
+    shape
+        .with_channels(channels)
+        .with_size([shape.height.div_ceil(stride), shape.width.div_ceil(stride)])
+}
+
+fn shortcut(
+    shape: MapShape,
+    out: MapShape,
+    stride: u32,
+    offset: u32,
+    mut visit: impl FnMut(usize, usize),
+) {
+    for (image, channel) in (0..shape.batch).flat_map(|n| (0..shape.channels).map(move |c| (n, c)))
+    {
+        for (y, x) in (0..out.height).flat_map(|y| (0..out.width).map(move |x| (y, x))) {
+            visit(
+                index(shape, image, channel, y * stride, x * stride),
+                index(out, image, channel + offset, y, x),
+            );
+        }
+    }
+}
+
+/// A fixed choice that only depends on where and which.
+fn kept(probability: f32, stream: u32, at: u64) -> f64 {
+    let mixed = (at + 1 + u64::from(stream) * 1000).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    let unit = mixed as f64 / f64::from(1 << 24);
+    let probability = f64::from(probability);
+    if unit < probability {
+        0.0
+    } else {
+        1.0 / (1.0 - probability)
+    }
+}
+
+fn apply(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Identity => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        // Simpson's rule over the density: the error function is not in the standard library.
+        Activation::Gelu => {
+            let steps = 200;
+            let density = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            let width = x / f64::from(steps);
+            let factor = |at: i32| {
+                if at == 0 || at == steps {
+                    1.0
+                } else {
+                    f64::from(2 + at % 2 * 2)
+                }
+            };
+            let sum: f64 = (0..=steps)
+                .map(|at| factor(at) * density(f64::from(at) * width))
+                .sum();
+            x * (0.5 + sum * width / 3.0)
+        }
+    }
+}
+
+/// The derivative, at the input; for masks also at the output.
+fn slope(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Identity => 1.0,
+        Activation::Relu => f64::from(u8::from(x > 0.0)),
+        Activation::Relu6 => f64::from(u8::from(x > 0.0 && x < 6.0)),
+        _ => (apply(activation, x + 1e-5) - apply(activation, x - 1e-5)) / 2e-5,
+    }
+}
