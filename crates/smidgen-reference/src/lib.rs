@@ -5,13 +5,11 @@
 //! For tests and benchmarks: functions panic on inconsistent input.
 #![deny(missing_docs)]
 
-pub mod resize;
-pub mod pool;
-pub mod dropout;
 pub mod activation;
 pub mod attention;
 pub mod batch_norm;
 pub mod convolution;
+pub mod dropout;
 pub mod elementwise;
 pub mod golden;
 pub mod layer_norm;
@@ -19,4 +17,6 @@ pub mod layout;
 pub mod loss;
 pub mod numbers;
 pub mod optimizer;
+pub mod pool;
+pub mod resize;
 pub mod softmax;

@@ -1,0 +1,388 @@
+//! The weight gradient and the bias gradient: shares of the pixels, then their sum in a fixed order.
+
+use crate::passes::sized;
+use crate::select::{self, BlockTile};
+use crate::shape::QUAD_BYTES;
+use crate::{ConvolutionShape, gather::groups_of};
+use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
+
+/// What the weight gradient reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightGradient {
+    /// Planes of quads, `shape.input_bytes()`.
+    pub input: Region,
+    /// Planes of quads, `shape.output_bytes()`.
+    pub output_gradient: Region,
+    /// Stacks of blocks, `shape.weight_bytes()`; written whole, elements that stand for no weight exactly zero.
+    pub weight_gradient: Region,
+    /// `shape.bias_bytes()`, where the bias gradient is wanted.
+    pub bias_gradient: Option<Region>,
+    /// `weight_gradient_workspace` bytes. With less, or none, the pixels are split into fewer shares: slower on a wide device.
+    pub workspace: Option<Region>,
+}
+
+params! {
+    /// Uniform of `conv/weight_gradient.wgsl`.
+    pub(crate) struct WeightParams {
+        groups: u32, output_groups: u32, tap_groups: u32, slot_groups: u32,
+        runs: u32, runs_per_split: u32, runs_per_row: u32, step_run: u32, step_row: u32, step_image: u32,
+        output_height: u32, output_width: u32, output_plane: u32,
+        input_height: u32, input_width: u32, input_plane: u32,
+        stride_y: u32, dilation_y: u32, padding_y: u32, padding_x: u32, kernel_y: u32, kernel_x: u32,
+        slots: u32, weights: u32,
+        input_quads: u32, input_channels: u32, output_channels: u32, group_inputs: u32, group_outputs: u32,
+    }
+}
+
+params! {
+    /// Uniform of `conv/depthwise_weight_gradient.wgsl`.
+    pub(crate) struct DepthwiseWeightParams {
+        groups: u32, quads: u32,
+        runs: u32, runs_per_split: u32, runs_per_row: u32, step_run: u32, step_row: u32, step_image: u32,
+        output_height: u32, output_width: u32, output_plane: u32,
+        input_height: u32, input_width: u32, input_plane: u32,
+        stride_y: u32, dilation_y: u32, padding_y: u32, padding_x: u32, kernel_y: u32,
+    }
+}
+
+params! {
+    /// Uniform of `conv/bias_gradient.wgsl`.
+    pub(crate) struct BiasParams { groups: u32, quads: u32, pixels: u32, pixels_per_split: u32 }
+}
+
+params! {
+    /// Uniform of `conv/sum_partials.wgsl`.
+    pub(crate) struct SumParams { count: u32, splits: u32 }
+}
+
+const WEIGHT_LANES: u32 = 32;
+const DEPTHWISE_LANES: u32 = 64;
+const BIAS_LANES: u32 = 64;
+
+/// How the work over the pixels is shared out.
+struct Share {
+    per_split: u32,
+    splits: u32,
+}
+
+impl Share {
+    /// `items` taken `lanes` at a time; no more shares than results of `bytes` fit the `room`.
+    fn of(items: u32, lanes: u32, groups: u64, bytes: u64, room: u64, facts: &DeviceFacts) -> Self {
+        let steps = items.div_ceil(lanes);
+        let wanted = select::splits(groups, u64::from(steps), bytes, facts);
+        let splits = u64::from(wanted).min(room / bytes.max(1)).max(1) as u32;
+        let per_split = steps.div_ceil(splits) * lanes;
+        Self {
+            per_split,
+            splits: items.div_ceil(per_split),
+        }
+    }
+}
+
+/// The weight gradient of one shape: its tiles and runs.
+struct Plan {
+    shape: ConvolutionShape,
+    tile: BlockTile,
+    pixels: u32,
+    runs_per_row: u32,
+    runs: u32,
+}
+
+impl Plan {
+    fn of(shape: &ConvolutionShape) -> Self {
+        let shape = shape.flattened();
+        let pixels = select::row_tile(shape.output_width());
+        let runs_per_row = shape.output_width().div_ceil(pixels);
+        Self {
+            shape,
+            tile: select::block_tile(&shape),
+            pixels,
+            runs_per_row,
+            runs: shape.batch * shape.output_height() * runs_per_row,
+        }
+    }
+
+    fn lanes(&self) -> u32 {
+        if self.shape.is_depthwise() {
+            DEPTHWISE_LANES
+        } else {
+            WEIGHT_LANES
+        }
+    }
+
+    fn output_groups(&self) -> u32 {
+        self.shape.output_quads() / self.tile.output_quads
+    }
+
+    fn tap_groups(&self) -> u32 {
+        self.shape.kernel[1].div_ceil(self.tile.taps)
+    }
+
+    fn slot_groups(&self) -> u32 {
+        self.shape.slots() / self.tile.input_quads
+    }
+
+    /// Workgroups of one share.
+    fn groups(&self) -> u64 {
+        let rows = u64::from(self.shape.kernel[0]);
+        if self.shape.is_depthwise() {
+            return u64::from(self.shape.output_quads()) * rows;
+        }
+        u64::from(self.output_groups())
+            * u64::from(self.tap_groups())
+            * u64::from(self.slot_groups())
+            * rows
+    }
+
+    fn share(&self, room: u64, facts: &DeviceFacts) -> Share {
+        Share::of(
+            self.runs,
+            self.lanes(),
+            self.groups(),
+            self.shape.weight_bytes(),
+            room,
+            facts,
+        )
+    }
+
+    /// How far apart the runs of one invocation are: in runs of a row, rows of an image, images.
+    fn steps(&self) -> [u32; 3] {
+        let (rows, height) = (self.lanes() / self.runs_per_row, self.shape.output_height());
+        [
+            self.lanes() % self.runs_per_row,
+            rows % height,
+            rows / height,
+        ]
+    }
+
+    fn window(&self, taps: u32) -> u32 {
+        (self.pixels - 1) * self.shape.stride[1] + (taps - 1) * self.shape.dilation[1] + 1
+    }
+
+    fn launch(
+        &self,
+        share: &Share,
+        input: Region,
+        output_gradient: Region,
+        partial: Region,
+    ) -> Launch {
+        let shape = &self.shape;
+        let [step_run, step_row, step_image] = self.steps();
+        let groups = self.groups() * u64::from(share.splits);
+        let grid = folded_grid(groups);
+        let regions = vec![input, output_gradient, partial];
+        let mut defines = vec![
+            ("DILATION_X", shape.dilation[1].to_string()),
+            ("PIXELS", self.pixels.to_string()),
+            ("STRIDE_X", shape.stride[1].to_string()),
+        ];
+        if shape.is_depthwise() {
+            defines.extend([
+                ("KERNEL_X", shape.kernel[1].to_string()),
+                ("WINDOW", self.window(shape.kernel[1]).to_string()),
+            ]);
+            let params = DepthwiseWeightParams {
+                groups: groups as u32,
+                quads: shape.output_quads(),
+                runs: self.runs,
+                runs_per_split: share.per_split,
+                runs_per_row: self.runs_per_row,
+                step_run,
+                step_row,
+                step_image,
+                output_height: shape.output_height(),
+                output_width: shape.output_width(),
+                output_plane: shape.output_plane(),
+                input_height: shape.input_height,
+                input_width: shape.input_width,
+                input_plane: shape.input_plane(),
+                stride_y: shape.stride[0],
+                dilation_y: shape.dilation[0],
+                padding_y: shape.padding[0],
+                padding_x: shape.padding[1],
+                kernel_y: shape.kernel[0],
+            };
+            return Launch::new(
+                "conv/depthwise_weight_gradient.wgsl",
+                &defines,
+                &params,
+                regions,
+                grid,
+            );
+        }
+        let tile = self.tile;
+        if shape.groups > 1 {
+            defines.push(("GROUPED", String::new()));
+        }
+        defines.extend([
+            (
+                "BLOCKS",
+                (tile.output_quads * tile.taps * tile.input_quads).to_string(),
+            ),
+            ("INPUT_QUADS", tile.input_quads.to_string()),
+            ("OUTPUT_QUADS", tile.output_quads.to_string()),
+            ("TAPS", tile.taps.to_string()),
+            ("WINDOW", self.window(tile.taps).to_string()),
+        ]);
+        let params = WeightParams {
+            groups: groups as u32,
+            output_groups: self.output_groups(),
+            tap_groups: self.tap_groups(),
+            slot_groups: self.slot_groups(),
+            runs: self.runs,
+            runs_per_split: share.per_split,
+            runs_per_row: self.runs_per_row,
+            step_run,
+            step_row,
+            step_image,
+            output_height: shape.output_height(),
+            output_width: shape.output_width(),
+            output_plane: shape.output_plane(),
+            input_height: shape.input_height,
+            input_width: shape.input_width,
+            input_plane: shape.input_plane(),
+            stride_y: shape.stride[0],
+            dilation_y: shape.dilation[0],
+            padding_y: shape.padding[0],
+            padding_x: shape.padding[1],
+            kernel_y: shape.kernel[0],
+            kernel_x: shape.kernel[1],
+            slots: shape.slots(),
+            weights: shape.weight_vectors(),
+            input_quads: shape.input_quads(),
+            input_channels: shape.input_channels,
+            output_channels: shape.output_channels,
+            group_inputs: shape.group_inputs(),
+            group_outputs: shape.group_outputs(),
+        };
+        Launch::new(
+            "conv/weight_gradient.wgsl",
+            &defines,
+            &params,
+            regions,
+            grid,
+        )
+    }
+}
+
+fn bias_share(shape: &ConvolutionShape, room: u64, facts: &DeviceFacts) -> Share {
+    let groups = u64::from(shape.output_quads());
+    Share::of(
+        shape.output_plane(),
+        BIAS_LANES,
+        groups,
+        shape.bias_bytes(),
+        room,
+        facts,
+    )
+}
+
+fn sum(partial: Region, splits: u32, total: Region) -> Launch {
+    let count = (total.size / QUAD_BYTES) as u32;
+    let grid = folded_grid(groups_of(u64::from(count)));
+    Launch::new(
+        "conv/sum_partials.wgsl",
+        &[],
+        &SumParams { count, splits },
+        vec![partial, total],
+        grid,
+    )
+}
+
+/// Bytes of workspace that the weight gradient (with or without bias gradient) works fastest with; 0 where it needs none.
+#[must_use]
+pub fn weight_gradient_workspace(shape: &ConvolutionShape, facts: &DeviceFacts) -> u64 {
+    if shape.validate().is_err() {
+        return 0;
+    }
+    let shares = [
+        (
+            Plan::of(shape).share(u64::MAX, facts).splits,
+            shape.weight_bytes(),
+        ),
+        (
+            bias_share(shape, u64::MAX, facts).splits,
+            shape.bias_bytes(),
+        ),
+    ];
+    let needed = |(splits, bytes): (u32, u64)| {
+        if splits > 1 {
+            u64::from(splits) * bytes
+        } else {
+            0
+        }
+    };
+    shares.into_iter().map(needed).max().unwrap_or(0)
+}
+
+/// Launches of the gradient with respect to the weight and, where wanted, the bias; none for a shape that is not valid.
+///
+/// The shares of the pixels are summed in a fixed order: the same bits every run on one device with one size of workspace.
+#[must_use]
+pub fn weight_gradient(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    regions: &WeightGradient,
+) -> Vec<Launch> {
+    if shape.validate().is_err() {
+        return Vec::new();
+    }
+    let input = sized(regions.input, shape.input_bytes());
+    let output_gradient = sized(regions.output_gradient, shape.output_bytes());
+    let room = regions.workspace.map_or(0, |workspace| workspace.size);
+    let plan = Plan::of(shape);
+    let mut launches = Vec::new();
+    // Runs `first` into the workspace and sums it, or straight into `total` where there is one share.
+    let mut in_shares =
+        |share: &Share, total: Region, first: &dyn Fn(Region) -> Launch| match regions.workspace {
+            Some(workspace) if share.splits > 1 => {
+                let partial = sized(workspace, u64::from(share.splits) * total.size);
+                launches.extend([first(partial), sum(partial, share.splits, total)]);
+            }
+            _ => launches.push(first(total)),
+        };
+    let share = plan.share(room, facts);
+    let total = sized(regions.weight_gradient, shape.weight_bytes());
+    in_shares(&share, total, &|partial| {
+        plan.launch(&share, input, output_gradient, partial)
+    });
+    if let Some(bias_gradient) = regions.bias_gradient {
+        let share = bias_share(shape, room, facts);
+        let quads = shape.output_quads();
+        let groups = quads * share.splits;
+        let params = BiasParams {
+            groups,
+            quads,
+            pixels: shape.output_plane(),
+            pixels_per_split: share.per_split,
+        };
+        let total = sized(bias_gradient, shape.bias_bytes());
+        in_shares(&share, total, &|partial| {
+            Launch::new(
+                "conv/bias_gradient.wgsl",
+                &[],
+                &params,
+                vec![output_gradient, partial],
+                folded_grid(u64::from(groups)),
+            )
+        });
+    }
+    launches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn the_parameters_match_their_shaders() {
+        assert_params_match::<crate::gather::DirectParams>("conv/direct.wgsl");
+        assert_params_match::<crate::gather::DepthwiseParams>("conv/depthwise.wgsl");
+        assert_params_match::<crate::gather::PointwiseParams>("conv/pointwise.wgsl");
+        assert_params_match::<WeightParams>("conv/weight_gradient.wgsl");
+        assert_params_match::<DepthwiseWeightParams>("conv/depthwise_weight_gradient.wgsl");
+        assert_params_match::<BiasParams>("conv/bias_gradient.wgsl");
+        assert_params_match::<SumParams>("conv/sum_partials.wgsl");
+    }
+}

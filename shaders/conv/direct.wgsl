@@ -1,0 +1,184 @@
+// Forward:     target[o, p] = bias[o] + sum over taps t, input channels i:  weight[o, t, i] * source[i, p * STRIDE + t * DILATION + origin]
+// TRANSPOSED:  the same sum with the block transposed and the taps in reverse, which is the input gradient (of one residue class of
+//              the stride): target[i, p] = sum over taps t, output channels o:  weight[o, t, i] * source[o, p + t * DILATION + origin]
+//
+// Tile: an invocation computes TILE neighbouring pixels of a row by QUADS target quads; a row of source pixels is loaded once for all
+// taps of that row, weights have the same address in a whole workgroup.
+// Dispatch: [ceil(images * count_y * ceil(count_x / TILE) / 64) * target_quads / QUADS] workgroups of 64, folded.
+// WINDOW = (TILE - 1) * STRIDE_X + (TAPS_X - 1) * DILATION_X + 1 source pixels of a row.
+#import common/grid
+
+struct Params {
+    // Invocations in use, of them side by side in a row, and rows of one image.
+    items: u32,
+    tiles: u32,
+    count_y: u32,
+    count_x: u32,
+    quad_groups: u32,
+    // Source map.
+    source_quads: u32,
+    source_height: u32,
+    source_width: u32,
+    source_plane: u32,
+    stride_y: u32,
+    dilation_y: u32,
+    origin_y: i32,
+    origin_x: i32,
+    // Target map: pixel (y, x) of the tile grid is (y * scale_y + offset_y, x * scale_x + offset_x) of the target.
+    target_height: u32,
+    target_width: u32,
+    target_plane: u32,
+    scale_y: u32,
+    scale_x: u32,
+    offset_y: u32,
+    offset_x: u32,
+    // Weights: block ((output_quad * taps + tap) * slots + slot), tap = tap_first + tap_y * tap_step_y + tap_x * tap_step_x.
+    taps: u32,
+    slots: u32,
+    tap_first: i32,
+    tap_step_y: i32,
+    tap_step_x: i32,
+    // Grouped only: channels of a group.
+    group_inputs: u32,
+    group_outputs: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
+#ifdef BIAS
+@group(0) @binding(3) var<storage, read_write> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(3) var<storage, read_write> destination: array<vec4<f32>>;
+#endif
+
+#ifdef GROUPED
+fn first_input_quad(output_quad: u32, input_quads: u32) -> u32 {
+    let first_channel = output_quad * 4u / params.group_outputs * params.group_inputs;
+    return min(first_channel / 4u, input_quads - params.slots);
+}
+#endif
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = flat_workgroup(workgroup, workgroups);
+    let pixel_group = group / params.quad_groups;
+    let target_quad = (group - pixel_group * params.quad_groups) * QUADS;
+    let item = pixel_group * 64u + lane;
+    // Surplus invocations repeat the last item and do not store.
+    let item_used = min(item, params.items - 1u);
+    let row = item_used / params.tiles;
+    let x = (item_used - row * params.tiles) * TILE;
+    let image = row / params.count_y;
+    let y = row - image * params.count_y;
+    let image_base = image * params.source_height * params.source_width;
+    let first_y = i32(y * params.stride_y) + params.origin_y;
+    let first_x = i32(x * STRIDE_X) + params.origin_x;
+
+#for pixel in 0..TILE
+#for quad in 0..QUADS
+#ifdef BIAS
+    var sum_{pixel}_{quad} = bias[target_quad + {quad}u];
+#else
+    var sum_{pixel}_{quad} = vec4<f32>();
+#endif
+#endfor
+#endfor
+
+#ifdef GROUPED
+#ifdef TRANSPOSED
+    // The output quads whose span holds this input quad; spans begin in ascending order.
+    let input_quads = params.quad_groups;
+    var source_begin = 0u;
+    var source_end = 0u;
+    for (var quad = 0u; quad < params.source_quads; quad++) {
+        let first = first_input_quad(quad, input_quads);
+        source_begin += u32(first + params.slots <= target_quad);
+        source_end += u32(first <= target_quad);
+    }
+#else
+    let source_begin = first_input_quad(target_quad, params.source_quads);
+    let source_end = source_begin + params.slots;
+#endif
+#else
+    let source_begin = 0u;
+    let source_end = params.source_quads;
+#endif
+
+    for (var source_quad = source_begin; source_quad < source_end; source_quad++) {
+#ifdef TRANSPOSED
+#ifdef GROUPED
+        let slot = target_quad - first_input_quad(source_quad, input_quads);
+#else
+        let slot = target_quad;
+#endif
+        let block_base = source_quad * params.taps;
+#else
+        let slot = source_quad - source_begin;
+        let block_base = target_quad * params.taps;
+#endif
+        for (var tap_y = 0u; tap_y < TAPS_Y; tap_y++) {
+            let source_y = first_y + i32(tap_y * params.dilation_y);
+            let row_inside = u32(source_y) < params.source_height;
+            let row_base = source_quad * params.source_plane + image_base
+                + select(0u, u32(source_y), row_inside) * params.source_width;
+            var window: array<vec4<f32>, WINDOW>;
+#for at in 0..WINDOW
+            let column_{at} = u32(first_x + {at});
+            let inside_{at} = row_inside && column_{at} < params.source_width;
+            window[{at}] = select(vec4<f32>(), source[row_base + select(0u, column_{at}, inside_{at})], inside_{at});
+#endfor
+            let tap_row = params.tap_first + i32(tap_y) * params.tap_step_y;
+#for tap in 0..TAPS_X
+            {
+#for quad in 0..QUADS
+#ifdef TRANSPOSED
+                let block_{quad} = ((block_base + u32(tap_row + {tap} * params.tap_step_x)) * params.slots + slot + {quad}u) * 4u;
+#else
+                let block_{quad} = ((block_base + {quad}u * params.taps + u32(tap_row + {tap} * params.tap_step_x)) * params.slots + slot) * 4u;
+#endif
+                let weight_{quad}_0 = weight[block_{quad}];
+                let weight_{quad}_1 = weight[block_{quad} + 1u];
+                let weight_{quad}_2 = weight[block_{quad} + 2u];
+                let weight_{quad}_3 = weight[block_{quad} + 3u];
+#for pixel in 0..TILE
+                {
+                    let value = window[{pixel}u * STRIDE_X + {tap}u * DILATION_X];
+#ifdef TRANSPOSED
+                    sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.x, weight_{quad}_1.x, weight_{quad}_2.x, weight_{quad}_3.x), vec4<f32>(value.x), sum_{pixel}_{quad});
+                    sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.y, weight_{quad}_1.y, weight_{quad}_2.y, weight_{quad}_3.y), vec4<f32>(value.y), sum_{pixel}_{quad});
+                    sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.z, weight_{quad}_1.z, weight_{quad}_2.z, weight_{quad}_3.z), vec4<f32>(value.z), sum_{pixel}_{quad});
+                    sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.w, weight_{quad}_1.w, weight_{quad}_2.w, weight_{quad}_3.w), vec4<f32>(value.w), sum_{pixel}_{quad});
+#else
+                    sum_{pixel}_{quad} = fma(weight_{quad}_0, vec4<f32>(value.x), sum_{pixel}_{quad});
+                    sum_{pixel}_{quad} = fma(weight_{quad}_1, vec4<f32>(value.y), sum_{pixel}_{quad});
+                    sum_{pixel}_{quad} = fma(weight_{quad}_2, vec4<f32>(value.z), sum_{pixel}_{quad});
+                    sum_{pixel}_{quad} = fma(weight_{quad}_3, vec4<f32>(value.w), sum_{pixel}_{quad});
+#endif
+                }
+#endfor
+#endfor
+            }
+#endfor
+        }
+    }
+
+    let target_row = (image * params.target_height + y * params.scale_y + params.offset_y) * params.target_width + params.offset_x;
+#for pixel in 0..TILE
+    if item < params.items && x + {pixel}u < params.count_x {
+        let pixel = target_row + (x + {pixel}u) * params.scale_x;
+#for quad in 0..QUADS
+#ifdef ACCUMULATE
+        destination[(target_quad + {quad}u) * params.target_plane + pixel] += sum_{pixel}_{quad};
+#else
+        destination[(target_quad + {quad}u) * params.target_plane + pixel] = sum_{pixel}_{quad};
+#endif
+#endfor
+    }
+#endfor
+}

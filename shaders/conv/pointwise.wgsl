@@ -1,0 +1,92 @@
+// Forward:     target[o, p] = bias[o] + sum over input channels i:  weight[o, i] * source[i, p]       (1x1, stride 1, no padding)
+// TRANSPOSED:  target[i, p] = sum over output channels o:  weight[o, i] * source[o, p]                (its input gradient)
+//
+// Tile: an invocation computes TILE pixels, 64 apart so that neighbours read neighbouring memory, by QUADS target quads; weights have the
+// same address in a whole workgroup.
+// Dispatch: [ceil(pixels / (64 * TILE)) * target_quads / QUADS] workgroups of 64, folded.
+#import common/grid
+
+struct Params {
+    pixels: u32,
+    quad_groups: u32,
+    source_quads: u32,
+    // Input quads of a block row: block (output_quad * slots + input_quad).
+    slots: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
+#ifdef BIAS
+@group(0) @binding(3) var<storage, read_write> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(3) var<storage, read_write> destination: array<vec4<f32>>;
+#endif
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = flat_workgroup(workgroup, workgroups);
+    let pixel_group = group / params.quad_groups;
+    let target_quad = (group - pixel_group * params.quad_groups) * QUADS;
+    let first_pixel = pixel_group * (64u * TILE) + lane;
+
+#for pixel in 0..TILE
+    let pixel_{pixel} = first_pixel + {pixel}u * 64u;
+    // Surplus pixels repeat the last one and are not stored.
+    let source_pixel_{pixel} = min(pixel_{pixel}, params.pixels - 1u);
+#for quad in 0..QUADS
+#ifdef BIAS
+    var sum_{pixel}_{quad} = bias[target_quad + {quad}u];
+#else
+    var sum_{pixel}_{quad} = vec4<f32>();
+#endif
+#endfor
+#endfor
+
+    for (var source_quad = 0u; source_quad < params.source_quads; source_quad++) {
+#for pixel in 0..TILE
+        let value_{pixel} = source[source_quad * params.pixels + source_pixel_{pixel}];
+#endfor
+#for quad in 0..QUADS
+#ifdef TRANSPOSED
+        let block_{quad} = (source_quad * params.slots + target_quad + {quad}u) * 4u;
+#else
+        let block_{quad} = ((target_quad + {quad}u) * params.slots + source_quad) * 4u;
+#endif
+        let weight_{quad}_0 = weight[block_{quad}];
+        let weight_{quad}_1 = weight[block_{quad} + 1u];
+        let weight_{quad}_2 = weight[block_{quad} + 2u];
+        let weight_{quad}_3 = weight[block_{quad} + 3u];
+#for pixel in 0..TILE
+#ifdef TRANSPOSED
+        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.x, weight_{quad}_1.x, weight_{quad}_2.x, weight_{quad}_3.x), vec4<f32>(value_{pixel}.x), sum_{pixel}_{quad});
+        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.y, weight_{quad}_1.y, weight_{quad}_2.y, weight_{quad}_3.y), vec4<f32>(value_{pixel}.y), sum_{pixel}_{quad});
+        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.z, weight_{quad}_1.z, weight_{quad}_2.z, weight_{quad}_3.z), vec4<f32>(value_{pixel}.z), sum_{pixel}_{quad});
+        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.w, weight_{quad}_1.w, weight_{quad}_2.w, weight_{quad}_3.w), vec4<f32>(value_{pixel}.w), sum_{pixel}_{quad});
+#else
+        sum_{pixel}_{quad} = fma(weight_{quad}_0, vec4<f32>(value_{pixel}.x), sum_{pixel}_{quad});
+        sum_{pixel}_{quad} = fma(weight_{quad}_1, vec4<f32>(value_{pixel}.y), sum_{pixel}_{quad});
+        sum_{pixel}_{quad} = fma(weight_{quad}_2, vec4<f32>(value_{pixel}.z), sum_{pixel}_{quad});
+        sum_{pixel}_{quad} = fma(weight_{quad}_3, vec4<f32>(value_{pixel}.w), sum_{pixel}_{quad});
+#endif
+#endfor
+#endfor
+    }
+
+#for pixel in 0..TILE
+    if pixel_{pixel} < params.pixels {
+#for quad in 0..QUADS
+#ifdef ACCUMULATE
+        destination[(target_quad + {quad}u) * params.pixels + pixel_{pixel}] += sum_{pixel}_{quad};
+#else
+        destination[(target_quad + {quad}u) * params.pixels + pixel_{pixel}] = sum_{pixel}_{quad};
+#endif
+#endfor
+    }
+#endfor
+}
