@@ -1,0 +1,78 @@
+//! What the tests of operators on maps share: maps and vectors in guarded memory, and back.
+#![allow(dead_code)] // Every test file uses a part of it.
+
+use smidgen_gpu::Region;
+use smidgen_gpu::testing::{Guarded, Outcome, relative_error};
+use smidgen_ops::{Activation, MapShape};
+use smidgen_reference::activation::Activation as Twin;
+use smidgen_reference::elementwise::MapCase;
+use smidgen_reference::layout::{from_quads, pad_channels, to_quads};
+
+pub(crate) fn shape(map: &MapCase) -> MapShape {
+    MapShape::new(
+        map.batch as u32,
+        map.channels as u32,
+        map.height as u32,
+        map.width as u32,
+    )
+}
+
+pub(crate) fn twin(activation: Activation) -> Twin {
+    match activation {
+        Activation::Identity => Twin::Identity,
+        Activation::Relu => Twin::Relu,
+        Activation::Relu6 => Twin::Relu6,
+        Activation::HardSwish => Twin::HardSwish,
+        Activation::Silu => Twin::Silu,
+        Activation::Gelu => Twin::Gelu,
+        other => panic!("no twin of {other:?}"),
+    }
+}
+
+/// Places a map given in NCHW.
+pub(crate) fn place(memory: &mut Guarded, map: &MapCase, nchw: &[f32]) -> Region {
+    memory.input(&to_quads(nchw, map.batch, map.channels, map.image_pixels()))
+}
+
+/// Room for a map.
+pub(crate) fn room(memory: &mut Guarded, map: &MapCase) -> Region {
+    memory.output(shape(map).bytes() as usize / 4)
+}
+
+/// Places a vector of one value a channel.
+pub(crate) fn place_vector(memory: &mut Guarded, values: &[f32]) -> Region {
+    memory.input(&pad_channels(values))
+}
+
+/// Room for a vector of one value a channel.
+pub(crate) fn vector_room(memory: &mut Guarded, channels: usize) -> Region {
+    memory.output(channels.next_multiple_of(4))
+}
+
+/// A map in NCHW; fails where padding is not zero.
+pub(crate) fn read(outcome: &Outcome, map: &MapCase, region: Region) -> Vec<f32> {
+    from_quads(
+        &outcome.read(region),
+        map.batch,
+        map.channels,
+        map.image_pixels(),
+    )
+}
+
+/// A vector without its padding; fails where that is not zero.
+pub(crate) fn read_vector(outcome: &Outcome, channels: usize, region: Region) -> Vec<f32> {
+    let mut values: Vec<f32> = outcome.read(region);
+    assert!(values[channels..].iter().all(|value| *value == 0.0));
+    values.truncate(channels);
+    values
+}
+
+/// Fails if the relative error is above `limit`.
+#[track_caller]
+pub(crate) fn assert_close(what: &str, actual: &[f32], expected: &[f64], limit: f64) {
+    let error = relative_error(actual, expected);
+    assert!(
+        error <= limit,
+        "{what}: relative error {error:.3e} above {limit:e}"
+    );
+}
