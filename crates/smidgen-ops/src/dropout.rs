@@ -1,0 +1,100 @@
+//! Dropout from a counter-based generator: no mask is kept.
+
+use crate::control::Control;
+use crate::elementwise::in_place_regions;
+use crate::error::expect_regions;
+use crate::{MapShape, OpsError};
+use smidgen_gpu::{Launch, Region, folded_grid, params};
+
+params! { struct DropoutParams { count: u32, layer: u32, threshold: u32, scale: f32 } }
+
+/// What a layer drops.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Probability of dropping a value, from 0 to below 1.
+    pub rate: f32,
+    /// Tells layers apart, so that no two draw the same mask.
+    pub layer: u32,
+}
+
+/// Regions of [`dropout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Regions {
+    /// The [`Control`] block, whose seed must be the same in forward and backward.
+    pub control: Region,
+    /// The values, or in backward the output gradient.
+    pub input: Region,
+    /// The result, or in backward the input gradient; may be the same region as `input`.
+    pub output: Region,
+}
+
+/// Drops values with probability `rate` and divides the others by `1 - rate`. Forward and backward are the same launch: the one
+/// on values, the other on gradients.
+///
+/// # Errors
+/// A rate outside 0 to 1, an empty or too large shape, a region too small for it.
+pub fn dropout(
+    shape: &MapShape,
+    layer: &Dropout,
+    regions: &Regions,
+) -> Result<Vec<Launch>, OpsError> {
+    const NAME: &str = "dropout";
+    shape.check(NAME)?;
+    if !(0.0..1.0).contains(&layer.rate) {
+        return Err(OpsError::shape(
+            NAME,
+            format!("rate {} must be at least 0 and below 1", layer.rate),
+        ));
+    }
+    let bytes = shape.bytes();
+    expect_regions(
+        NAME,
+        &[
+            ("control", regions.control, Control::BYTES),
+            ("input", regions.input, bytes),
+            ("output", regions.output, bytes),
+        ],
+    )?;
+    let params = DropoutParams {
+        count: shape.elements() as u32,
+        layer: layer.layer,
+        threshold: threshold(layer.rate),
+        scale: 1.0 / (1.0 - layer.rate),
+    };
+    let (values, in_place) = in_place_regions(&[regions.input], regions.output);
+    let flag = ("IN_PLACE", String::new());
+    Ok(vec![Launch::new(
+        "ops/dropout.wgsl",
+        if in_place {
+            std::slice::from_ref(&flag)
+        } else {
+            &[]
+        },
+        &params,
+        [vec![regions.control], values].concat(),
+        folded_grid(shape.elements().div_ceil(1024)),
+    )])
+}
+
+/// Random words below this are dropped.
+fn threshold(rate: f32) -> u32 {
+    (f64::from(rate) * 4_294_967_296.0) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn parameters_match_their_shader() {
+        assert_params_match::<DropoutParams>("ops/dropout.wgsl");
+    }
+
+    #[test]
+    fn thresholds_cover_the_range_of_words() {
+        assert_eq!(threshold(0.0), 0);
+        assert_eq!(threshold(0.5), 1 << 31);
+        assert!(threshold(1.0 - f32::EPSILON) > u32::MAX - 1024);
+    }
+}
