@@ -1,4 +1,4 @@
-//! Network graphs, shape inference, differentiation and a model zoo, without a GPU
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
 mod access;

@@ -1,0 +1,243 @@
+//! What backward must have again, in bytes worked out by hand.
+
+use smidgen_graph::{
+    Activation, Content, Graph, Layout, Lowering, MapShape, Mode, OperationKind, Optimizer,
+    Program, Role, ValueId, zoo,
+};
+use std::collections::BTreeMap;
+
+const KIB: u64 = 1024;
+
+fn train(graph: &Graph, batch: u32, clip_norm: Option<f32>) -> Program {
+    let optimizer = Optimizer::Sgd {
+        momentum: 0.9,
+        nesterov: false,
+        weight_decay: 1e-4,
+    };
+    let mode = Mode::Train {
+        optimizer,
+        label_smoothing: 0.0,
+        clip_norm,
+        keep_gradients: false,
+    };
+    graph.lower(&Lowering { batch, mode }).unwrap()
+}
+
+/// Every forward value that some backward operation needs, with the most that one of them needs of it.
+fn stash(program: &Program) -> BTreeMap<ValueId, Vec<Content>> {
+    let mut stash: BTreeMap<ValueId, Vec<Content>> = BTreeMap::new();
+    for (id, content) in program
+        .operations
+        .iter()
+        .flat_map(|operation| operation.needs())
+    {
+        stash.entry(id).or_default().push(content);
+    }
+    stash
+}
+
+#[test]
+fn resnet20_keeps_what_the_sum_says() {
+    let program = train(&zoo::build("resnet20", 10, [3, 32, 32]).unwrap(), 1, None);
+    let stash = stash(&program);
+    let sum = |which: &dyn Fn(ValueId, &[Content]) -> bool| -> u64 {
+        let fitting = stash.iter().filter(|(id, contents)| which(**id, contents));
+        fitting
+            .map(|(id, _)| program.value(*id).layout.bytes())
+            .sum()
+    };
+    let is_map = |id: ValueId| matches!(program.value(id).layout, Layout::Map(_));
+    let name = |id: ValueId| program.value(id).name.as_str();
+
+    // Maps of 16 channels at 32x32 are 64 KiB, of 32 at 16x16 32 KiB, of 64 at 8x8 16 KiB.
+    // Inputs of norms: conv1 and six convolutions of the first stage, six of the second, six of the third.
+    let norms = (7 * 64 + 6 * 32 + 6 * 16) * KIB;
+    assert_eq!(norms, 736 * KIB);
+    let norm_inputs: Vec<ValueId> = (program.operations.iter())
+        .filter_map(|operation| match operation.kind {
+            OperationKind::BatchNormBackward { input, .. } => Some(input),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sum(&|id, _| norm_inputs.contains(&id)), norms);
+
+    // Inputs of convolutions: the picture; six maps of the first stage; the first of the second stage still has the first
+    // stage's size, then five of its own; likewise the third.
+    let picture = 3 * 32 * 32 * 4;
+    let convolutions = picture + (6 * 64 + (64 + 5 * 32) + (32 + 5 * 16)) * KIB;
+    assert_eq!(convolutions, 732 * KIB);
+    // With both: the published sum.
+    assert_eq!(norms + convolutions, 1468 * KIB);
+
+    // Held in quads, the picture has a fourth channel of zeros.
+    let padding = 32 * 32 * 4;
+    // The sum of the last block is nobody's convolution input; its rectifier still needs its mask.
+    let last = 16 * KIB;
+    // The linear layer is a convolution too: its input is one number for each of 64 channels.
+    let linear = 64 * 4;
+    assert_eq!(
+        sum(&|id, _| is_map(id)),
+        1468 * KIB + padding + last + linear
+    );
+    assert_eq!(sum(&|id, _| name(id) == "layer3.2.bn2.add.relu"), last);
+    assert_eq!(sum(&|_, contents| contents == [Content::Mask]), last);
+
+    // Mean and inverse deviation of every channel of every norm.
+    let statistics = 2 * 4 * (7 * 16 + 6 * 32 + 6 * 64);
+    assert_eq!(
+        sum(&|id, _| program.value(id).role == Role::Statistics),
+        statistics
+    );
+    assert_eq!(
+        sum(&|_, _| true),
+        1468 * KIB + padding + last + linear + statistics
+    );
+}
+
+#[test]
+fn frozen_layers_stash_nothing() {
+    let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+    graph.freeze("*").unwrap();
+    assert!(
+        graph
+            .lower(&Lowering {
+                batch: 1,
+                mode: Mode::Evaluate
+            })
+            .is_ok()
+    );
+    graph.train_last(0).unwrap();
+    let program = train(&graph, 2, None);
+    // Behind the last convolution stand its norm and the linear layer.
+    let stash = stash(&program);
+    let names: Vec<&str> = stash
+        .keys()
+        .map(|id| program.value(*id).name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "layer3.2.conv2",
+            "layer3.2.bn2.mean",
+            "layer3.2.bn2.inverse_deviation",
+            "layer3.2.bn2.add.relu",
+            "layer3.2.bn2.add.relu.pool"
+        ]
+    );
+    let convolutions = program.operations.iter().filter(|operation| {
+        matches!(
+            operation.kind,
+            OperationKind::ConvolutionInputGradient { .. }
+        )
+    });
+    assert_eq!(
+        convolutions.count(),
+        1,
+        "the linear layer's; below the last norm nothing is trained"
+    );
+
+    // A frozen convolution between trained layers passes the gradient on, and stashes no input.
+    let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+    graph.freeze("*conv*").unwrap();
+    let program = train(&graph, 1, None);
+    let weights = program.operations.iter().filter(|operation| {
+        matches!(
+            operation.kind,
+            OperationKind::ConvolutionWeightGradient { .. }
+        )
+    });
+    assert_eq!(weights.count(), 1);
+    let first = program
+        .operations
+        .iter()
+        .rev()
+        .find(|operation| operation.layer == "conv1");
+    assert!(
+        matches!(first.unwrap().kind, OperationKind::Convolution { .. }),
+        "nothing trained lies below conv1"
+    );
+}
+
+#[test]
+fn train_last_counts_convolutions() {
+    let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+    graph.train_last(2).unwrap();
+    let trained: Vec<&str> = graph
+        .parameters()
+        .iter()
+        .filter(|parameter| parameter.trainable)
+        .map(|parameter| parameter.name.as_str())
+        .collect();
+    assert_eq!(
+        trained,
+        [
+            "layer3.2.conv1.weight",
+            "layer3.2.bn1.weight",
+            "layer3.2.bn1.bias",
+            "layer3.2.conv2.weight",
+            "layer3.2.bn2.weight",
+            "layer3.2.bn2.bias",
+            "linear.weight",
+            "linear.bias"
+        ]
+    );
+    assert!(
+        graph
+            .train_last(20)
+            .unwrap_err()
+            .to_string()
+            .contains("19 convolutions")
+    );
+    let error = graph.freeze("layer4").unwrap_err().to_string();
+    assert!(
+        error.contains("layer4") && error.contains("conv1.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn clipping_holds_all_gradients_and_updates_last() {
+    let graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+    let program = train(&graph, 1, Some(1.0));
+    let clip = program
+        .operations
+        .iter()
+        .position(|operation| matches!(operation.kind, OperationKind::ClipNorm { .. }));
+    let clip = clip.unwrap();
+    let parameters = graph.parameters().len();
+    assert_eq!(program.operations.len(), clip + 1 + parameters);
+    let OperationKind::ClipNorm { gradients, .. } = &program.operations[clip].kind else {
+        unreachable!()
+    };
+    assert_eq!(gradients.len(), parameters);
+    assert!(program.kept.is_empty());
+}
+
+#[test]
+fn a_norm_applies_the_activation_behind_it() {
+    let program = train(
+        &zoo::build("mobilenet_v2", 10, [3, 64, 64]).unwrap(),
+        1,
+        None,
+    );
+    let alone = program
+        .operations
+        .iter()
+        .any(|operation| matches!(operation.kind, OperationKind::Activation { .. }));
+    assert!(!alone);
+    let rectified = program.operations.iter().filter(|operation| {
+        matches!(
+            operation.kind,
+            OperationKind::BatchNormApply {
+                activation: Activation::Relu6,
+                ..
+            }
+        )
+    });
+    assert_eq!(rectified.count(), 35);
+    let id = program.find("features.0.1.relu6").unwrap();
+    assert_eq!(
+        program.value(id).layout,
+        Layout::Map(MapShape::new(1, 32, 32, 32))
+    );
+}

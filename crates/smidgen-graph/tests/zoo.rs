@@ -1,0 +1,128 @@
+//! The zoo against published numbers.
+
+use smidgen_graph::{GraphError, Layer, zoo};
+
+#[test]
+fn parameters_are_as_many_as_published() {
+    // torchvision's numbers at 1000 classes and 224 pixels.
+    let published = [
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("vgg11_bn", 132_868_840),
+        ("vgg16_bn", 138_365_992),
+        ("mobilenet_v2", 3_504_872),
+    ];
+    for (name, count) in published {
+        assert_eq!(
+            zoo::build(name, 1000, [3, 224, 224])
+                .unwrap()
+                .parameter_count(),
+            count,
+            "{name}"
+        );
+    }
+    // He et al. name 0.27, 0.46, 0.66, 0.85 and 1.7 million.
+    let published = [
+        ("resnet20", 27),
+        ("resnet32", 46),
+        ("resnet44", 66),
+        ("resnet56", 85),
+        ("resnet110", 173),
+    ];
+    for (name, ten_thousands) in published {
+        let count = zoo::build(name, 10, [3, 32, 32]).unwrap().parameter_count();
+        assert_eq!(
+            (count + 5_000) / 10_000,
+            ten_thousands,
+            "{name} has {count}"
+        );
+    }
+}
+
+#[test]
+fn resnet20_in_detail() {
+    let graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+    let of = |dimensions: usize| -> u64 {
+        let fitting = graph
+            .parameters()
+            .iter()
+            .filter(|parameter| parameter.shape.len() == dimensions);
+        fitting.map(|parameter| parameter.elements()).sum()
+    };
+    // 27*16 + 6 * 9*16*16 + 9*16*32 + 5 * 9*32*32 + 9*32*64 + 5 * 9*64*64
+    assert_eq!(of(4), 267_696);
+    assert_eq!(of(2), 640);
+    // Scale and shift of 7 norms of 16, 6 of 32 and 6 of 64 channels, and the bias of the classes.
+    assert_eq!(of(1), 2 * (7 * 16 + 6 * 32 + 6 * 64) + 10);
+    // Per stage: 9 * 256 * 1024 a convolution, half of it where the map shrinks.
+    let each = 9 * 16 * 16 * 32 * 32;
+    assert_eq!(
+        graph.multiply_adds(),
+        27 * 16 * 1024 + 6 * each + 2 * (5 * each + each / 2) + 640
+    );
+    assert_eq!(
+        (graph.multiply_adds() + 50_000) / 100_000,
+        406,
+        "40.6 million"
+    );
+    assert_eq!(graph.parameters()[0].name, "conv1.weight");
+    assert!(
+        graph
+            .parameters()
+            .iter()
+            .any(|parameter| parameter.name == "layer3.2.conv2.weight")
+    );
+}
+
+#[test]
+fn small_and_large_pictures_fit() {
+    for name in zoo::NAMES {
+        for size in [32, 33, 64, 96] {
+            let graph = zoo::build(name, 7, [3, size, size]);
+            let graph = graph.unwrap_or_else(|error| panic!("{name} at {size}: {error}"));
+            assert_eq!(graph.classes(), 7);
+            assert_eq!(graph.input_shape(), [3, size, size]);
+        }
+    }
+    let graph = zoo::build("vgg16_bn", 10, [3, 32, 32]).unwrap();
+    assert!(
+        graph
+            .parameters()
+            .iter()
+            .any(|parameter| parameter.name == "classifier.weight")
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let error = zoo::build("vgg16_bn", 10, [3, 16, 16]).unwrap_err();
+    assert!(
+        matches!(&error, GraphError::DoesNotFit { layer, .. } if layer.starts_with("features.")),
+        "{error}"
+    );
+    let error = zoo::build("resnet21", 10, [3, 32, 32])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("resnet21") && error.contains("resnet20"),
+        "{error}"
+    );
+}
+
+#[test]
+fn option_a_pads_a_quarter_on_both_sides() {
+    let graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+    let shortcuts: Vec<u32> = graph
+        .nodes()
+        .iter()
+        .filter_map(|node| match node.layer {
+            Layer::Shortcut {
+                stride: 2,
+                channel_offset,
+            } => Some(channel_offset),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shortcuts, [32 / 4, 64 / 4]);
+}
