@@ -79,7 +79,7 @@ pub fn concat(inputs: &[(&[f64], usize)], batch: usize, pixels: usize) -> Vec<f6
     output
 }
 
-/// The gradients of the inputs of [`concat`].
+/// The gradients of the inputs of [`concat()`].
 #[must_use]
 pub fn concat_backward(
     output_gradient: &[f64],
@@ -99,7 +99,7 @@ pub fn concat_backward(
     gradients
 }
 
-/// A case of [`concat`].
+/// A case of [`concat()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConcatCase {
     /// What is special about it.
@@ -114,7 +114,7 @@ pub struct ConcatCase {
     pub width: usize,
 }
 
-/// The cases of [`concat`].
+/// The cases of [`concat()`].
 #[must_use]
 pub fn concat_cases() -> Vec<ConcatCase> {
     let case = |name, channels: &[usize], [batch, height, width]: [usize; 3]| ConcatCase {
