@@ -26,7 +26,8 @@ pub fn test_data(path: &str) -> Option<PathBuf> {
 /// If there is none.
 #[must_use]
 pub fn device() -> Device {
-    Device::open(&DeviceRequest::default()).unwrap_or_else(|error| panic!("these tests need a device: {error}"))
+    Device::open(&DeviceRequest::default())
+        .unwrap_or_else(|error| panic!("these tests need a device: {error}"))
 }
 
 /// A session of a network of the zoo for 32x32 pictures of ten classes.
@@ -36,7 +37,11 @@ pub fn device() -> Device {
 #[must_use]
 pub fn session(model: &str, batch: u32, training: Option<Training>) -> Session {
     let graph = network(model);
-    let options = SessionOptions { batch, training, budget: None };
+    let options = SessionOptions {
+        batch,
+        training,
+        budget: None,
+    };
     Session::new(device(), &graph, &options, 1).unwrap_or_else(|error| panic!("{model}: {error}"))
 }
 
@@ -63,8 +68,11 @@ pub fn quads(nchw: &[f32], batch: usize) -> Vec<f32> {
 #[must_use]
 pub fn shapes_batch(batch: usize) -> (Vec<f32>, Vec<u32>) {
     let source: DataSource = "shapes".parse().unwrap_or_else(|error| panic!("{error}"));
-    let data: Arc<dyn Dataset> = source.open(Split::Test).unwrap_or_else(|error| panic!("{error}"));
-    let loader = smidgen::data::Loader::evaluation(data, batch, source.normalization()).unwrap_or_else(|error| panic!("{error}"));
+    let data: Arc<dyn Dataset> = source
+        .open(Split::Test)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let loader = smidgen::data::Loader::evaluation(data, batch, source.normalization())
+        .unwrap_or_else(|error| panic!("{error}"));
     match loader.epoch(0, 0).next() {
         Some(Ok(batch)) => {
             assert!(batch.labels.iter().all(|label| *label != IGNORE_LABEL));

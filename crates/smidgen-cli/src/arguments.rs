@@ -145,7 +145,9 @@ macro_rules! spelled {
         impl std::str::FromStr for $name {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {
-                text.parse().map(Self).map_err(|error: <$inner as std::str::FromStr>::Err| error.to_string())
+                text.parse()
+                    .map(Self)
+                    .map_err(|error: <$inner as std::str::FromStr>::Err| error.to_string())
             }
         }
 
@@ -167,15 +169,30 @@ spelled!(DataArgument, DataSource);
 spelled!(AugmentArgument, Augment);
 
 fn number(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| format!("`{text}` is no number"))
+    text.parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())
+        .ok_or_else(|| format!("`{text}` is no number"))
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {
-    number(text).and_then(|number| if number >= 0.0 { Ok(number) } else { Err("it must not be negative".into()) })
+    number(text).and_then(|number| {
+        if number >= 0.0 {
+            Ok(number)
+        } else {
+            Err("it must not be negative".into())
+        }
+    })
 }
 
 fn below_one(text: &str) -> Result<f64, String> {
-    not_negative(text).and_then(|number| if number < 1.0 { Ok(number) } else { Err("it must be below 1".into()) })
+    not_negative(text).and_then(|number| {
+        if number < 1.0 {
+            Ok(number)
+        } else {
+            Err("it must be below 1".into())
+        }
+    })
 }
 
 fn schedule(text: &str) -> Result<Schedule, String> {
@@ -183,10 +200,19 @@ fn schedule(text: &str) -> Result<Schedule, String> {
     match words[..] {
         ["constant"] => Ok(Schedule::Constant),
         ["cosine"] => Ok(Schedule::Cosine { warm_up: 0.0 }),
-        ["cosine", warm_up] => Ok(Schedule::Cosine { warm_up: not_negative(warm_up)? }),
+        ["cosine", warm_up] => Ok(Schedule::Cosine {
+            warm_up: not_negative(warm_up)?,
+        }),
         ["step", every, factor] => {
-            let every = every.parse().ok().filter(|every| *every > 0).ok_or("EPOCHS must be a whole number above 0")?;
-            Ok(Schedule::Step { every, factor: not_negative(factor)? })
+            let every = every
+                .parse()
+                .ok()
+                .filter(|every| *every > 0)
+                .ok_or("EPOCHS must be a whole number above 0")?;
+            Ok(Schedule::Step {
+                every,
+                factor: not_negative(factor)?,
+            })
         }
         _ => Err("write constant, step:EPOCHS:FACTOR, cosine or cosine:WARM_UP_EPOCHS".into()),
     }
@@ -205,13 +231,24 @@ mod tests {
     #[test]
     fn resume_takes_no_settings() {
         assert!(Arguments::try_parse_from(["smidgen", "train", "--resume", "run"]).is_ok());
-        assert!(Arguments::try_parse_from(["smidgen", "train", "--resume", "run", "--json"]).is_ok());
-        assert!(Arguments::try_parse_from(["smidgen", "train", "--resume", "run", "--lr", "1"]).is_err());
+        assert!(
+            Arguments::try_parse_from(["smidgen", "train", "--resume", "run", "--json"]).is_ok()
+        );
+        assert!(
+            Arguments::try_parse_from(["smidgen", "train", "--resume", "run", "--lr", "1"])
+                .is_err()
+        );
     }
 
     #[test]
     fn schedules_are_read() {
-        assert_eq!(schedule("step:30:0.1"), Ok(Schedule::Step { every: 30, factor: 0.1 }));
+        assert_eq!(
+            schedule("step:30:0.1"),
+            Ok(Schedule::Step {
+                every: 30,
+                factor: 0.1
+            })
+        );
         assert_eq!(schedule("cosine:5"), Ok(Schedule::Cosine { warm_up: 5.0 }));
         for wrong in ["", "step", "step:0:1", "cosine:-1", "cosine:nan", "linear"] {
             assert!(schedule(wrong).is_err(), "{wrong}");
@@ -221,10 +258,16 @@ mod tests {
     #[test]
     fn settings_survive_being_written_down() {
         let line = "smidgen train --data cifar10:somewhere --augment crop,flip --budget 64MiB --schedule step:3:0.5";
-        let Command::Train(train) = Arguments::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let Command::Train(train) = Arguments::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!()
+        };
         let written = serde_json::to_string(&train.run).unwrap();
         let read: RunArguments = serde_json::from_str(&written).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), written);
-        assert!(written.contains("cifar10:somewhere") && written.contains("crop,flip"), "{written}");
+        assert!(
+            written.contains("cifar10:somewhere") && written.contains("crop,flip"),
+            "{written}"
+        );
     }
 }

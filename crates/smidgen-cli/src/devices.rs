@@ -44,8 +44,17 @@ pub(crate) fn run(output: &Output) -> Result<(), Error> {
             Some((least, most)) => format!("subgroups of {least} to {most}"),
             None => "no subgroups".into(),
         };
-        let or_no = |has: bool, what: &str| if has { what.to_owned() } else { format!("no {what}") };
-        output.text(&format!("{index}: {} ({}, {})", facts.name, facts.kind, facts.backend));
+        let or_no = |has: bool, what: &str| {
+            if has {
+                what.to_owned()
+            } else {
+                format!("no {what}")
+            }
+        };
+        output.text(&format!(
+            "{index}: {} ({}, {})",
+            facts.name, facts.kind, facts.backend
+        ));
         output.text(&format!("   driver     {}", facts.driver));
         output.text(&format!(
             "   memory     buffers up to {}, bindings up to {}, workgroup memory {}",

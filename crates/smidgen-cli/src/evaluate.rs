@@ -16,15 +16,30 @@ struct Report<'a> {
     budget_bytes: Option<u64>,
 }
 
-pub(crate) fn run(arguments: &EvalArguments, adapter: Option<String>, output: &Output) -> Result<(), Error> {
+pub(crate) fn run(
+    arguments: &EvalArguments,
+    adapter: Option<String>,
+    output: &Output,
+) -> Result<(), Error> {
     let source = &arguments.data.0;
     let data = source.open(Split::Test)?;
     let weights = checkpoint::read_weights(&arguments.weights)?;
     let shape = data.image_shape();
-    let graph = zoo::build(&arguments.model, data.classes() as u32, [shape.channels, shape.height, shape.width].map(|size| size as u32))?;
+    let graph = zoo::build(
+        &arguments.model,
+        data.classes() as u32,
+        [shape.channels, shape.height, shape.width].map(|size| size as u32),
+    )?;
     weights.check(&graph)?;
-    let device = Device::open(&DeviceRequest { adapter, ..Default::default() })?;
-    let options = SessionOptions { batch: arguments.batch, training: None, budget: arguments.budget };
+    let device = Device::open(&DeviceRequest {
+        adapter,
+        ..Default::default()
+    })?;
+    let options = SessionOptions {
+        batch: arguments.batch,
+        training: None,
+        budget: arguments.budget,
+    };
     let mut session = Session::new(device, &graph, &options, 0)?;
     session.load(&weights)?;
     let loader = Loader::evaluation(data, arguments.batch as usize, source.normalization())?;

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Devices => devices::run(&output).map(|()| ExitCode::SUCCESS),
         Command::Train(settings) => train::run(*settings, arguments.adapter, &output),
-        Command::Eval(settings) => evaluate::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS),
+        Command::Eval(settings) => {
+            evaluate::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         output.error(&error);

@@ -13,7 +13,10 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json: json || !std::io::stdout().is_terminal(), bar: OnceCell::new() }
+        Self {
+            json: json || !std::io::stdout().is_terminal(),
+            bar: OnceCell::new(),
+        }
     }
 
     /// One line of JSON, or nothing on a terminal.
@@ -43,7 +46,9 @@ impl Output {
         }
         let bar = self.bar.get_or_init(|| {
             let bar = ProgressBar::new(of);
-            if let Ok(style) = ProgressStyle::with_template("{wide_bar:.cyan/blue} {pos}/{len} [{elapsed} < {eta}] {msg}") {
+            if let Ok(style) = ProgressStyle::with_template(
+                "{wide_bar:.cyan/blue} {pos}/{len} [{elapsed} < {eta}] {msg}",
+            ) {
                 bar.set_style(style);
             }
             bar
@@ -73,5 +78,8 @@ fn write_line(line: &str) {
 
 /// `12.34 MiB of 64.00 MiB`.
 pub(crate) fn share(reserved: Bytes, budget: Option<Bytes>) -> String {
-    budget.map_or_else(|| format!("{reserved}, no budget named"), |budget| format!("{reserved} of {budget}"))
+    budget.map_or_else(
+        || format!("{reserved}, no budget named"),
+        |budget| format!("{reserved} of {budget}"),
+    )
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use smidgen::data::{DataSource, Split};
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{
-    Checkpoints, End, Error, Event, Optimizer, Session, SessionOptions, Trainer, TrainerOptions, Training, checkpoint, zoo,
+    Checkpoints, End, Error, Event, Optimizer, Session, SessionOptions, Trainer, TrainerOptions,
+    Training, checkpoint, zoo,
 };
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -39,16 +40,27 @@ struct Finish<'a> {
     weights: Option<&'a std::path::Path>,
 }
 
-pub(crate) fn run(arguments: TrainArguments, adapter: Option<String>, output: &Output) -> Result<ExitCode, Error> {
+pub(crate) fn run(
+    arguments: TrainArguments,
+    adapter: Option<String>,
+    output: &Output,
+) -> Result<ExitCode, Error> {
     let resumed = arguments.resume.is_some();
     let settings = match &arguments.resume {
-        Some(folder) => RunArguments { out: Some(folder.clone()), ..RunFolder::settings(folder)? },
+        Some(folder) => RunArguments {
+            out: Some(folder.clone()),
+            ..RunFolder::settings(folder)?
+        },
         None => with_absolute_paths(arguments.run),
     };
     let source = settings.data.0.clone();
     let (train, test) = (source.open(Split::Train)?, source.open(Split::Test)?);
     let shape = train.image_shape();
-    let mut graph = zoo::build(&settings.model, train.classes() as u32, [shape.channels, shape.height, shape.width].map(|size| size as u32))?;
+    let mut graph = zoo::build(
+        &settings.model,
+        train.classes() as u32,
+        [shape.channels, shape.height, shape.width].map(|size| size as u32),
+    )?;
     if let Some(convolutions) = settings.train_last {
         graph.train_last(convolutions)?;
     }
@@ -60,8 +72,15 @@ pub(crate) fn run(arguments: TrainArguments, adapter: Option<String>, output: &O
         }
         _ => None,
     };
-    let device = Device::open(&DeviceRequest { adapter, ..Default::default() })?;
-    let options = SessionOptions { batch: settings.batch, training: Some(training(&settings)), budget: settings.budget };
+    let device = Device::open(&DeviceRequest {
+        adapter,
+        ..Default::default()
+    })?;
+    let options = SessionOptions {
+        batch: settings.batch,
+        training: Some(training(&settings)),
+        budget: settings.budget,
+    };
     let mut session = Session::new(device, &graph, &options, settings.seed)?;
     if let Some(weights) = weights {
         session.load(&weights)?;
@@ -75,10 +94,17 @@ pub(crate) fn run(arguments: TrainArguments, adapter: Option<String>, output: &O
     };
     let weights_file = folder.as_ref().map(RunFolder::weights);
     let options = trainer_options(&settings, &source, folder.as_ref())?;
-    let has_checkpoint = options.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.path.exists());
+    let has_checkpoint = options
+        .checkpoints
+        .as_ref()
+        .is_some_and(|checkpoints| checkpoints.path.exists());
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
     // A run that was killed before its first checkpoint starts again.
-    let step = if resumed && has_checkpoint { trainer.resume()? } else { 0 };
+    let step = if resumed && has_checkpoint {
+        trainer.resume()?
+    } else {
+        0
+    };
 
     let reserved = footprint.total();
     output.json(&Start {
@@ -93,8 +119,19 @@ pub(crate) fn run(arguments: TrainArguments, adapter: Option<String>, output: &O
         budget_bytes: settings.budget.map(|budget| budget.0),
         footprint: &footprint,
     });
-    output.text(&format!("{} ({} parameters) on {}, {}", settings.model, graph.parameter_count(), facts.name, facts.driver));
-    output.text(&format!("batch {}, steps {step} to {}, device memory {}", settings.batch, trainer.steps(), share(reserved, settings.budget)));
+    output.text(&format!(
+        "{} ({} parameters) on {}, {}",
+        settings.model,
+        graph.parameter_count(),
+        facts.name,
+        facts.driver
+    ));
+    output.text(&format!(
+        "batch {}, steps {step} to {}, device memory {}",
+        settings.batch,
+        trainer.steps(),
+        share(reserved, settings.budget)
+    ));
 
     let interrupted = stop_on_ctrl_c();
     let memory = share(reserved, settings.budget);
@@ -109,17 +146,34 @@ pub(crate) fn run(arguments: TrainArguments, adapter: Option<String>, output: &O
             failed.borrow_mut().get_or_insert(error);
             return ControlFlow::Break(());
         }
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })?;
     output.finish();
     if let Some(error) = failed.into_inner() {
         return Err(error);
     }
     if summary.end == End::Interrupted {
-        output.json(&Finish { end: summary.end, steps: summary.steps, accuracy: None, loss: None, weights: None });
+        output.json(&Finish {
+            end: summary.end,
+            steps: summary.steps,
+            accuracy: None,
+            loss: None,
+            weights: None,
+        });
         output.text(&match &settings.out {
-            Some(folder) => format!("stopped after {} steps; go on with: smidgen train --resume {}", summary.steps, folder.display()),
-            None => format!("stopped after {} steps; nothing was saved, for want of --out", summary.steps),
+            Some(folder) => format!(
+                "stopped after {} steps; go on with: smidgen train --resume {}",
+                summary.steps,
+                folder.display()
+            ),
+            None => format!(
+                "stopped after {} steps; nothing was saved, for want of --out",
+                summary.steps
+            ),
         });
         return Ok(ExitCode::from(INTERRUPTED));
     }
@@ -143,12 +197,28 @@ pub(crate) fn run(arguments: TrainArguments, adapter: Option<String>, output: &O
 fn tell(output: &Output, event: &Event, memory: &str) {
     output.json(event);
     match event {
-        Event::Step { step, steps, loss, accuracy, images_per_second, .. } => output.progress(
+        Event::Step {
+            step,
+            steps,
+            loss,
+            accuracy,
+            images_per_second,
+            ..
+        } => output.progress(
             step + 1,
             *steps,
-            format!("loss {loss:.3}, accuracy {:.0} %, {images_per_second:.0} images/s, {memory}", 100.0 * accuracy),
+            format!(
+                "loss {loss:.3}, accuracy {:.0} %, {images_per_second:.0} images/s, {memory}",
+                100.0 * accuracy
+            ),
         ),
-        Event::Evaluation { step, loss, accuracy, images, .. } => output.text(&format!(
+        Event::Evaluation {
+            step,
+            loss,
+            accuracy,
+            images,
+            ..
+        } => output.text(&format!(
             "step {step}: test accuracy {:.2} %, loss {loss:.4} on {images} images",
             100.0 * accuracy
         )),
@@ -176,20 +246,35 @@ fn with_absolute_paths(settings: RunArguments) -> RunArguments {
         DataSource::Cifar10(folder) => DataSource::Cifar10(absolute(folder)),
         DataSource::Cifar100(folder) => DataSource::Cifar100(absolute(folder)),
         DataSource::Idx(folder) => DataSource::Idx(absolute(folder)),
-        DataSource::Images { folder, size } => DataSource::Images { folder: absolute(folder), size },
+        DataSource::Images { folder, size } => DataSource::Images {
+            folder: absolute(folder),
+            size,
+        },
         other => other,
     };
-    RunArguments { data: DataArgument(data), weights: settings.weights.map(absolute), ..settings }
+    RunArguments {
+        data: DataArgument(data),
+        weights: settings.weights.map(absolute),
+        ..settings
+    }
 }
 
 fn training(settings: &RunArguments) -> Training {
     let weight_decay = settings.weight_decay as f32;
-    let adam = |decoupled| Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, decoupled };
+    let adam = |decoupled| Optimizer::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay,
+        decoupled,
+    };
     Training {
         optimizer: match settings.optimizer {
-            OptimizerName::Sgd => {
-                Optimizer::Sgd { momentum: settings.momentum as f32, nesterov: settings.nesterov, weight_decay }
-            }
+            OptimizerName::Sgd => Optimizer::Sgd {
+                momentum: settings.momentum as f32,
+                nesterov: settings.nesterov,
+                weight_decay,
+            },
             OptimizerName::Adam => adam(false),
             OptimizerName::Adamw => adam(true),
         },
@@ -199,15 +284,28 @@ fn training(settings: &RunArguments) -> Training {
     }
 }
 
-fn trainer_options(settings: &RunArguments, source: &DataSource, folder: Option<&RunFolder>) -> Result<TrainerOptions, Error> {
+fn trainer_options(
+    settings: &RunArguments,
+    source: &DataSource,
+    folder: Option<&RunFolder>,
+) -> Result<TrainerOptions, Error> {
     let checkpoints = folder
         .map(|folder| {
             // The folder may be moved between two parts of a run; everything else must stay as it was.
-            let noted = RunArguments { out: None, ..settings.clone() };
+            let noted = RunArguments {
+                out: None,
+                ..settings.clone()
+            };
             let path = folder.checkpoint();
-            let run = serde_json::to_value(noted)
-                .map_err(|error| Error::Checkpoint { path: path.clone(), what: format!("the settings cannot be noted: {error}") })?;
-            Ok::<_, Error>(Checkpoints { path, every: settings.checkpoint_every, run })
+            let run = serde_json::to_value(noted).map_err(|error| Error::Checkpoint {
+                path: path.clone(),
+                what: format!("the settings cannot be noted: {error}"),
+            })?;
+            Ok::<_, Error>(Checkpoints {
+                path,
+                every: settings.checkpoint_every,
+                run,
+            })
         })
         .transpose()?;
     Ok(TrainerOptions {

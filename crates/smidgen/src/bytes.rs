@@ -31,12 +31,18 @@ impl FromStr for Bytes {
         let lower = text.trim().to_ascii_lowercase();
         let (number, factor) = UNITS
             .iter()
-            .find_map(|(unit, factor)| lower.strip_suffix(unit).map(|number| (number.trim_end(), *factor)))
+            .find_map(|(unit, factor)| {
+                lower
+                    .strip_suffix(unit)
+                    .map(|number| (number.trim_end(), *factor))
+            })
             .unwrap_or((lower.as_str(), 1));
         if let Ok(whole) = number.parse::<u64>() {
             return whole.checked_mul(factor).map(Self).ok_or_else(refuse);
         }
-        let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let plain = number
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
         let bytes = number.parse::<f64>().map_err(|_| refuse())? * factor as f64;
         if !plain || bytes >= u64::MAX as f64 {
             return Err(refuse());
@@ -77,7 +83,18 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_number_of_bytes() {
-        for text in ["", "lots", "-5MiB", "64MiBs", "1e3", "inf", "nan", "99999999999TiB", "MiB", "1.2.3kB"] {
+        for text in [
+            "",
+            "lots",
+            "-5MiB",
+            "64MiBs",
+            "1e3",
+            "inf",
+            "nan",
+            "99999999999TiB",
+            "MiB",
+            "1.2.3kB",
+        ] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
     }

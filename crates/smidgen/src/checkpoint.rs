@@ -38,9 +38,18 @@ pub fn save(session: &mut Session, progress: &Progress, path: &Path) -> Result<(
     let mut weights = session.weights()?;
     for name in session.state_names() {
         let values = session.read(&name)?;
-        weights.tensors.insert(format!("{STATE_PREFIX}{name}"), Tensor { shape: vec![values.len()], values });
+        weights.tensors.insert(
+            format!("{STATE_PREFIX}{name}"),
+            Tensor {
+                shape: vec![values.len()],
+                values,
+            },
+        );
     }
-    let refuse = |what: String| Error::Checkpoint { path: path.to_owned(), what };
+    let refuse = |what: String| Error::Checkpoint {
+        path: path.to_owned(),
+        what,
+    };
     let progress = serde_json::to_string(progress).map_err(|error| refuse(error.to_string()))?;
     weights.metadata.insert(METADATA_KEY.to_owned(), progress);
     Ok(weights.save(path)?)
@@ -60,15 +69,24 @@ pub fn progress(path: &Path) -> Result<Progress, Error> {
 /// The file is missing, damaged, or of another network or optimiser: then nothing is changed.
 pub fn load(session: &mut Session, path: &Path) -> Result<Progress, Error> {
     let (progress, weights, state) = read(path)?;
-    let refuse = |what: String| Error::Checkpoint { path: path.to_owned(), what };
+    let refuse = |what: String| Error::Checkpoint {
+        path: path.to_owned(),
+        what,
+    };
     if progress.model != session.graph().name() {
-        return Err(refuse(format!("it is of `{}`, this run trains `{}`", progress.model, session.graph().name())));
+        return Err(refuse(format!(
+            "it is of `{}`, this run trains `{}`",
+            progress.model,
+            session.graph().name()
+        )));
     }
     let names = session.state_names();
     let missing = names.iter().find(|name| !state.contains_key(*name));
     let unknown = state.keys().find(|name| !names.contains(*name));
     if let Some(name) = missing.or(unknown) {
-        return Err(refuse(format!("its optimiser state is that of another optimiser: `{name}`")));
+        return Err(refuse(format!(
+            "its optimiser state is that of another optimiser: `{name}`"
+        )));
     }
     session.load(&weights)?;
     for (name, tensor) in &state {
@@ -78,10 +96,17 @@ pub fn load(session: &mut Session, path: &Path) -> Result<Progress, Error> {
 }
 
 fn read(path: &Path) -> Result<(Progress, Weights, BTreeMap<String, Tensor>), Error> {
-    let refuse = |what: String| Error::Checkpoint { path: path.to_owned(), what };
+    let refuse = |what: String| Error::Checkpoint {
+        path: path.to_owned(),
+        what,
+    };
     let mut weights = Weights::load(path)?;
-    let progress = weights.metadata.get(METADATA_KEY).ok_or_else(|| refuse("it is no checkpoint of a run".into()))?;
-    let progress = serde_json::from_str(progress).map_err(|error| refuse(format!("its progress cannot be read: {error}")))?;
+    let progress = weights
+        .metadata
+        .get(METADATA_KEY)
+        .ok_or_else(|| refuse("it is no checkpoint of a run".into()))?;
+    let progress = serde_json::from_str(progress)
+        .map_err(|error| refuse(format!("its progress cannot be read: {error}")))?;
     let mut state = BTreeMap::new();
     for (name, tensor) in std::mem::take(&mut weights.tensors) {
         match name.strip_prefix(STATE_PREFIX) {
@@ -98,7 +123,9 @@ fn read(path: &Path) -> Result<(Progress, Weights, BTreeMap<String, Tensor>), Er
 /// The file is missing or damaged.
 pub fn read_weights(path: &Path) -> Result<Weights, Error> {
     let mut weights = Weights::load(path)?;
-    weights.tensors.retain(|name, _| !name.starts_with(STATE_PREFIX));
+    weights
+        .tensors
+        .retain(|name, _| !name.starts_with(STATE_PREFIX));
     Ok(weights)
 }
 

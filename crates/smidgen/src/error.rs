@@ -51,7 +51,9 @@ pub enum Error {
         fitting_batch: Option<u32>,
     },
     /// The allocator reserved more than its stated rounding allows for.
-    #[error("the allocator reserved {reserved}, above the budget of {budget}: name a larger budget, and please report the device")]
+    #[error(
+        "the allocator reserved {reserved}, above the budget of {budget}: name a larger budget, and please report the device"
+    )]
     AllocatorOverBudget {
         /// What it reserved.
         reserved: Bytes,
@@ -100,7 +102,9 @@ pub enum Error {
         network: String,
     },
     /// The loss was not finite.
-    #[error("the loss was not finite at step {step}: the first bad number is in {place}; the parameters are as before that step, the last checkpoint is intact. A smaller learning rate or gradient clipping may help")]
+    #[error(
+        "the loss was not finite at step {step}: the first bad number is in {place}; the parameters are as before that step, the last checkpoint is intact. A smaller learning rate or gradient clipping may help"
+    )]
     NotFinite {
         /// The step, from 0.
         step: u64,

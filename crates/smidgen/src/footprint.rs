@@ -23,7 +23,13 @@ const ZERO_BUFFER_BYTES: u64 = 512 << 10;
 impl Footprint {
     /// Adds up the buffers of a session on a device: `(arena, uniforms, staging, readback)`, each a list of buffer sizes.
     #[must_use]
-    pub fn new(facts: &DeviceFacts, arena: &[u64], uniforms: &[u64], staging: &[u64], readback: &[u64]) -> Self {
+    pub fn new(
+        facts: &DeviceFacts,
+        arena: &[u64],
+        uniforms: &[u64],
+        staging: &[u64],
+        readback: &[u64],
+    ) -> Self {
         // Where memory is one, all buffers share blocks; a discrete device keeps its own, the upload and the download memory apart.
         let device: Vec<u64> = [arena, uniforms, &[ZERO_BUFFER_BYTES]].concat();
         let rounding = if matches!(facts.kind, DeviceKind::Discrete | DeviceKind::Virtual) {

@@ -17,7 +17,8 @@ impl Metrics {
     pub(crate) const BYTES: u64 = size_of::<smidgen_ops::loss::Metrics>() as u64;
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let raw: smidgen_ops::loss::Metrics = bytemuck::pod_read_unaligned(&bytes[..Self::BYTES as usize]);
+        let raw: smidgen_ops::loss::Metrics =
+            bytemuck::pod_read_unaligned(&bytes[..Self::BYTES as usize]);
         Self {
             loss_sum: f64::from(raw.loss_sum),
             images: u64::from(raw.count),

@@ -65,7 +65,10 @@ mod tests {
 
     #[test]
     fn steps_drop_at_epochs() {
-        let schedule = Schedule::Step { every: 2, factor: 0.1 };
+        let schedule = Schedule::Step {
+            every: 2,
+            factor: 0.1,
+        };
         assert_eq!(schedule.factor(19, 100, 10), 1.0);
         assert!((schedule.factor(20, 100, 10) - 0.1).abs() < 1e-12);
         assert!((schedule.factor(40, 100, 10) - 0.01).abs() < 1e-12);

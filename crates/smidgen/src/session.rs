@@ -2,7 +2,9 @@ use crate::kernels;
 use crate::{Bytes, Error, Footprint, Metrics};
 use smidgen_gpu::wgpu;
 use smidgen_gpu::{Device, DeviceFacts, Launch, ReadbackRing, Sequence, StagingRing};
-use smidgen_graph::{Graph, Layout, Lowering, Mode, Optimizer, Phase, Program, Role, Tensor, ValueId, Weights};
+use smidgen_graph::{
+    Graph, Layout, Lowering, Mode, Optimizer, Phase, Program, Role, Tensor, ValueId, Weights,
+};
 use smidgen_ops::control::Control;
 use smidgen_plan::{Limits, Place, Plan, ProgramPlan};
 use std::ops::Range;
@@ -40,7 +42,11 @@ pub struct Training {
 impl Default for Training {
     fn default() -> Self {
         Self {
-            optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4 },
+            optimizer: Optimizer::Sgd {
+                momentum: 0.9,
+                nesterov: false,
+                weight_decay: 1e-4,
+            },
             label_smoothing: 0.0,
             clip_norm: None,
             keep_gradients: false,
@@ -101,7 +107,11 @@ impl Blueprint {
     ///
     /// # Errors
     /// A network that cannot be lowered, a batch of 0, or a tensor larger than the device binds.
-    pub fn new(graph: &Graph, facts: &DeviceFacts, options: &SessionOptions) -> Result<Self, Error> {
+    pub fn new(
+        graph: &Graph,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+    ) -> Result<Self, Error> {
         if options.batch == 0 {
             return Err(Error::EmptyBatch);
         }
@@ -119,28 +129,52 @@ impl Blueprint {
         }
         let programs = modes
             .into_iter()
-            .map(|mode| graph.lower(&Lowering { batch: options.batch, mode }))
+            .map(|mode| {
+                graph.lower(&Lowering {
+                    batch: options.batch,
+                    mode,
+                })
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let limits = Limits {
             alignment: facts.storage_alignment.max(256),
             max_binding_bytes: facts.max_binding_bytes,
             max_buffer_bytes: facts.max_buffer_bytes / 256 * 256,
         };
-        let workspaces = programs.iter().map(|program| kernels::workspaces(program, facts)).collect::<Result<Vec<_>, _>>()?;
+        let workspaces = programs
+            .iter()
+            .map(|program| kernels::workspaces(program, facts))
+            .collect::<Result<Vec<_>, _>>()?;
         let plan = Plan::new(&programs.iter().collect::<Vec<_>>(), &workspaces, limits)?;
         let launches = programs
             .iter()
             .zip(&plan.programs)
             .map(|(program, places)| kernels::launches(program, places, limits, facts))
             .collect::<Result<Vec<_>, _>>()?;
-        let uniforms: Vec<u64> =
-            launches.iter().map(|list| Sequence::uniform_bytes(&list.concat(), facts.uniform_alignment)).collect();
+        let uniforms: Vec<u64> = launches
+            .iter()
+            .map(|list| Sequence::uniform_bytes(&list.concat(), facts.uniform_alignment))
+            .collect();
         let staging_bytes = Upload::of(&programs[0]).bytes().max(TRANSFER_BYTES);
-        let readback =
-            [vec![Metrics::BYTES; STEPS_IN_FLIGHT], vec![TRANSFER_BYTES; STAGING_BUFFERS]].concat();
-        let footprint =
-            Footprint::new(facts, &plan.buffers(), &uniforms, &vec![staging_bytes; STAGING_BUFFERS], &readback);
-        Ok(Self { programs, plan, launches, footprint, staging_bytes })
+        let readback = [
+            vec![Metrics::BYTES; STEPS_IN_FLIGHT],
+            vec![TRANSFER_BYTES; STAGING_BUFFERS],
+        ]
+        .concat();
+        let footprint = Footprint::new(
+            facts,
+            &plan.buffers(),
+            &uniforms,
+            &vec![staging_bytes; STAGING_BUFFERS],
+            &readback,
+        );
+        Ok(Self {
+            programs,
+            plan,
+            launches,
+            footprint,
+            staging_bytes,
+        })
     }
 
     /// Every byte the session will reserve.
@@ -156,22 +190,47 @@ impl Blueprint {
     }
 
     /// Refuses a budget that is too small, naming the least that would do and the batch that would fit.
-    fn check_budget(&self, graph: &Graph, facts: &DeviceFacts, options: &SessionOptions) -> Result<(), Error> {
+    fn check_budget(
+        &self,
+        graph: &Graph,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+    ) -> Result<(), Error> {
         let least = self.footprint.total();
-        let Some(budget) = options.budget.filter(|budget| *budget < least) else { return Ok(()) };
+        let Some(budget) = options.budget.filter(|budget| *budget < least) else {
+            return Ok(());
+        };
         let peak = &self.plan.programs[0].peak;
-        let operation = self.programs[0].operations.get(peak.operation).map_or_else(String::new, |o| o.layer.clone());
+        let operation = self.programs[0]
+            .operations
+            .get(peak.operation)
+            .map_or_else(String::new, |o| o.layer.clone());
         let fits = |batch: &u32| {
-            let smaller = SessionOptions { batch: *batch, budget: None, ..options.clone() };
-            Self::new(graph, facts, &smaller).is_ok_and(|blueprint| blueprint.footprint.total() <= budget)
+            let smaller = SessionOptions {
+                batch: *batch,
+                budget: None,
+                ..options.clone()
+            };
+            Self::new(graph, facts, &smaller)
+                .is_ok_and(|blueprint| blueprint.footprint.total() <= budget)
         };
         // The footprint grows with the batch: the largest that fits is found by bisection.
         let (mut low, mut high) = (0, options.batch);
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if fits(&middle) { low = middle } else { high = middle }
+            if fits(&middle) {
+                low = middle
+            } else {
+                high = middle
+            }
         }
-        Err(Error::BudgetTooSmall { budget, least, batch: options.batch, operation, fitting_batch: (low > 0).then_some(low) })
+        Err(Error::BudgetTooSmall {
+            budget,
+            least,
+            batch: options.batch,
+            operation,
+            fitting_batch: (low > 0).then_some(low),
+        })
     }
 }
 
@@ -180,14 +239,29 @@ impl Session {
     ///
     /// # Errors
     /// A budget below what is needed (with the least that would do), a network or batch the device cannot hold, no memory.
-    pub fn new(device: Device, graph: &Graph, options: &SessionOptions, seed: u64) -> Result<Self, Error> {
+    pub fn new(
+        device: Device,
+        graph: &Graph,
+        options: &SessionOptions,
+        seed: u64,
+    ) -> Result<Self, Error> {
         let blueprint = Blueprint::new(graph, device.facts(), options)?;
         blueprint.check_budget(graph, device.facts(), options)?;
         if let Some(budget) = options.budget {
             device.ledger().limit_to(budget.0);
         }
-        let Blueprint { programs, plan, launches, footprint, staging_bytes } = blueprint;
-        let arena = plan.buffers().iter().map(|bytes| device.storage_buffer("arena", *bytes)).collect::<Result<Vec<_>, _>>()?;
+        let Blueprint {
+            programs,
+            plan,
+            launches,
+            footprint,
+            staging_bytes,
+        } = blueprint;
+        let arena = plan
+            .buffers()
+            .iter()
+            .map(|bytes| device.storage_buffer("arena", *bytes))
+            .collect::<Result<Vec<_>, _>>()?;
         let buffers: Vec<&wgpu::Buffer> = arena.iter().collect();
         let mut compiled = Vec::new();
         for ((program, plan), launches) in programs.into_iter().zip(&plan.programs).zip(launches) {
@@ -201,7 +275,12 @@ impl Session {
                 })
                 .collect();
             let sequence = Sequence::prepare(&device, &launches.concat(), &buffers)?;
-            compiled.push(Compiled { program, plan: plan.clone(), sequence, launches: ranges });
+            compiled.push(Compiled {
+                program,
+                plan: plan.clone(),
+                sequence,
+                launches: ranges,
+            });
         }
         let staging = StagingRing::new(&device, staging_bytes, STAGING_BUFFERS)?;
         let metrics = ReadbackRing::new(&device, Metrics::BYTES, STEPS_IN_FLIGHT)?;
@@ -210,8 +289,18 @@ impl Session {
 
         let evaluation = compiled.pop().ok_or(Error::EmptyBatch)?;
         let training = options.training.clone().zip(compiled.pop());
-        let mut session =
-            Self { device, plan, footprint, arena, training, evaluation, staging, metrics, transfer, graph: graph.clone() };
+        let mut session = Self {
+            device,
+            plan,
+            footprint,
+            arena,
+            training,
+            evaluation,
+            staging,
+            metrics,
+            transfer,
+            graph: graph.clone(),
+        };
         session.clear()?;
         session.load(&graph.initialize(seed))?;
         if let Some(budget) = options.budget
@@ -226,7 +315,10 @@ impl Session {
 
     /// Zeroes the arena and resets the control block.
     fn clear(&mut self) -> Result<(), Error> {
-        let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self
+            .device
+            .wgpu()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for buffer in &self.arena {
             encoder.clear_buffer(buffer, 0, None);
         }
@@ -267,7 +359,9 @@ impl Session {
     }
 
     fn program(&self) -> &Compiled {
-        self.training.as_ref().map_or(&self.evaluation, |(_, compiled)| compiled)
+        self.training
+            .as_ref()
+            .map_or(&self.evaluation, |(_, compiled)| compiled)
     }
 
     /// Submits one training step: upload, forward, loss, backward, update. `images` are planes of quads, `labels` one a picture.
@@ -275,8 +369,15 @@ impl Session {
     ///
     /// # Errors
     /// The session cannot train, the batch has another size, [`STEPS_IN_FLIGHT`] results are unread, or the device failed.
-    pub fn train_step(&mut self, images: &[f32], labels: &[u32], options: &StepOptions) -> Result<(), Error> {
-        let Some((training, compiled)) = &self.training else { return Err(Error::NotTraining) };
+    pub fn train_step(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        options: &StepOptions,
+    ) -> Result<(), Error> {
+        let Some((training, compiled)) = &self.training else {
+            return Err(Error::NotTraining);
+        };
         let betas = match training.optimizer {
             Optimizer::Adam { beta1, beta2, .. } => (f64::from(beta1), f64::from(beta2)),
             Optimizer::Sgd { .. } => (0.0, 0.0),
@@ -289,7 +390,16 @@ impl Session {
             seed: options.seed,
             ..Control::default()
         };
-        submit(&self.device, &self.arena, &self.plan, compiled, &mut self.staging, &mut self.metrics, (images, labels), &control)
+        submit(
+            &self.device,
+            &self.arena,
+            &self.plan,
+            compiled,
+            &mut self.staging,
+            &mut self.metrics,
+            (images, labels),
+            &control,
+        )
     }
 
     /// Submits the evaluation of one batch; labels of `u32::MAX` are left out of the counts.
@@ -299,7 +409,16 @@ impl Session {
     pub fn evaluate_batch(&mut self, images: &[f32], labels: &[u32]) -> Result<(), Error> {
         let control = Control::default();
         let compiled = &self.evaluation;
-        submit(&self.device, &self.arena, &self.plan, compiled, &mut self.staging, &mut self.metrics, (images, labels), &control)
+        submit(
+            &self.device,
+            &self.arena,
+            &self.plan,
+            compiled,
+            &mut self.staging,
+            &mut self.metrics,
+            (images, labels),
+            &control,
+        )
     }
 
     /// Results submitted and not yet read.
@@ -331,7 +450,10 @@ impl Session {
     /// An unknown name, or the device failed.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
         let compiled = self.program();
-        let id = compiled.program.find(name).ok_or_else(|| Error::UnknownValue { name: name.into() })?;
+        let id = compiled
+            .program
+            .find(name)
+            .ok_or_else(|| Error::UnknownValue { name: name.into() })?;
         let (layout, place) = (compiled.program.value(id).layout, compiled.place(id)?);
         let words = self.read_words(place)?;
         kernels::unpack(&layout, &words)
@@ -375,23 +497,43 @@ impl Session {
         let mut weights = Weights::default();
         for name in self.tensor_names() {
             let values = self.read(&name)?;
-            let parameter = self.graph.parameters().iter().find(|parameter| parameter.name == name);
-            let shape = parameter.map_or_else(|| vec![values.len()], |parameter| parameter.shape.clone());
+            let parameter = self
+                .graph
+                .parameters()
+                .iter()
+                .find(|parameter| parameter.name == name);
+            let shape =
+                parameter.map_or_else(|| vec![values.len()], |parameter| parameter.shape.clone());
             weights.tensors.insert(name, Tensor { shape, values });
         }
         Ok(weights)
     }
 
     fn tensor_names(&self) -> Vec<String> {
-        let parameters = self.graph.parameters().iter().map(|parameter| parameter.name.clone());
-        parameters.chain(self.graph.buffers().iter().map(|buffer| buffer.name.clone())).collect()
+        let parameters = self
+            .graph
+            .parameters()
+            .iter()
+            .map(|parameter| parameter.name.clone());
+        parameters
+            .chain(
+                self.graph
+                    .buffers()
+                    .iter()
+                    .map(|buffer| buffer.name.clone()),
+            )
+            .collect()
     }
 
     /// Names of the optimiser's state.
     #[must_use]
     pub fn state_names(&self) -> Vec<String> {
         let values = &self.main_program().values;
-        values.iter().filter(|value| value.role == Role::OptimizerState).map(|value| value.name.clone()).collect()
+        values
+            .iter()
+            .filter(|value| value.role == Role::OptimizerState)
+            .map(|value| value.name.clone())
+            .collect()
     }
 
     /// Runs forward and loss of the training program on a batch, one operation at a time, and tells the layer and the value that
@@ -399,13 +541,22 @@ impl Session {
     ///
     /// # Errors
     /// The device failed.
-    pub fn find_non_finite(&mut self, images: &[f32], labels: &[u32], options: &StepOptions) -> Result<Option<(String, String)>, Error> {
+    pub fn find_non_finite(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        options: &StepOptions,
+    ) -> Result<Option<(String, String)>, Error> {
         let compiled = self.program();
         let mut checks: Vec<(String, String, Place)> = Vec::new();
         for (at, value) in compiled.program.values.iter().enumerate() {
             if value.role == Role::Parameter {
                 let layer = value.name.rsplit_once('.').map_or("", |(layer, _)| layer);
-                checks.push((layer.to_owned(), value.name.clone(), compiled.place(ValueId(at))?));
+                checks.push((
+                    layer.to_owned(),
+                    value.name.clone(),
+                    compiled.place(ValueId(at))?,
+                ));
             }
         }
         for (layer, name, place) in checks {
@@ -426,13 +577,17 @@ impl Session {
                 break;
             }
             let range = compiled.launches[at].clone();
-            self.device.run(|pass| compiled.sequence.record_range(pass, range))?;
+            self.device
+                .run(|pass| compiled.sequence.record_range(pass, range))?;
             let layer = operation.layer.clone();
             let written: Vec<(String, Place)> = operation
                 .writes()
                 .into_iter()
                 .map(|id| (id, compiled.program.value(id)))
-                .filter(|(_, value)| matches!(value.layout, Layout::Map(_) | Layout::Vector { .. }) && value.role != Role::Running)
+                .filter(|(_, value)| {
+                    matches!(value.layout, Layout::Map(_) | Layout::Vector { .. })
+                        && value.role != Role::Running
+                })
                 .map(|(id, value)| Ok((value.name.clone(), compiled.place(id)?)))
                 .collect::<Result<_, Error>>()?;
             for (name, place) in written {
@@ -444,18 +599,44 @@ impl Session {
         Ok(None)
     }
 
-    fn upload_only(&mut self, images: &[f32], labels: &[u32], options: &StepOptions) -> Result<(), Error> {
-        let control = Control { seed: options.seed, ..Control::default() };
-        let compiled = self.training.as_ref().map_or(&self.evaluation, |(_, compiled)| compiled);
-        let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        upload(&self.device, &self.arena, &self.plan, compiled, &mut self.staging, &mut encoder, (images, labels), &control)?;
+    fn upload_only(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        options: &StepOptions,
+    ) -> Result<(), Error> {
+        let control = Control {
+            seed: options.seed,
+            ..Control::default()
+        };
+        let compiled = self
+            .training
+            .as_ref()
+            .map_or(&self.evaluation, |(_, compiled)| compiled);
+        let mut encoder = self
+            .device
+            .wgpu()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        upload(
+            &self.device,
+            &self.arena,
+            &self.plan,
+            compiled,
+            &mut self.staging,
+            &mut encoder,
+            (images, labels),
+            &control,
+        )?;
         self.device.queue().submit([encoder.finish()]);
         self.staging.submitted();
         Ok(self.device.wait()?)
     }
 
     fn is_finite(&mut self, place: Place) -> Result<bool, Error> {
-        Ok(self.read_words(place)?.iter().all(|word| f32::from_bits(*word).is_finite()))
+        Ok(self
+            .read_words(place)?
+            .iter()
+            .all(|word| f32::from_bits(*word).is_finite()))
     }
 
     fn read_words(&mut self, place: Place) -> Result<Vec<u32>, Error> {
@@ -464,12 +645,20 @@ impl Session {
         let mut at = 0;
         while at < place.bytes {
             let bytes = (place.bytes - at).min(TRANSFER_BYTES);
-            let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            self.transfer.download(&mut encoder, &self.arena[buffer], offset + at, bytes)?;
+            let mut encoder = self
+                .device
+                .wgpu()
+                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.transfer
+                .download(&mut encoder, &self.arena[buffer], offset + at, bytes)?;
             self.device.queue().submit([encoder.finish()]);
             self.transfer.submitted();
             self.transfer.oldest(&self.device, |view| {
-                words.extend(view[..bytes as usize].chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+                words.extend(
+                    view[..bytes as usize]
+                        .chunks_exact(4)
+                        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                );
             })?;
             at += bytes;
         }
@@ -479,12 +668,16 @@ impl Session {
     fn write_words(&mut self, place: Place, contents: &[u8]) -> Result<(), Error> {
         let (buffer, offset) = locate(&self.plan, place);
         for (at, piece) in contents.chunks(TRANSFER_BYTES as usize).enumerate() {
-            let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder = self
+                .device
+                .wgpu()
+                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let to = offset + at as u64 * TRANSFER_BYTES;
             let copies = [(0, &self.arena[buffer], to, piece.len() as u64)];
-            self.staging.upload(&self.device, &mut encoder, &copies, |view| {
-                view.slice(..piece.len()).copy_from_slice(piece);
-            })?;
+            self.staging
+                .upload(&self.device, &mut encoder, &copies, |view| {
+                    view.slice(..piece.len()).copy_from_slice(piece);
+                })?;
             self.device.queue().submit([encoder.finish()]);
             self.staging.submitted();
         }
@@ -494,7 +687,9 @@ impl Session {
 
 impl Compiled {
     fn place(&self, id: ValueId) -> Result<Place, Error> {
-        self.plan.values[id.0].ok_or_else(|| Error::UnknownValue { name: self.program.value(id).name.clone() })
+        self.plan.values[id.0].ok_or_else(|| Error::UnknownValue {
+            name: self.program.value(id).name.clone(),
+        })
     }
 }
 
@@ -513,7 +708,10 @@ struct Upload {
 impl Upload {
     fn of(program: &Program) -> Self {
         let bytes = |id| program.value(id).layout.bytes();
-        Self { images: bytes(program.images), labels: bytes(program.labels) }
+        Self {
+            images: bytes(program.images),
+            labels: bytes(program.labels),
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -533,13 +731,22 @@ fn upload(
     control: &Control,
 ) -> Result<(), Error> {
     let sizes = Upload::of(&compiled.program);
-    let (images, labels): (&[u8], &[u8]) =
-        (smidgen_gpu::bytemuck::cast_slice(images), smidgen_gpu::bytemuck::cast_slice(labels));
+    let (images, labels): (&[u8], &[u8]) = (
+        smidgen_gpu::bytemuck::cast_slice(images),
+        smidgen_gpu::bytemuck::cast_slice(labels),
+    );
     if images.len() as u64 != sizes.images || labels.len() as u64 != sizes.labels {
-        return Err(Error::BatchSize { images: images.len() as u64 / 4, expected: sizes.images / 4 });
+        return Err(Error::BatchSize {
+            images: images.len() as u64 / 4,
+            expected: sizes.images / 4,
+        });
     }
     let control = &smidgen_gpu::bytemuck::bytes_of(control)[..Control::HOST_BYTES as usize];
-    let parts = [(compiled.program.images, images), (compiled.program.labels, labels), (compiled.program.control, control)];
+    let parts = [
+        (compiled.program.images, images),
+        (compiled.program.labels, labels),
+        (compiled.program.control, control),
+    ];
     let (mut copies, mut from) = (Vec::with_capacity(parts.len()), 0);
     for (id, part) in parts {
         // A value that nothing reads has no place, and is not sent.
@@ -573,9 +780,22 @@ fn submit(
     if metrics.is_full() {
         return Err(Error::UnreadMetrics);
     }
-    let mut encoder = device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    upload(device, arena, plan, compiled, staging, &mut encoder, batch, control)?;
-    compiled.sequence.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    let mut encoder = device
+        .wgpu()
+        .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    upload(
+        device,
+        arena,
+        plan,
+        compiled,
+        staging,
+        &mut encoder,
+        batch,
+        control,
+    )?;
+    compiled
+        .sequence
+        .record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
     let (buffer, offset) = locate(plan, compiled.place(compiled.program.metrics)?);
     metrics.download(&mut encoder, &arena[buffer], offset, Metrics::BYTES)?;
     device.queue().submit([encoder.finish()]);

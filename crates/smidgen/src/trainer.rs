@@ -1,4 +1,6 @@
-use crate::{Error, Metrics, Progress, STEPS_IN_FLIGHT, Schedule, Session, StepOptions, checkpoint};
+use crate::{
+    Error, Metrics, Progress, STEPS_IN_FLIGHT, Schedule, Session, StepOptions, checkpoint,
+};
 use serde::Serialize;
 use smidgen_data::{Augment, Batch, Dataset, Loader, Normalization};
 use std::collections::VecDeque;
@@ -158,16 +160,40 @@ impl<'s> Trainer<'s> {
         check_data(session, train.as_ref())?;
         let batch = session.batch() as usize;
         let normalization = &options.normalization;
-        let train = Loader::training(train, batch, normalization.clone(), options.augment, options.seed)?;
+        let train = Loader::training(
+            train,
+            batch,
+            normalization.clone(),
+            options.augment,
+            options.seed,
+        )?;
         let test = test
             .map(|test| {
                 check_data(session, test.as_ref())?;
                 Ok::<_, Error>(Loader::evaluation(test, batch, normalization.clone())?)
             })
             .transpose()?;
-        let run = options.checkpoints.as_ref().map_or(serde_json::Value::Null, |checkpoints| checkpoints.run.clone());
-        let progress = Progress { model: session.graph().name().to_owned(), step: 0, run, best: None };
-        Ok(Self { session, train, test, options, progress, underway: VecDeque::new(), pace: Pace::default() })
+        let run = options
+            .checkpoints
+            .as_ref()
+            .map_or(serde_json::Value::Null, |checkpoints| {
+                checkpoints.run.clone()
+            });
+        let progress = Progress {
+            model: session.graph().name().to_owned(),
+            step: 0,
+            run,
+            best: None,
+        };
+        Ok(Self {
+            session,
+            train,
+            test,
+            options,
+            progress,
+            underway: VecDeque::new(),
+            pace: Pace::default(),
+        })
     }
 
     /// Goes on from the checkpoint of the options' path.
@@ -175,11 +201,16 @@ impl<'s> Trainer<'s> {
     /// # Errors
     /// No checkpoint, a damaged one, or one of another network or run.
     pub fn resume(&mut self) -> Result<u64, Error> {
-        let Some(checkpoints) = &self.options.checkpoints else { return Ok(0) };
+        let Some(checkpoints) = &self.options.checkpoints else {
+            return Ok(0);
+        };
         let path = checkpoints.path.clone();
         let noted = checkpoint::progress(&path)?;
         if noted.run != checkpoints.run {
-            let what = format!("it was written by a run with other settings: {} instead of {}", noted.run, checkpoints.run);
+            let what = format!(
+                "it was written by a run with other settings: {} instead of {}",
+                noted.run, checkpoints.run
+            );
             return Err(Error::Checkpoint { path, what });
         }
         self.progress = checkpoint::load(self.session, &path)?;
@@ -201,10 +232,17 @@ impl<'s> Trainer<'s> {
     ///
     /// # Errors
     /// A loss that is not finite (with the step and layer), damaged data, a failed device, a checkpoint that cannot be written.
-    pub fn run(&mut self, mut on_event: impl FnMut(&Event) -> ControlFlow<()>) -> Result<Summary, Error> {
+    pub fn run(
+        &mut self,
+        mut on_event: impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<Summary, Error> {
         let steps = self.steps();
         let mut evaluation = None;
-        let mut end = if self.is_out_of_patience() { End::Stopped } else { End::Finished };
+        let mut end = if self.is_out_of_patience() {
+            End::Stopped
+        } else {
+            End::Finished
+        };
         'epochs: while end == End::Finished && self.progress.step < steps {
             let per_epoch = self.steps_per_epoch();
             let epoch = self.progress.step / per_epoch;
@@ -220,8 +258,15 @@ impl<'s> Trainer<'s> {
                 if self.progress.step == steps {
                     break;
                 }
-                let due = self.options.checkpoints.as_ref().is_some_and(|c| self.progress.step.is_multiple_of(c.every.max(1)));
-                if due && !self.progress.step.is_multiple_of(per_epoch) && self.save(&mut on_event)?.is_break() {
+                let due = self
+                    .options
+                    .checkpoints
+                    .as_ref()
+                    .is_some_and(|c| self.progress.step.is_multiple_of(c.every.max(1)));
+                if due
+                    && !self.progress.step.is_multiple_of(per_epoch)
+                    && self.save(&mut on_event)?.is_break()
+                {
                     end = End::Interrupted;
                     break 'epochs;
                 }
@@ -239,35 +284,62 @@ impl<'s> Trainer<'s> {
                     end = End::Stopped;
                 }
             }
-            if end == End::Finished && self.progress.step < steps && self.save(&mut on_event)?.is_break() {
+            if end == End::Finished
+                && self.progress.step < steps
+                && self.save(&mut on_event)?.is_break()
+            {
                 end = End::Interrupted;
             }
         }
         let _ = self.drain(&mut on_event)?;
         let _ = self.save(&mut on_event)?;
-        Ok(Summary { end, steps: self.progress.step, evaluation })
+        Ok(Summary {
+            end,
+            steps: self.progress.step,
+            evaluation,
+        })
     }
 
-    fn step(&mut self, batch: &Batch, steps: u64, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
+    fn step(
+        &mut self,
+        batch: &Batch,
+        steps: u64,
+        on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
         let options = self.step_options(self.progress.step, steps);
-        self.session.train_step(&batch.images, &batch.labels, &options)?;
-        self.underway.push_back((self.progress.step, f64::from(options.learning_rate)));
+        self.session
+            .train_step(&batch.images, &batch.labels, &options)?;
+        self.underway
+            .push_back((self.progress.step, f64::from(options.learning_rate)));
         self.progress.step += 1;
-        if self.session.pending() == STEPS_IN_FLIGHT { self.report_oldest(on_event) } else { Ok(ControlFlow::Continue(())) }
+        if self.session.pending() == STEPS_IN_FLIGHT {
+            self.report_oldest(on_event)
+        } else {
+            Ok(ControlFlow::Continue(()))
+        }
     }
 
     fn step_options(&self, step: u64, steps: u64) -> StepOptions {
-        let factor = self.options.schedule.factor(step, steps, self.steps_per_epoch());
+        let factor = self
+            .options
+            .schedule
+            .factor(step, steps, self.steps_per_epoch());
         StepOptions {
             step,
             learning_rate: (self.options.learning_rate * factor) as f32,
             // Dropout draws from the seed of the run and the number of the step: the same after a resume.
-            seed: (self.options.seed as u32).wrapping_mul(0x9e37_79b9) ^ (step as u32).wrapping_mul(0x85eb_ca6b),
+            seed: (self.options.seed as u32).wrapping_mul(0x9e37_79b9)
+                ^ (step as u32).wrapping_mul(0x85eb_ca6b),
         }
     }
 
-    fn report_oldest(&mut self, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
-        let (Some(metrics), Some((step, learning_rate))) = (self.session.metrics()?, self.underway.pop_front()) else {
+    fn report_oldest(
+        &mut self,
+        on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let (Some(metrics), Some((step, learning_rate))) =
+            (self.session.metrics()?, self.underway.pop_front())
+        else {
             return Ok(ControlFlow::Continue(()));
         };
         if !metrics.loss_sum.is_finite() {
@@ -285,7 +357,10 @@ impl<'s> Trainer<'s> {
         }))
     }
 
-    fn drain(&mut self, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
+    fn drain(
+        &mut self,
+        on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
         let mut flow = ControlFlow::Continue(());
         while self.session.pending() > 0 {
             if self.report_oldest(on_event)?.is_break() {
@@ -296,19 +371,32 @@ impl<'s> Trainer<'s> {
     }
 
     /// Saves after all steps have reported: a checkpoint never holds what a bad step left.
-    fn save(&mut self, on_event: &mut impl FnMut(&Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, Error> {
-        let Some(path) = self.options.checkpoints.as_ref().map(|checkpoints| checkpoints.path.clone()) else {
+    fn save(
+        &mut self,
+        on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let Some(path) = self
+            .options
+            .checkpoints
+            .as_ref()
+            .map(|checkpoints| checkpoints.path.clone())
+        else {
             return Ok(ControlFlow::Continue(()));
         };
         let flow = self.drain(on_event)?;
         checkpoint::save(self.session, &self.progress, &path)?;
         self.pace = Pace::default();
-        let event = on_event(&Event::Checkpoint { step: self.progress.step, path });
+        let event = on_event(&Event::Checkpoint {
+            step: self.progress.step,
+            path,
+        });
         Ok(if flow.is_break() { flow } else { event })
     }
 
     fn evaluate(&mut self) -> Result<Option<Metrics>, Error> {
-        let Some(test) = &self.test else { return Ok(None) };
+        let Some(test) = &self.test else {
+            return Ok(None);
+        };
         let metrics = evaluate(self.session, test)?;
         self.pace = Pace::default();
         Ok(Some(metrics))
@@ -330,15 +418,22 @@ impl<'s> Trainer<'s> {
         while self.session.metrics()?.is_some() {}
         let per_epoch = self.steps_per_epoch();
         let options = self.step_options(step, self.steps());
-        let batch = self.train.epoch(step / per_epoch, (step % per_epoch) as usize).next();
+        let batch = self
+            .train
+            .epoch(step / per_epoch, (step % per_epoch) as usize)
+            .next();
         let found = match batch {
             Some(batch) => {
                 let batch = batch?;
-                self.session.find_non_finite(&batch.images, &batch.labels, &options)?
+                self.session
+                    .find_non_finite(&batch.images, &batch.labels, &options)?
             }
             None => None,
         };
-        let place = found.map_or_else(|| "the loss itself".to_owned(), |(layer, value)| format!("layer `{layer}` (`{value}`)"));
+        let place = found.map_or_else(
+            || "the loss itself".to_owned(),
+            |(layer, value)| format!("layer `{layer}` (`{value}`)"),
+        );
         Ok(Error::NotFinite { step, place })
     }
 }
@@ -380,12 +475,20 @@ fn check_data(session: &Session, data: &dyn Dataset) -> Result<(), Error> {
     let shape = data.image_shape();
     let data = ([shape.channels, shape.height, shape.width], data.classes());
     let graph = session.graph();
-    let network = (graph.input_shape().map(|size| size as usize), graph.classes() as usize);
+    let network = (
+        graph.input_shape().map(|size| size as usize),
+        graph.classes() as usize,
+    );
     if data == network {
         return Ok(());
     }
-    let describe = |([c, h, w], classes): ([usize; 3], usize)| format!("{c} channels of {h}x{w} and {classes} classes");
-    Err(Error::DataMismatch { data: describe(data), network: describe(network) })
+    let describe = |([c, h, w], classes): ([usize; 3], usize)| {
+        format!("{c} channels of {h}x{w} and {classes} classes")
+    };
+    Err(Error::DataMismatch {
+        data: describe(data),
+        network: describe(network),
+    })
 }
 
 /// Images a second over the last steps.
@@ -401,9 +504,15 @@ impl Pace {
         if self.ticks.len() > WINDOW {
             self.ticks.pop_front();
         }
-        let (Some(first), Some(last)) = (self.ticks.front(), self.ticks.back()) else { return 0.0 };
+        let (Some(first), Some(last)) = (self.ticks.front(), self.ticks.back()) else {
+            return 0.0;
+        };
         let time: Duration = last.0 - first.0;
         let images: u64 = self.ticks.iter().skip(1).map(|tick| tick.1).sum();
-        if time.is_zero() { 0.0 } else { images as f64 / time.as_secs_f64() }
+        if time.is_zero() {
+            0.0
+        } else {
+            images as f64 / time.as_secs_f64()
+        }
     }
 }

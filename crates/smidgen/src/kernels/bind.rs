@@ -13,7 +13,9 @@ pub(super) struct Binder<'a> {
 
 impl Binder<'_> {
     pub(super) fn region(&self, id: ValueId) -> Result<Region, Error> {
-        let place = self.plan.values[id.0].ok_or_else(|| Error::UnknownValue { name: self.program.value(id).name.clone() })?;
+        let place = self.plan.values[id.0].ok_or_else(|| Error::UnknownValue {
+            name: self.program.value(id).name.clone(),
+        })?;
         Ok(self.locate(place))
     }
 
@@ -23,11 +25,16 @@ impl Binder<'_> {
 
     pub(super) fn needed_workspace(&self, operation: usize) -> Result<Region, Error> {
         let layer = || format!("workspace of {}", self.program.operations[operation].layer);
-        self.workspace(operation).ok_or_else(|| Error::UnknownValue { name: layer() })
+        self.workspace(operation)
+            .ok_or_else(|| Error::UnknownValue { name: layer() })
     }
 
     fn locate(&self, place: Place) -> Region {
         let buffer = self.limits.max_buffer_bytes;
-        Region { buffer: (place.offset / buffer) as usize, offset: place.offset % buffer, size: place.bytes }
+        Region {
+            buffer: (place.offset / buffer) as usize,
+            offset: place.offset % buffer,
+            size: place.bytes,
+        }
     }
 }

@@ -4,7 +4,10 @@ use crate::Error;
 use smidgen_conv::ConvolutionShape;
 use smidgen_graph::{ConvolutionAttributes, Layout};
 
-pub(super) fn convolution_shape(attributes: &ConvolutionAttributes, [batch, height, width]: [u32; 3]) -> ConvolutionShape {
+pub(super) fn convolution_shape(
+    attributes: &ConvolutionAttributes,
+    [batch, height, width]: [u32; 3],
+) -> ConvolutionShape {
     ConvolutionShape {
         batch,
         input_channels: attributes.input_channels,
@@ -22,20 +25,34 @@ pub(super) fn convolution_shape(attributes: &ConvolutionAttributes, [batch, heig
 /// The shape of a convolution of which only the weight matters: one image of just the size of the kernel.
 fn weight_shape(attributes: &ConvolutionAttributes) -> ConvolutionShape {
     let extent = |at: usize| (attributes.kernel[at] - 1) * attributes.dilation[at] + 1;
-    ConvolutionShape { padding: [0, 0], ..convolution_shape(attributes, [1, extent(0), extent(1)]) }
+    ConvolutionShape {
+        padding: [0, 0],
+        ..convolution_shape(attributes, [1, extent(0), extent(1)])
+    }
 }
 
 /// The words of a value from its numbers in PyTorch's order, padding zero.
 pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f32>, Error> {
     let check = |expected: usize| {
-        if values.len() == expected { Ok(()) } else { Err(Error::ValueSize { name: name.into(), expected, found: values.len() }) }
+        if values.len() == expected {
+            Ok(())
+        } else {
+            Err(Error::ValueSize {
+                name: name.into(),
+                expected,
+                found: values.len(),
+            })
+        }
     };
     match layout {
         Layout::Weight(attributes) => {
             let [height, width] = attributes.kernel.map(|size| size as usize);
             let inputs = (attributes.input_channels / attributes.groups) as usize;
             check(attributes.output_channels as usize * inputs * height * width)?;
-            Ok(smidgen_conv::pack_weight(&weight_shape(attributes), values)?)
+            Ok(smidgen_conv::pack_weight(
+                &weight_shape(attributes),
+                values,
+            )?)
         }
         Layout::Vector { channels } => {
             check(*channels as usize)?;
@@ -58,7 +75,10 @@ pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f3
 pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> {
     let mut values: Vec<f32> = words.iter().map(|word| f32::from_bits(*word)).collect();
     match layout {
-        Layout::Weight(attributes) => Ok(smidgen_conv::unpack_weight(&weight_shape(attributes), &values)?),
+        Layout::Weight(attributes) => Ok(smidgen_conv::unpack_weight(
+            &weight_shape(attributes),
+            &values,
+        )?),
         Layout::Vector { channels } => {
             values.truncate(*channels as usize);
             Ok(values)
@@ -75,7 +95,10 @@ pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> 
 /// Visits every element of a map with its index in NCHW and in planes of quads.
 fn for_each_element(shape: smidgen_graph::MapShape, mut visit: impl FnMut(usize, usize)) {
     let pixels = shape.pixels() as usize;
-    let (channels, plane) = (shape.channels as usize, (shape.height * shape.width) as usize);
+    let (channels, plane) = (
+        shape.channels as usize,
+        (shape.height * shape.width) as usize,
+    );
     for pixel in 0..pixels {
         for channel in 0..channels {
             let nchw = (pixel / plane * channels + channel) * plane + pixel % plane;

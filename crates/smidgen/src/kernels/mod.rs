@@ -9,8 +9,13 @@ use crate::Error;
 use bind::Binder;
 use smidgen_conv::ConvolutionShape;
 use smidgen_gpu::{DeviceFacts, Launch, Region};
-use smidgen_graph::{Activation, ConvolutionAttributes, Layout, MapShape, OperationKind, Optimizer, PoolAttributes, Program, ValueId};
-use smidgen_ops::{activation, batch_norm, clip, concat, dropout, elementwise, loss, optimizer, pool, shortcut};
+use smidgen_graph::{
+    Activation, ConvolutionAttributes, Layout, MapShape, OperationKind, Optimizer, PoolAttributes,
+    Program, ValueId,
+};
+use smidgen_ops::{
+    activation, batch_norm, clip, concat, dropout, elementwise, loss, optimizer, pool, shortcut,
+};
 use smidgen_plan::{Limits, ProgramPlan};
 
 /// Regions within one workspace start at multiples of this.
@@ -18,43 +23,92 @@ const WORKSPACE_ALIGNMENT: u64 = 256;
 
 /// Bytes of workspace that each operation of `program` needs.
 pub(crate) fn workspaces(program: &Program, facts: &DeviceFacts) -> Result<Vec<u64>, Error> {
-    program.operations.iter().map(|operation| workspace(program, &operation.kind, facts)).collect()
+    program
+        .operations
+        .iter()
+        .map(|operation| workspace(program, &operation.kind, facts))
+        .collect()
 }
 
 fn workspace(program: &Program, kind: &OperationKind, facts: &DeviceFacts) -> Result<u64, Error> {
     Ok(match kind {
-        OperationKind::ConvolutionWeightGradient { attributes, shape, .. } => {
+        OperationKind::ConvolutionWeightGradient {
+            attributes, shape, ..
+        } => {
             smidgen_conv::weight_gradient_workspace(&convolution_shape(attributes, *shape)?, facts)
         }
-        OperationKind::BatchNormStatistics { shape, .. } => batch_norm::statistics_workspace(&map_shape(*shape), facts),
-        OperationKind::BatchNormBackward { shape, scale_gradient, .. } => {
+        OperationKind::BatchNormStatistics { shape, .. } => {
+            batch_norm::statistics_workspace(&map_shape(*shape), facts)
+        }
+        OperationKind::BatchNormBackward {
+            shape,
+            scale_gradient,
+            ..
+        } => {
             let shape = map_shape(*shape);
-            let unwanted = if scale_gradient.is_some() { 0 } else { 2 * shape.vector_bytes().next_multiple_of(WORKSPACE_ALIGNMENT) };
+            let unwanted = if scale_gradient.is_some() {
+                0
+            } else {
+                2 * shape.vector_bytes().next_multiple_of(WORKSPACE_ALIGNMENT)
+            };
             unwanted + batch_norm::backward_workspace(&shape, facts)
         }
-        OperationKind::CrossEntropy { shape, label_smoothing, .. } => loss::workspace_bytes(&cross_entropy(*shape, *label_smoothing)),
-        OperationKind::ClipNorm { gradients, .. } => clip_slots(program, gradients) + WORKSPACE_ALIGNMENT,
+        OperationKind::CrossEntropy {
+            shape,
+            label_smoothing,
+            ..
+        } => loss::workspace_bytes(&cross_entropy(*shape, *label_smoothing)),
+        OperationKind::ClipNorm { gradients, .. } => {
+            clip_slots(program, gradients) + WORKSPACE_ALIGNMENT
+        }
         _ => 0,
     })
 }
 
 /// The launches of each operation of `program` at the places of its plan.
-pub(crate) fn launches(program: &Program, plan: &ProgramPlan, limits: Limits, facts: &DeviceFacts) -> Result<Vec<Vec<Launch>>, Error> {
-    let binder = Binder { program, plan, limits };
+pub(crate) fn launches(
+    program: &Program,
+    plan: &ProgramPlan,
+    limits: Limits,
+    facts: &DeviceFacts,
+) -> Result<Vec<Vec<Launch>>, Error> {
+    let binder = Binder {
+        program,
+        plan,
+        limits,
+    };
     let operations = program.operations.iter().enumerate();
     operations
         .map(|(at, operation)| {
             let launches = launch(&binder, at, &operation.kind, facts)?;
-            Ok(launches.into_iter().map(|launch| { let label = format!("{} {}", operation.layer, launch.label); launch.labelled(label) }).collect())
+            Ok(launches
+                .into_iter()
+                .map(|launch| {
+                    let label = format!("{} {}", operation.layer, launch.label);
+                    launch.labelled(label)
+                })
+                .collect())
         })
         .collect()
 }
 
-fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &DeviceFacts) -> Result<Vec<Launch>, Error> {
+fn launch(
+    at: &Binder<'_>,
+    operation: usize,
+    kind: &OperationKind,
+    facts: &DeviceFacts,
+) -> Result<Vec<Launch>, Error> {
     let region = |id: &ValueId| at.region(*id);
     let optional = |id: &Option<ValueId>| id.as_ref().map(region).transpose();
     Ok(match kind {
-        OperationKind::Convolution { attributes, shape, input, weight, bias, output } => {
+        OperationKind::Convolution {
+            attributes,
+            shape,
+            input,
+            weight,
+            bias,
+            output,
+        } => {
             let regions = smidgen_conv::Forward {
                 input: region(input)?,
                 weight: region(weight)?,
@@ -63,7 +117,14 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
             };
             smidgen_conv::forward(&convolution_shape(attributes, *shape)?, facts, &regions)
         }
-        OperationKind::ConvolutionInputGradient { attributes, shape, output_gradient, weight, input_gradient, accumulate } => {
+        OperationKind::ConvolutionInputGradient {
+            attributes,
+            shape,
+            output_gradient,
+            weight,
+            input_gradient,
+            accumulate,
+        } => {
             let regions = smidgen_conv::InputGradient {
                 output_gradient: region(output_gradient)?,
                 weight: region(weight)?,
@@ -72,7 +133,14 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
             };
             smidgen_conv::input_gradient(&convolution_shape(attributes, *shape)?, facts, &regions)
         }
-        OperationKind::ConvolutionWeightGradient { attributes, shape, input, output_gradient, weight_gradient, bias_gradient } => {
+        OperationKind::ConvolutionWeightGradient {
+            attributes,
+            shape,
+            input,
+            output_gradient,
+            weight_gradient,
+            bias_gradient,
+        } => {
             let regions = smidgen_conv::WeightGradient {
                 input: region(input)?,
                 output_gradient: region(output_gradient)?,
@@ -83,7 +151,14 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
             smidgen_conv::weight_gradient(&convolution_shape(attributes, *shape)?, facts, &regions)
         }
         OperationKind::BatchNormStatistics {
-            shape, epsilon, momentum, input, mean, inverse_deviation, running_mean, running_variance,
+            shape,
+            epsilon,
+            momentum,
+            input,
+            mean,
+            inverse_deviation,
+            running_mean,
+            running_variance,
         } => {
             let regions = batch_norm::Statistics {
                 input: region(input)?,
@@ -97,7 +172,14 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
             };
             batch_norm::statistics(&map_shape(*shape), facts, &regions)?
         }
-        OperationKind::BatchNormPrepare { channels, epsilon, running_mean, running_variance, mean, inverse_deviation } => {
+        OperationKind::BatchNormPrepare {
+            channels,
+            epsilon,
+            running_mean,
+            running_variance,
+            mean,
+            inverse_deviation,
+        } => {
             let regions = batch_norm::PrepareEval {
                 running_mean: region(running_mean)?,
                 running_variance: region(running_variance)?,
@@ -107,7 +189,16 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
             };
             batch_norm::prepare_eval(&smidgen_ops::MapShape::new(1, *channels, 1, 1), &regions)?
         }
-        OperationKind::BatchNormApply { shape, activation, input, mean, inverse_deviation, scale, shift, output } => {
+        OperationKind::BatchNormApply {
+            shape,
+            activation,
+            input,
+            mean,
+            inverse_deviation,
+            scale,
+            shift,
+            output,
+        } => {
             let regions = batch_norm::Apply {
                 input: region(input)?,
                 mean: region(mean)?,
@@ -119,7 +210,17 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
             batch_norm::apply(&map_shape(*shape), activation_kind(*activation), &regions)?
         }
         OperationKind::BatchNormBackward {
-            shape, activation, batch_statistics, gradient, input, mean, inverse_deviation, scale, shift, scale_gradient, shift_gradient,
+            shape,
+            activation,
+            batch_statistics,
+            gradient,
+            input,
+            mean,
+            inverse_deviation,
+            scale,
+            shift,
+            scale_gradient,
+            shift_gradient,
         } => {
             let shape = map_shape(*shape);
             let gradient = region(gradient)?;
@@ -142,85 +243,253 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
                 beta_gradient,
                 input_gradient: gradient,
             };
-            let statistics = if *batch_statistics { batch_norm::StatisticsKind::Batch } else { batch_norm::StatisticsKind::Constant };
-            batch_norm::backward(&shape, facts, activation_kind(*activation), statistics, &regions)?
+            let statistics = if *batch_statistics {
+                batch_norm::StatisticsKind::Batch
+            } else {
+                batch_norm::StatisticsKind::Constant
+            };
+            batch_norm::backward(
+                &shape,
+                facts,
+                activation_kind(*activation),
+                statistics,
+                &regions,
+            )?
         }
-        OperationKind::Activation { shape, activation, input, output } => {
-            let regions = activation::Forward { input: region(input)?, output: region(output)? };
+        OperationKind::Activation {
+            shape,
+            activation,
+            input,
+            output,
+        } => {
+            let regions = activation::Forward {
+                input: region(input)?,
+                output: region(output)?,
+            };
             activation::forward(&map_shape(*shape), activation_kind(*activation), &regions)?
         }
-        OperationKind::ActivationBackward { shape, activation, gradient, source, from_output } => {
+        OperationKind::ActivationBackward {
+            shape,
+            activation,
+            gradient,
+            source,
+            from_output,
+        } => {
             let gradient = region(gradient)?;
-            let regions = activation::Backward { value: region(source)?, output_gradient: gradient, input_gradient: gradient };
-            let backward = if *from_output { activation::backward_from_output } else { activation::backward };
+            let regions = activation::Backward {
+                value: region(source)?,
+                output_gradient: gradient,
+                input_gradient: gradient,
+            };
+            let backward = if *from_output {
+                activation::backward_from_output
+            } else {
+                activation::backward
+            };
             backward(&map_shape(*shape), activation_kind(*activation), &regions)?
         }
-        OperationKind::Add { shape, activation, left, right, output } => {
-            let regions = elementwise::Add { left: region(left)?, right: region(right)?, output: region(output)? };
+        OperationKind::Add {
+            shape,
+            activation,
+            left,
+            right,
+            output,
+        } => {
+            let regions = elementwise::Add {
+                left: region(left)?,
+                right: region(right)?,
+                output: region(output)?,
+            };
             elementwise::add(&map_shape(*shape), activation_kind(*activation), &regions)?
         }
-        OperationKind::Accumulate { shape, source, target } => {
-            elementwise::accumulate(map_shape(*shape).bytes(), region(target)?, region(source)?)?
-        }
-        OperationKind::Copy { shape, source, target } => {
-            elementwise::copy(map_shape(*shape).bytes(), region(source)?, region(target)?)?
-        }
-        OperationKind::Concat { shape, inputs, output } => {
+        OperationKind::Accumulate {
+            shape,
+            source,
+            target,
+        } => elementwise::accumulate(map_shape(*shape).bytes(), region(target)?, region(source)?)?,
+        OperationKind::Copy {
+            shape,
+            source,
+            target,
+        } => elementwise::copy(map_shape(*shape).bytes(), region(source)?, region(target)?)?,
+        OperationKind::Concat {
+            shape,
+            inputs,
+            output,
+        } => {
             let part = |id: &ValueId| {
                 let Layout::Map(shape) = at.program.value(*id).layout else {
-                    return Err(Error::UnknownValue { name: at.program.value(*id).name.clone() });
+                    return Err(Error::UnknownValue {
+                        name: at.program.value(*id).name.clone(),
+                    });
                 };
-                Ok(concat::Part { channels: shape.channels, region: at.region(*id)? })
+                Ok(concat::Part {
+                    channels: shape.channels,
+                    region: at.region(*id)?,
+                })
             };
             let parts = inputs.iter().map(part).collect::<Result<Vec<_>, _>>()?;
             concat::forward(&map_shape(*shape), &parts, region(output)?)?
         }
-        OperationKind::ConcatBackward { shape, channel_offset, channels, output_gradient, input_gradient } => {
-            let part = concat::Part { channels: *channels, region: region(input_gradient)? };
-            concat::backward_part(&map_shape(*shape), region(output_gradient)?, *channel_offset, &part)?
+        OperationKind::ConcatBackward {
+            shape,
+            channel_offset,
+            channels,
+            output_gradient,
+            input_gradient,
+        } => {
+            let part = concat::Part {
+                channels: *channels,
+                region: region(input_gradient)?,
+            };
+            concat::backward_part(
+                &map_shape(*shape),
+                region(output_gradient)?,
+                *channel_offset,
+                &part,
+            )?
         }
-        OperationKind::Shortcut { shape, stride, output_channels, channel_offset, input, output } => {
+        OperationKind::Shortcut {
+            shape,
+            stride,
+            output_channels,
+            channel_offset,
+            input,
+            output,
+        } => {
             let shortcut = option_a(*shape, *stride, *output_channels, *channel_offset);
             shortcut::forward(&shortcut, region(input)?, region(output)?)?
         }
         OperationKind::ShortcutBackward {
-            shape, stride, output_channels, channel_offset, output_gradient, input_gradient, accumulate,
+            shape,
+            stride,
+            output_channels,
+            channel_offset,
+            output_gradient,
+            input_gradient,
+            accumulate,
         } => {
             let shortcut = option_a(*shape, *stride, *output_channels, *channel_offset);
-            shortcut::backward(&shortcut, *accumulate, region(output_gradient)?, region(input_gradient)?)?
+            shortcut::backward(
+                &shortcut,
+                *accumulate,
+                region(output_gradient)?,
+                region(input_gradient)?,
+            )?
         }
-        OperationKind::MaxPool { shape, attributes, input, output, indices } => {
-            pool::max(&window(*shape, attributes), region(input)?, region(output)?, optional(indices)?)?
-        }
-        OperationKind::MaxPoolBackward { shape, attributes, output_gradient, indices, input_gradient } => {
+        OperationKind::MaxPool {
+            shape,
+            attributes,
+            input,
+            output,
+            indices,
+        } => pool::max(
+            &window(*shape, attributes),
+            region(input)?,
+            region(output)?,
+            optional(indices)?,
+        )?,
+        OperationKind::MaxPoolBackward {
+            shape,
+            attributes,
+            output_gradient,
+            indices,
+            input_gradient,
+        } => {
             let window = window(*shape, attributes);
-            pool::max_backward(&window, region(indices)?, region(output_gradient)?, region(input_gradient)?)?
+            pool::max_backward(
+                &window,
+                region(indices)?,
+                region(output_gradient)?,
+                region(input_gradient)?,
+            )?
         }
-        OperationKind::AveragePool { shape, attributes, input, output } => {
-            pool::average(&window(*shape, attributes), divisor(attributes), region(input)?, region(output)?)?
-        }
-        OperationKind::AveragePoolBackward { shape, attributes, output_gradient, input_gradient } => {
+        OperationKind::AveragePool {
+            shape,
+            attributes,
+            input,
+            output,
+        } => pool::average(
+            &window(*shape, attributes),
+            divisor(attributes),
+            region(input)?,
+            region(output)?,
+        )?,
+        OperationKind::AveragePoolBackward {
+            shape,
+            attributes,
+            output_gradient,
+            input_gradient,
+        } => {
             let window = window(*shape, attributes);
-            pool::average_backward(&window, divisor(attributes), region(output_gradient)?, region(input_gradient)?)?
+            pool::average_backward(
+                &window,
+                divisor(attributes),
+                region(output_gradient)?,
+                region(input_gradient)?,
+            )?
         }
-        OperationKind::GlobalAveragePool { shape, input, output } => {
-            pool::global_average(&map_shape(*shape), region(input)?, region(output)?)?
-        }
-        OperationKind::GlobalAveragePoolBackward { shape, output_gradient, input_gradient } => {
-            pool::global_average_backward(&map_shape(*shape), region(output_gradient)?, region(input_gradient)?)?
-        }
-        OperationKind::Dropout { shape, probability, stream, control, input, output } => {
-            let layer = dropout::Dropout { rate: *probability, layer: *stream };
-            let regions = dropout::Regions { control: region(control)?, input: region(input)?, output: region(output)? };
+        OperationKind::GlobalAveragePool {
+            shape,
+            input,
+            output,
+        } => pool::global_average(&map_shape(*shape), region(input)?, region(output)?)?,
+        OperationKind::GlobalAveragePoolBackward {
+            shape,
+            output_gradient,
+            input_gradient,
+        } => pool::global_average_backward(
+            &map_shape(*shape),
+            region(output_gradient)?,
+            region(input_gradient)?,
+        )?,
+        OperationKind::Dropout {
+            shape,
+            probability,
+            stream,
+            control,
+            input,
+            output,
+        } => {
+            let layer = dropout::Dropout {
+                rate: *probability,
+                layer: *stream,
+            };
+            let regions = dropout::Regions {
+                control: region(control)?,
+                input: region(input)?,
+                output: region(output)?,
+            };
             dropout::dropout(&map_shape(*shape), &layer, &regions)?
         }
-        OperationKind::DropoutBackward { shape, probability, stream, control, gradient } => {
+        OperationKind::DropoutBackward {
+            shape,
+            probability,
+            stream,
+            control,
+            gradient,
+        } => {
             let gradient = region(gradient)?;
-            let layer = dropout::Dropout { rate: *probability, layer: *stream };
-            let regions = dropout::Regions { control: region(control)?, input: gradient, output: gradient };
+            let layer = dropout::Dropout {
+                rate: *probability,
+                layer: *stream,
+            };
+            let regions = dropout::Regions {
+                control: region(control)?,
+                input: gradient,
+                output: gradient,
+            };
             dropout::dropout(&map_shape(*shape), &layer, &regions)?
         }
-        OperationKind::CrossEntropy { shape, label_smoothing, logits, labels, control, metrics, logit_gradient } => {
+        OperationKind::CrossEntropy {
+            shape,
+            label_smoothing,
+            logits,
+            labels,
+            control,
+            metrics,
+            logit_gradient,
+        } => {
             let regions = loss::CrossEntropyRegions {
                 logits: region(logits)?,
                 labels: region(labels)?,
@@ -231,18 +500,38 @@ fn launch(at: &Binder<'_>, operation: usize, kind: &OperationKind, facts: &Devic
             };
             loss::cross_entropy(&cross_entropy(*shape, *label_smoothing), facts, &regions)?
         }
-        OperationKind::ClipNorm { max_norm, gradients, control } => clip_launches(at, operation, *max_norm, gradients, *control, facts)?,
-        OperationKind::Update { optimizer, parameter, gradient, states, control } => {
-            update_launches(at, *optimizer, (*parameter, *gradient, states, *control), facts)?
-        }
+        OperationKind::ClipNorm {
+            max_norm,
+            gradients,
+            control,
+        } => clip_launches(at, operation, *max_norm, gradients, *control, facts)?,
+        OperationKind::Update {
+            optimizer,
+            parameter,
+            gradient,
+            states,
+            control,
+        } => update_launches(
+            at,
+            *optimizer,
+            (*parameter, *gradient, states, *control),
+            facts,
+        )?,
     })
 }
 
 /// Cuts `bytes` off the front of a workspace.
 fn split(workspace: &mut Region, bytes: u64) -> Region {
-    let front = Region { size: bytes, ..*workspace };
+    let front = Region {
+        size: bytes,
+        ..*workspace
+    };
     let taken = bytes.next_multiple_of(WORKSPACE_ALIGNMENT);
-    *workspace = Region { offset: workspace.offset + taken, size: workspace.size - taken, ..*workspace };
+    *workspace = Region {
+        offset: workspace.offset + taken,
+        size: workspace.size - taken,
+        ..*workspace
+    };
     front
 }
 
@@ -261,31 +550,67 @@ fn activation_kind(activation: Activation) -> smidgen_ops::Activation {
     }
 }
 
-fn convolution_shape(attributes: &ConvolutionAttributes, input: MapShape) -> Result<ConvolutionShape, Error> {
+fn convolution_shape(
+    attributes: &ConvolutionAttributes,
+    input: MapShape,
+) -> Result<ConvolutionShape, Error> {
     let shape = layout::convolution_shape(attributes, [input.batch, input.height, input.width]);
     shape.validate()?;
     Ok(shape)
 }
 
 fn cross_entropy(shape: MapShape, label_smoothing: f32) -> loss::CrossEntropy {
-    loss::CrossEntropy { samples: shape.batch, classes: shape.channels, label_smoothing, scale: 1.0 }
+    loss::CrossEntropy {
+        samples: shape.batch,
+        classes: shape.channels,
+        label_smoothing,
+        scale: 1.0,
+    }
 }
 
-fn option_a(input: MapShape, stride: u32, output_channels: u32, channel_offset: u32) -> shortcut::Shortcut {
-    shortcut::Shortcut { input: map_shape(input), output_channels, channel_offset, stride }
+fn option_a(
+    input: MapShape,
+    stride: u32,
+    output_channels: u32,
+    channel_offset: u32,
+) -> shortcut::Shortcut {
+    shortcut::Shortcut {
+        input: map_shape(input),
+        output_channels,
+        channel_offset,
+        stride,
+    }
 }
 
 fn window(input: MapShape, attributes: &PoolAttributes) -> pool::Pool {
-    let PoolAttributes { kernel, stride, padding, .. } = *attributes;
-    pool::Pool { input: map_shape(input), kernel: kernel[0], stride: stride[0], padding: padding[0] }
+    let PoolAttributes {
+        kernel,
+        stride,
+        padding,
+        ..
+    } = *attributes;
+    pool::Pool {
+        input: map_shape(input),
+        kernel: kernel[0],
+        stride: stride[0],
+        padding: padding[0],
+    }
 }
 
 fn divisor(attributes: &PoolAttributes) -> pool::Divisor {
-    if attributes.count_include_pad { pool::Divisor::Window } else { pool::Divisor::Inside }
+    if attributes.count_include_pad {
+        pool::Divisor::Window
+    } else {
+        pool::Divisor::Inside
+    }
 }
 
 fn clip_slots(program: &Program, gradients: &[ValueId]) -> u64 {
-    gradients.iter().map(|id| u64::from(clip::slots(words(program, *id))) * 4).sum::<u64>().next_multiple_of(WORKSPACE_ALIGNMENT)
+    gradients
+        .iter()
+        .map(|id| u64::from(clip::slots(words(program, *id))) * 4)
+        .sum::<u64>()
+        .next_multiple_of(WORKSPACE_ALIGNMENT)
 }
 
 fn words(program: &Program, id: ValueId) -> u32 {
@@ -305,10 +630,20 @@ fn clip_launches(
     let (mut launches, mut first_slot) = (Vec::with_capacity(gradients.len() + 1), 0);
     for id in gradients {
         let count = words(at.program, *id);
-        launches.push(clip::sum_of_squares(count, first_slot, facts, at.region(*id)?, slots)?);
+        launches.push(clip::sum_of_squares(
+            count,
+            first_slot,
+            facts,
+            at.region(*id)?,
+            slots,
+        )?);
         first_slot += clip::slots(count);
     }
-    let regions = clip::ClipRegions { slots, norm: Region { size: 4, ..norm }, control: at.region(control)? };
+    let regions = clip::ClipRegions {
+        slots,
+        norm: Region { size: 4, ..norm },
+        control: at.region(control)?,
+    };
     launches.push(clip::clip(max_norm, first_slot, facts, &regions)?);
     Ok(launches)
 }
@@ -320,21 +655,71 @@ fn update_launches(
     facts: &DeviceFacts,
 ) -> Result<Vec<Launch>, Error> {
     let count = words(at.program, parameter);
-    let (parameter, gradient, control) = (at.region(parameter)?, at.region(gradient)?, at.region(control)?);
+    let (parameter, gradient, control) = (
+        at.region(parameter)?,
+        at.region(gradient)?,
+        at.region(control)?,
+    );
     let state = |index: usize| states.get(index).map(|id| at.region(*id)).transpose();
     let launch = match optimizer {
-        Optimizer::Sgd { momentum, nesterov, weight_decay } => {
-            let options = optimizer::SgdOptions { momentum, nesterov, weight_decay };
-            optimizer::sgd(&options, facts, &optimizer::SgdRegions { parameter, gradient, momentum: state(0)?, control }, count)?
-        }
-        Optimizer::Adam { beta1, beta2, epsilon, weight_decay, decoupled } => {
-            let decay = if decoupled { optimizer::AdamDecay::Decoupled } else { optimizer::AdamDecay::Gradient };
-            let betas = (f64::from(beta1), f64::from(beta2));
-            let options = optimizer::AdamOptions { betas, epsilon, weight_decay, decay };
-            let (Some(mean), Some(square)) = (state(0)?, state(1)?) else {
-                return Err(Error::UnknownValue { name: "the two moments of Adam".into() });
+        Optimizer::Sgd {
+            momentum,
+            nesterov,
+            weight_decay,
+        } => {
+            let options = optimizer::SgdOptions {
+                momentum,
+                nesterov,
+                weight_decay,
             };
-            optimizer::adam(&options, facts, &optimizer::AdamRegions { parameter, gradient, mean, square, control }, count)?
+            optimizer::sgd(
+                &options,
+                facts,
+                &optimizer::SgdRegions {
+                    parameter,
+                    gradient,
+                    momentum: state(0)?,
+                    control,
+                },
+                count,
+            )?
+        }
+        Optimizer::Adam {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            decoupled,
+        } => {
+            let decay = if decoupled {
+                optimizer::AdamDecay::Decoupled
+            } else {
+                optimizer::AdamDecay::Gradient
+            };
+            let betas = (f64::from(beta1), f64::from(beta2));
+            let options = optimizer::AdamOptions {
+                betas,
+                epsilon,
+                weight_decay,
+                decay,
+            };
+            let (Some(mean), Some(square)) = (state(0)?, state(1)?) else {
+                return Err(Error::UnknownValue {
+                    name: "the two moments of Adam".into(),
+                });
+            };
+            optimizer::adam(
+                &options,
+                facts,
+                &optimizer::AdamRegions {
+                    parameter,
+                    gradient,
+                    mean,
+                    square,
+                    control,
+                },
+                count,
+            )?
         }
     };
     Ok(vec![launch])

@@ -1,0 +1,202 @@
+//! The account of bytes: predicted peak, arena, ledger and the allocator's own report.
+
+use proptest::prelude::*;
+use smidgen::gpu::Category;
+use smidgen::{Blueprint, Bytes, Error, Optimizer, Session, SessionOptions, Training, zoo};
+use smidgen_tests::{device, network};
+
+/// Network, side of the pictures, batch.
+const NETWORKS: [(&str, u32, u32); 10] = [
+    ("resnet20", 32, 1),
+    ("resnet20", 32, 7),
+    ("resnet20", 32, 64),
+    ("resnet32", 32, 16),
+    ("resnet56", 32, 8),
+    ("resnet18", 64, 2),
+    ("resnet50", 64, 1),
+    ("vgg11_bn", 32, 4),
+    ("mobilenet_v2", 64, 3),
+    ("mobilenet_v2", 96, 1),
+];
+
+fn options(batch: u32) -> SessionOptions {
+    SessionOptions {
+        batch,
+        training: Some(Training::default()),
+        budget: None,
+    }
+}
+
+#[test]
+fn predicted_arena_ledger_and_allocator_agree() {
+    for (model, side, batch) in NETWORKS {
+        let graph = zoo::build(model, 10, [3, side, side]).unwrap();
+        let blueprint = Blueprint::new(&graph, device().facts(), &options(batch)).unwrap();
+        let predicted = blueprint.footprint().clone();
+        let peak = &blueprint.plan().programs[0].peak;
+        assert_eq!(
+            blueprint.plan().arena_bytes,
+            peak.persistent + peak.height,
+            "{model} {batch}: the peak is the arena"
+        );
+
+        let session = Session::new(device(), &graph, &options(batch), 1).unwrap();
+        let ledger = session.device().ledger();
+        let of = |category: Category| -> u64 {
+            ledger
+                .entries()
+                .iter()
+                .filter(|entry| entry.category == category)
+                .map(|entry| entry.bytes)
+                .sum()
+        };
+        assert_eq!(of(Category::Arena), predicted.arena, "{model} {batch}");
+        assert_eq!(of(Category::Uniform), predicted.uniforms, "{model} {batch}");
+        assert_eq!(of(Category::Staging), predicted.staging, "{model} {batch}");
+        assert_eq!(
+            of(Category::Readback),
+            predicted.readback,
+            "{model} {batch}"
+        );
+        assert_eq!(
+            Bytes(ledger.reserved()),
+            predicted.ledger(),
+            "{model} {batch}"
+        );
+        // Not every backend has a report.
+        if let Some(report) = session.device().wgpu().generate_allocator_report() {
+            let reserved = report.total_reserved_bytes;
+            assert!(
+                reserved >= ledger.reserved(),
+                "{model} {batch}: the ledger knows of more than there is"
+            );
+            assert!(
+                reserved <= predicted.total().0,
+                "{model} {batch}: the allocator reserved {reserved}, predicted were at most {}",
+                predicted.total().0
+            );
+        }
+    }
+}
+
+#[test]
+fn a_step_reserves_nothing() {
+    let mut session = smidgen_tests::session("resnet20", 4, Some(Training::default()));
+    let before = session
+        .device()
+        .wgpu()
+        .generate_allocator_report()
+        .map(|report| report.total_reserved_bytes);
+    let (images, labels) = smidgen_tests::shapes_batch(4);
+    for step in 0..5 {
+        session
+            .train_step(
+                &images,
+                &labels,
+                &smidgen::StepOptions {
+                    step,
+                    learning_rate: 0.1,
+                    seed: 1,
+                },
+            )
+            .unwrap();
+        session.metrics().unwrap();
+    }
+    session.weights().unwrap();
+    let after = session
+        .device()
+        .wgpu()
+        .generate_allocator_report()
+        .map(|report| report.total_reserved_bytes);
+    assert_eq!(before, after);
+}
+
+#[test]
+fn the_stash_of_resnet20_is_what_the_layers_say() {
+    // A picture of 32x32 has 1024 pixels; the three stages have 16, 32 and 64 channels on 32x32, 16x16 and 8x8 pixels, that is
+    // 64, 32 and 16 KiB a map in f32. Kept are:
+    let convolution_inputs = 16.0 // the picture: 3 channels, padded to 4
+        + 6.0 * 64.0 // stage 1
+        + 64.0 + 5.0 * 32.0 // stage 2, whose first convolution reads the map of stage 1
+        + 32.0 + 5.0 * 16.0; // stage 3
+    let norm_inputs = 7.0 * 64.0 + 6.0 * 32.0 + 6.0 * 16.0; // every convolution's output
+    let last = 16.0 // the output of the last block: the mask of its activation
+        + 64.0 * 4.0 / 1024.0; // the pooled features, input of the linear layer
+    // The published table has 1468.0 KiB for convolution and norm inputs, with the picture counted as 3 channels (12 KiB).
+    assert_eq!(convolution_inputs - 4.0 + norm_inputs, 1468.0);
+    let expected = (convolution_inputs + norm_inputs + last) * 1024.0;
+
+    let plan = |batch| {
+        Blueprint::new(&network("resnet20"), device().facts(), &options(batch))
+            .unwrap()
+            .plan()
+            .clone()
+    };
+    let stash = |batch| plan(batch).programs[0].peak.stash as f64;
+    // The difference of two batches leaves out what does not grow with the batch: the statistics of the 19 normalisations.
+    assert_eq!((stash(65) - stash(1)) / 64.0, expected);
+}
+
+#[test]
+fn a_budget_is_refused_with_the_least_that_would_do() {
+    let graph = network("resnet20");
+    let with = |budget: u64| SessionOptions {
+        budget: Some(Bytes(budget)),
+        ..options(16)
+    };
+    let Err(Error::BudgetTooSmall {
+        least,
+        fitting_batch,
+        ..
+    }) = Session::new(device(), &graph, &with(10 << 20), 1)
+    else {
+        panic!("10 MiB are not enough");
+    };
+    assert!(matches!(
+        Session::new(device(), &graph, &with(least.0 - 1), 1),
+        Err(Error::BudgetTooSmall { .. })
+    ));
+    let session = Session::new(device(), &graph, &with(least.0), 1).unwrap();
+    assert_eq!(session.footprint().total(), least);
+    let batch = fitting_batch.unwrap();
+    let smaller = SessionOptions {
+        batch,
+        ..with(10 << 20)
+    };
+    Session::new(device(), &graph, &smaller, 1).unwrap();
+    assert!(
+        Session::new(
+            device(),
+            &graph,
+            &SessionOptions {
+                batch: batch + 1,
+                ..smaller
+            },
+            1
+        )
+        .is_err()
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_network_and_batch_stays_within_its_footprint(which in 0_usize..4, batch in 1_u32..24, adam: bool, clip: bool, last in 1_usize..8) {
+        let model = ["resnet20", "resnet32", "resnet44", "vgg11_bn"][which];
+        let mut graph = network(model);
+        graph.train_last(last).unwrap();
+        let optimizer = if adam {
+            Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, decoupled: true }
+        } else {
+            Training::default().optimizer
+        };
+        let training = Training { optimizer, clip_norm: clip.then_some(1.0), ..Training::default() };
+        let options = SessionOptions { batch, training: Some(training), budget: None };
+        let session = Session::new(device(), &graph, &options, 1).unwrap();
+        prop_assert_eq!(Bytes(session.device().ledger().reserved()), session.footprint().ledger());
+        if let Some(report) = session.device().wgpu().generate_allocator_report() {
+            prop_assert!(report.total_reserved_bytes <= session.footprint().total().0);
+        }
+    }
+}
