@@ -29,10 +29,10 @@ impl ConvolutionAttributes {
         u64::from(self.kernel[0]) * u64::from(self.kernel[1])
     }
 
-    /// Whether every channel is convolved for itself, so that the weight is a quad a tap instead of a block.
+    /// Whether every channel, of several, is convolved for itself, so that the weight is a quad a tap instead of a block.
     #[must_use]
     pub fn is_depthwise(&self) -> bool {
-        self.groups == self.input_channels && self.groups == self.output_channels
+        self.groups > 1 && self.groups == self.input_channels && self.groups == self.output_channels
     }
 
     /// Rows and columns of the output, or `None` where the kernel is larger than the padded input or the stride is 0.
@@ -55,17 +55,22 @@ impl ConvolutionAttributes {
             .then(|| input.with_size(size).with_channels(self.output_channels))
     }
 
-    /// The first input quad that an output quad's blocks stand for: that of the first channel of its first group.
+    /// The input quad of an output quad's first block: that of the first channel of its first group, or an earlier one where the
+    /// slots would otherwise reach beyond the last input quad.
     #[must_use]
     pub fn first_input_quad(&self, output_quad: u32) -> u32 {
         let (first, _) = self.input_quad_span(output_quad);
-        first
+        let input_quads = self.input_channels.div_ceil(4);
+        first.min(input_quads.saturating_sub(self.input_quad_slots()))
     }
 
     /// Blocks an output quad holds at each tap. In a grouped convolution this is the widest span of input quads that the groups
     /// of any output quad touch, so that all output quads have equally many. Not of meaning for depthwise convolutions.
     #[must_use]
     pub fn input_quad_slots(&self) -> u32 {
+        if self.groups <= 1 {
+            return self.input_channels.div_ceil(4);
+        }
         (0..self.output_channels.div_ceil(4))
             .map(|quad| {
                 let (first, last) = self.input_quad_span(quad);
@@ -221,6 +226,7 @@ mod tests {
     fn depthwise_weights_are_quads() {
         assert_eq!(convolution(12, 12, 12).weight_elements(), 3 * 9 * 4);
         assert_eq!(convolution(6, 6, 6).weight_elements(), 2 * 9 * 4);
+        assert_eq!(convolution(1, 1, 1).weight_elements(), 9 * 16, "dense");
     }
 
     #[test]
@@ -234,7 +240,12 @@ mod tests {
         assert_eq!(grouped.weight_elements(), 3 * 9 * 3 * 16);
         assert_eq!(
             [0, 1, 2].map(|quad| grouped.first_input_quad(quad)),
-            [0, 0, 1]
+            [0, 0, 0]
+        );
+        let wide = convolution(24, 24, 8);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(|quad| wide.first_input_quad(quad)),
+            [0, 0, 1, 3, 3, 3]
         );
         // Six inputs, two outputs, two groups: one output quad over both groups.
         assert_eq!(convolution(6, 2, 2).input_quad_slots(), 2);

@@ -43,7 +43,7 @@ impl Graph {
     /// The program of a step.
     ///
     /// # Errors
-    /// If the batch is empty or beyond reason, or there is nothing to train.
+    /// If the batch is empty or beyond reason, there is nothing to train, or a batch norm has but one pixel to learn from.
     pub fn lower(&self, lowering: &Lowering) -> Result<Program, GraphError> {
         if lowering.batch == 0 {
             return Err(GraphError::EmptyBatch);
@@ -59,6 +59,13 @@ impl Graph {
             if bytes > LARGEST_VALUE {
                 let layer = node.name.clone();
                 return Err(GraphError::TooLarge { layer, bytes });
+            }
+            let single = shape(node, lowering.batch).pixels() == 1;
+            if training && single && matches!(node.layer, Layer::BatchNorm { .. }) {
+                return Err(GraphError::DoesNotFit {
+                    layer: node.name.clone(),
+                    problem: "a batch norm cannot learn from a single pixel: use a batch of 2 or larger pictures".to_owned(),
+                });
             }
         }
         Ok(Forward::new(self, lowering.batch, training).finish(&lowering.mode))
@@ -121,64 +128,45 @@ impl<'graph> Forward<'graph> {
     }
 
     fn finish(mut self, mode: &Mode) -> Program {
-        let fused = self.fusions();
-        for (index, fusion) in fused.into_iter().enumerate() {
+        for (index, fusion) in self.fusions().into_iter().enumerate() {
             let result = match fusion {
-                // The activation that follows is emitted together with it.
+                // Nobody but the activation that follows asks for the result.
                 Fusion::IntoNext => self.images,
-                Fusion::WithPrevious => self.fused(index),
+                Fusion::Applies(activation) => {
+                    let previous = self.graph.nodes[index].inputs[0].0;
+                    self.layer(previous, index, activation)
+                }
                 Fusion::None => self.layer(index, index, Activation::Identity),
             };
             self.results.push(result);
         }
         let logits = self.results[self.graph.output.0];
         let forward = self.emitter.operations.len();
-        let mut logit_gradient = None;
-        let mut label_smoothing = 0.0;
-        if let Mode::Train {
-            label_smoothing: smoothing,
-            ..
-        } = mode
-        {
-            let layout = self.emitter.layout(logits);
-            let name = format!("gradient of {}", self.emitter.name(logits));
-            logit_gradient = Some(self.emitter.value(name, layout, Role::Gradient));
-            label_smoothing = *smoothing;
-        }
-        let shape = shape(&self.graph.nodes[self.graph.output.0], self.batch);
-        let loss = OperationKind::CrossEntropy {
-            shape,
-            label_smoothing,
-            logits,
-            labels: self.labels,
-            control: self.control,
-            metrics: self.metrics,
-            logit_gradient,
-        };
-        self.emitter.push("loss", Phase::Loss, loss);
-        let mut kept = Vec::new();
-        if let (
+        let kept = match *mode {
+            Mode::Evaluate => {
+                self.loss(logits, 0.0, None);
+                Vec::new()
+            }
             Mode::Train {
                 optimizer,
+                label_smoothing,
                 clip_norm,
                 keep_gradients,
-                ..
-            },
-            Some(gradient),
-        ) = (mode, logit_gradient)
-        {
-            let gradients = differentiate(
-                &mut self.emitter,
-                forward,
-                (logits, gradient),
-                self.control,
-                *optimizer,
-                *clip_norm,
-            );
-            if *keep_gradients {
-                kept = gradients;
+            } => {
+                let name = format!("gradient of {}", self.emitter.name(logits));
+                let layout = self.emitter.layout(logits);
+                let gradient = self.emitter.value(name, layout, Role::Gradient);
+                self.loss(logits, label_smoothing, Some(gradient));
+                let (emitter, output) = (&mut self.emitter, (logits, gradient));
+                let gradients =
+                    differentiate(emitter, forward, output, self.control, optimizer, clip_norm);
+                if keep_gradients {
+                    gradients
+                } else {
+                    Vec::new()
+                }
             }
-        }
+        };
         Program {
             batch: self.batch,
             values: self.emitter.values,
@@ -190,6 +178,19 @@ impl<'graph> Forward<'graph> {
             metrics: self.metrics,
             kept,
         }
+    }
+
+    fn loss(&mut self, logits: ValueId, label_smoothing: f32, logit_gradient: Option<ValueId>) {
+        let kind = OperationKind::CrossEntropy {
+            shape: shape(&self.graph.nodes[self.graph.output.0], self.batch),
+            label_smoothing,
+            logits,
+            labels: self.labels,
+            control: self.control,
+            metrics: self.metrics,
+            logit_gradient,
+        };
+        self.emitter.push("loss", Phase::Loss, kind);
     }
 
     /// Which batch norms and additions apply the activation that follows them, and nobody else, themselves.
@@ -209,18 +210,10 @@ impl<'graph> Forward<'graph> {
             };
             if fits && consumers[previous] == 1 {
                 fusions[previous] = Fusion::IntoNext;
-                fusions[index] = Fusion::WithPrevious;
+                fusions[index] = Fusion::Applies(activation);
             }
         }
         fusions
-    }
-
-    fn fused(&mut self, index: usize) -> ValueId {
-        let node = &self.graph.nodes[index];
-        match node.layer {
-            Layer::Activation(activation) => self.layer(node.inputs[0].0, index, activation),
-            _ => self.layer(index, index, Activation::Identity),
-        }
     }
 
     /// Emits a layer; its result is called after `named`, which is the activation it applies, if any.
@@ -397,7 +390,8 @@ impl<'graph> Forward<'graph> {
 enum Fusion {
     None,
     IntoNext,
-    WithPrevious,
+    /// The layer before applies this activation.
+    Applies(Activation),
 }
 
 fn shape(node: &Node, batch: u32) -> MapShape {

@@ -1,6 +1,8 @@
 //! Networks that do not fit are refused, and the layer is named.
 
-use smidgen_graph::{Activation, Builder, Convolution, GraphError, Lowering, Mode, NodeId, Pool};
+use smidgen_graph::{
+    Activation, Builder, Convolution, GraphError, Lowering, Mode, NodeId, Optimizer, Pool,
+};
 
 fn network() -> (Builder, NodeId) {
     let mut network = Builder::new("test", [3, 8, 6]).unwrap();
@@ -150,6 +152,45 @@ fn a_flattened_map_is_convolved_as_a_whole() {
         [&[4, 3, 3, 3][..], &[4], &[5, 96], &[5], &[2, 5], &[2]]
     );
     assert_eq!(graph.multiply_adds(), 4 * 27 * 24 + 5 * 96 + 2 * 5);
+}
+
+#[test]
+fn a_norm_over_one_pixel_cannot_be_trained() {
+    let (mut network, x) = network();
+    let x = network.global_average_pool(x).unwrap();
+    let x = network.batch_norm("last", x).unwrap();
+    let graph = network.finish(x).unwrap();
+    let optimizer = Optimizer::Sgd {
+        momentum: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+    };
+    let mode = Mode::Train {
+        optimizer,
+        label_smoothing: 0.0,
+        clip_norm: None,
+        keep_gradients: false,
+    };
+    let error = graph.lower(&Lowering { batch: 1, mode }).unwrap_err();
+    assert!(error.to_string().contains("`last`"), "{error}");
+    assert!(graph.lower(&Lowering { batch: 2, mode }).is_ok());
+    assert!(
+        graph
+            .lower(&Lowering {
+                batch: 1,
+                mode: Mode::Evaluate
+            })
+            .is_ok()
+    );
+    let mut frozen = graph;
+    frozen.freeze("*").unwrap();
+    let error = frozen.lower(&Lowering { batch: 2, mode }).unwrap_err();
+    assert_eq!(
+        error,
+        GraphError::NothingTrainable {
+            network: "test".to_owned()
+        }
+    );
 }
 
 #[test]

@@ -220,6 +220,19 @@ fn a_convolution_beside_its_own_input_does_not_write_what_it_reads() {
 }
 
 #[test]
+fn sums_that_have_a_side_in_common() {
+    let mut network = Builder::new("sums", [2, 3, 3]).unwrap();
+    let input = network.input();
+    let mut convolved = |name: &str| network.convolution(name, input, same(3)).unwrap();
+    let (a, b, c) = (convolved("a"), convolved("b"), convolved("c"));
+    let first = network.add(a, c).unwrap();
+    // Differentiated before the other: when that one's gradient comes to `a`, the one there is still that of `b` too.
+    let second = network.add(a, b).unwrap();
+    let graph = close(network, &[first, second]);
+    check(&graph, &graph.lower(&train(SGD, None)).unwrap());
+}
+
+#[test]
 fn shortcuts_of_option_a() {
     let mut network = Builder::new("option a", [2, 5, 5]).unwrap();
     let x = network.input();
