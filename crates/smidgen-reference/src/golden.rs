@@ -15,15 +15,19 @@ pub struct Golden {
 /// The folder of golden vectors; it need not exist.
 #[must_use]
 pub fn folder() -> PathBuf {
-    std::env::var_os("SMIDGEN_GOLDEN")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden"), PathBuf::from)
+    std::env::var_os("SMIDGEN_GOLDEN").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden"),
+        PathBuf::from,
+    )
 }
 
 /// The folder of test data (`SMIDGEN_DATA`, or `../shared/data` beside the workspace); it need not exist.
 #[must_use]
 pub fn data_folder() -> PathBuf {
-    std::env::var_os("SMIDGEN_DATA")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from)
+    std::env::var_os("SMIDGEN_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    )
 }
 
 impl Golden {
@@ -61,7 +65,11 @@ impl Golden {
     pub fn tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
         let view = tensors.tensor(name).ok()?;
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         Some((view.shape().to_vec(), values))
     }
 
@@ -74,12 +82,16 @@ impl Golden {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
         let view = tensors.tensor(name).ok()?;
         Some(match view.dtype() {
-            safetensors::Dtype::I64 => {
-                view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("eight bytes"))).collect()
-            }
-            safetensors::Dtype::I32 => {
-                view.data().chunks_exact(4).map(|b| i64::from(i32::from_le_bytes(b.try_into().expect("four bytes")))).collect()
-            }
+            safetensors::Dtype::I64 => view
+                .data()
+                .chunks_exact(8)
+                .map(|b| i64::from_le_bytes(b.try_into().expect("eight bytes")))
+                .collect(),
+            safetensors::Dtype::I32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| i64::from(i32::from_le_bytes(b.try_into().expect("four bytes"))))
+                .collect(),
             other => panic!("{name} holds {other:?}, not integers"),
         })
     }
