@@ -4,6 +4,8 @@ use serde::Serialize;
 use smidgen::data::{Loader, Split};
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{Error, Session, SessionOptions, checkpoint, evaluate, zoo};
+use std::ops::ControlFlow;
+use std::time::Instant;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -43,8 +45,16 @@ pub(crate) fn run(
     let mut session = Session::new(device, &graph, &options, 0)?;
     session.load(&weights)?;
     let loader = Loader::evaluation(data, arguments.batch as usize, source.normalization())?;
-    let metrics = evaluate(&mut session, &loader)?;
-    let reserved = session.footprint().total();
+    let (reserved, of) = (session.footprint().total(), loader.dataset().len() as u64);
+    let memory = share(reserved, arguments.budget);
+    let started = Instant::now();
+    let metrics = evaluate(&mut session, &loader, |images| {
+        let pace = images as f64 / started.elapsed().as_secs_f64();
+        output.progress(images, of, format!("{pace:.0} images/s, {memory}"));
+        ControlFlow::Continue(())
+    })?
+    .unwrap_or_default();
+    output.clear();
     output.json(&Report {
         model: &arguments.model,
         accuracy: metrics.accuracy(),
@@ -61,7 +71,7 @@ pub(crate) fn run(
         100.0 * metrics.accuracy(),
         100.0 * metrics.top5_accuracy(),
         metrics.loss(),
-        share(reserved, arguments.budget)
+        memory
     ));
     Ok(())
 }

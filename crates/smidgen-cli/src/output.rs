@@ -47,7 +47,7 @@ impl Output {
         let bar = self.bar.get_or_init(|| {
             let bar = ProgressBar::new(of);
             if let Ok(style) = ProgressStyle::with_template(
-                "{wide_bar:.cyan/blue} {pos}/{len} [{elapsed} < {eta}] {msg}",
+                "{wide_bar:.cyan/blue} {pos}/{len} [{elapsed} < {eta}]\n{msg}",
             ) {
                 bar.set_style(style);
             }
@@ -57,10 +57,33 @@ impl Output {
         bar.set_position(done);
     }
 
+    /// Says something else beside the progress bar.
+    pub(crate) fn message(&self, message: String) {
+        if let Some(bar) = self.bar.get() {
+            bar.set_message(message);
+        }
+    }
+
+    /// One line of what to do next: for a person even where JSON is written, then on standard error.
+    pub(crate) fn hint(&self, line: &str) {
+        if self.json {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        } else {
+            self.text(line);
+        }
+    }
+
     /// Takes the progress bar away, leaving its last state.
     pub(crate) fn finish(&self) {
         if let Some(bar) = self.bar.get() {
             bar.abandon();
+        }
+    }
+
+    /// Takes the progress bar away as if it had never been.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
         }
     }
 

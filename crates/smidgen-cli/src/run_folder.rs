@@ -2,49 +2,80 @@
 
 use crate::arguments::RunArguments;
 use serde::Serialize;
-use smidgen::{Error, checkpoint};
+use serde_json::Value;
+use smidgen::{Error, Progress, checkpoint, replace_file};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+/// A run's folder, opened for writing.
 pub(crate) struct RunFolder {
-    path: PathBuf,
+    metrics_file: PathBuf,
     metrics: File,
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run and notes its settings there.
-    ///
-    /// A folder that holds a run already is refused, so that none is lost.
-    pub(crate) fn create(path: &Path, settings: &RunArguments) -> Result<Self, Error> {
-        let taken = settings_file(path);
-        if taken.exists() {
-            let what = format!(
-                "the folder holds a run already; go on with it by --resume {0}, or name another --out",
-                path.display()
-            );
-            return Err(Error::Checkpoint {
-                path: path.to_owned(),
-                what,
-            });
+    /// Refuses a folder in which there is a run already, so that none is lost.
+    pub(crate) fn check_free(path: &Path) -> Result<(), Error> {
+        let files = [
+            settings_file(path),
+            checkpoint::path_in(path),
+            metrics_file(path),
+            Self::weights(path),
+        ];
+        if !files.iter().any(|file| file.exists()) {
+            return Ok(());
         }
-        fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
-        let text = serde_json::to_string_pretty(settings)
-            .map_err(|error| write_error(&taken, error.into()))?;
-        fs::write(&taken, text).map_err(|source| write_error(&taken, source))?;
-        Self::open(path)
+        let what = format!(
+            "the folder holds a run already; go on with it by --resume {}, or name another --out",
+            path.display()
+        );
+        Err(Error::Checkpoint {
+            path: path.to_owned(),
+            what,
+        })
     }
 
-    /// Opens the folder of a run that is to go on.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let file = path.join("metrics.jsonl");
+    /// Makes the folder of a new run and notes its settings there.
+    pub(crate) fn create(path: &Path, settings: &RunArguments) -> Result<Self, Error> {
+        fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
+        let file = settings_file(path);
+        serde_json::to_vec_pretty(settings)
+            .map_err(io::Error::from)
+            .and_then(|text| replace_file(&file, &text))
+            .map_err(|source| write_error(&file, source))?;
+        Self::append(path)
+    }
+
+    /// Opens the folder of a run that goes on from `progress`.
+    ///
+    /// What the metrics say of steps after the checkpoint is dropped: these steps are done again, and would stand there twice.
+    pub(crate) fn open(path: &Path, progress: &Progress) -> Result<Self, Error> {
+        let file = metrics_file(path);
+        let lines = match fs::read_to_string(&file) {
+            Ok(lines) => lines,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(write_error(&file, error)),
+        };
+        let kept: String = lines
+            .split_inclusive('\n')
+            .filter(|line| is_before(line, progress))
+            .collect();
+        if kept.len() != lines.len() {
+            replace_file(&file, kept.as_bytes()).map_err(|source| write_error(&file, source))?;
+        }
+        Self::append(path)
+    }
+
+    fn append(path: &Path) -> Result<Self, Error> {
+        let metrics_file = metrics_file(path);
         let metrics = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(&file)
-            .map_err(|source| write_error(&file, source))?;
+            .open(&metrics_file)
+            .map_err(|source| write_error(&metrics_file, source))?;
         Ok(Self {
-            path: path.to_owned(),
+            metrics_file,
             metrics,
         })
     }
@@ -62,27 +93,55 @@ impl RunFolder {
             .map_err(|error| refuse(format!("the settings of the run cannot be read: {error}")))
     }
 
-    pub(crate) fn checkpoint(&self) -> PathBuf {
-        checkpoint::path_in(&self.path)
+    pub(crate) fn has_checkpoint(path: &Path) -> bool {
+        checkpoint::path_in(path).exists()
     }
 
-    pub(crate) fn weights(&self) -> PathBuf {
-        self.path.join("weights.safetensors")
+    pub(crate) fn weights(path: &Path) -> PathBuf {
+        path.join("weights.safetensors")
     }
 
-    /// Adds a line to the metrics.
+    /// Adds a line to the metrics, or nothing if there is no room for all of it.
     pub(crate) fn note(&mut self, event: &impl Serialize) -> Result<(), Error> {
-        let mut line =
-            serde_json::to_string(event).map_err(|error| write_error(&self.path, error.into()))?;
+        self.append_line(event)
+            .map_err(|source| write_error(&self.metrics_file, source))
+    }
+
+    fn append_line(&mut self, event: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_string(event)?;
         line.push('\n');
-        self.metrics
-            .write_all(line.as_bytes())
-            .map_err(|source| write_error(&self.path.join("metrics.jsonl"), source))
+        let before = self.metrics.metadata()?.len();
+        let written = self.metrics.write_all(line.as_bytes());
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _ = self.metrics.set_len(before);
+        }
+        written
+    }
+}
+
+/// Whether a line tells of what the checkpoint holds. A line that a crash cut off tells of nothing.
+fn is_before(line: &str, progress: &Progress) -> bool {
+    let Ok(event) = serde_json::from_str::<Value>(line) else {
+        return false;
+    };
+    let Some(step) = event["step"].as_u64().filter(|_| line.ends_with('\n')) else {
+        return false;
+    };
+    match event["event"].as_str() {
+        Some("step") => step < progress.step,
+        // An evaluation counts the steps done, and may be of the checkpoint's step and yet come after it.
+        Some("evaluation") => progress.evaluation.is_some_and(|(last, _)| step <= last),
+        _ => step <= progress.step,
     }
 }
 
 fn settings_file(path: &Path) -> PathBuf {
     path.join("run.json")
+}
+
+fn metrics_file(path: &Path) -> PathBuf {
+    path.join("metrics.jsonl")
 }
 
 fn write_error(path: &Path, source: io::Error) -> Error {

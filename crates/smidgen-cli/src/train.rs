@@ -11,6 +11,7 @@ use smidgen::{
 };
 use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,7 @@ struct Finish<'a> {
     steps: u64,
     accuracy: Option<f64>,
     loss: Option<f64>,
-    weights: Option<&'a std::path::Path>,
+    weights: Option<&'a Path>,
 }
 
 pub(crate) fn run(
@@ -46,6 +47,9 @@ pub(crate) fn run(
     output: &Output,
 ) -> Result<ExitCode, Error> {
     let resumed = arguments.resume.is_some();
+    if let Some(path) = arguments.run.out.as_deref().filter(|_| !resumed) {
+        RunFolder::check_free(path)?;
+    }
     let settings = match &arguments.resume {
         Some(folder) => RunArguments {
             out: Some(folder.clone()),
@@ -64,8 +68,11 @@ pub(crate) fn run(
     if let Some(convolutions) = settings.train_last {
         graph.train_last(convolutions)?;
     }
+    // A run that was killed before its first checkpoint starts again, from the same weights.
+    let path = settings.out.as_deref();
+    let has_checkpoint = resumed && path.is_some_and(RunFolder::has_checkpoint);
     let weights = match &settings.weights {
-        Some(file) if !resumed => {
+        Some(file) if !has_checkpoint => {
             let weights = checkpoint::read_weights(file)?;
             weights.check(&graph)?;
             Some(weights)
@@ -87,24 +94,16 @@ pub(crate) fn run(
     }
     let facts = session.device().facts().clone();
     let footprint = session.footprint().clone();
-    let folder = match (&settings.out, resumed) {
-        (Some(path), false) => Some(RunFolder::create(path, &settings)?),
-        (Some(path), true) => Some(RunFolder::open(path)?),
-        (None, _) => None,
-    };
-    let weights_file = folder.as_ref().map(RunFolder::weights);
-    let options = trainer_options(&settings, &source, folder.as_ref())?;
-    let has_checkpoint = options
-        .checkpoints
-        .as_ref()
-        .is_some_and(|checkpoints| checkpoints.path.exists());
+    let options = trainer_options(&settings, &source)?;
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
-    // A run that was killed before its first checkpoint starts again.
-    let step = if resumed && has_checkpoint {
-        trainer.resume()?
-    } else {
-        0
+    let step = if has_checkpoint { trainer.resume()? } else { 0 };
+    // Only now, when all else was found good, is anything written.
+    let folder = match path {
+        Some(path) if resumed => Some(RunFolder::open(path, trainer.progress())?),
+        Some(path) => Some(RunFolder::create(path, &settings)?),
+        None => None,
     };
+    let weights_file = path.map(RunFolder::weights);
 
     let reserved = footprint.total();
     output.json(&Start {
@@ -141,6 +140,7 @@ pub(crate) fn run(
     let summary = trainer.run(|event| {
         tell(output, event, &memory);
         if let Some(folder) = folder.borrow_mut().as_mut()
+            && !matches!(event, Event::Evaluating { .. })
             && let Err(error) = folder.note(event)
         {
             failed.borrow_mut().get_or_insert(error);
@@ -164,11 +164,11 @@ pub(crate) fn run(
             loss: None,
             weights: None,
         });
-        output.text(&match &settings.out {
+        output.hint(&match &settings.out {
             Some(folder) => format!(
                 "stopped after {} steps; go on with: smidgen train --resume {}",
                 summary.steps,
-                folder.display()
+                quoted(folder)
             ),
             None => format!(
                 "stopped after {} steps; nothing was saved, for want of --out",
@@ -188,14 +188,30 @@ pub(crate) fn run(
         loss: evaluation.map(|metrics| metrics.loss()),
         weights: weights_file.as_deref(),
     });
-    if let Some(file) = &weights_file {
-        output.text(&format!("weights in {}", file.display()));
-    }
+    output.text(&match &weights_file {
+        Some(file) => format!("weights in {}", file.display()),
+        None => "nothing was saved, for want of --out".into(),
+    });
     Ok(ExitCode::SUCCESS)
 }
 
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/\\:._-".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 fn tell(output: &Output, event: &Event, memory: &str) {
-    output.json(event);
+    match event {
+        // For a person who waits; a program reads the result.
+        Event::Evaluating { .. } => {}
+        _ => output.json(event),
+    }
     match event {
         Event::Step {
             step,
@@ -222,6 +238,9 @@ fn tell(output: &Output, event: &Event, memory: &str) {
             "step {step}: test accuracy {:.2} %, loss {loss:.4} on {images} images",
             100.0 * accuracy
         )),
+        Event::Evaluating { images, of } => {
+            output.message(format!("evaluating, {images} of {of} images, {memory}"));
+        }
         Event::Checkpoint { .. } => {}
     }
 }
@@ -284,19 +303,17 @@ fn training(settings: &RunArguments) -> Training {
     }
 }
 
-fn trainer_options(
-    settings: &RunArguments,
-    source: &DataSource,
-    folder: Option<&RunFolder>,
-) -> Result<TrainerOptions, Error> {
-    let checkpoints = folder
+fn trainer_options(settings: &RunArguments, source: &DataSource) -> Result<TrainerOptions, Error> {
+    let checkpoints = settings
+        .out
+        .as_deref()
         .map(|folder| {
             // The folder may be moved between two parts of a run; everything else must stay as it was.
             let noted = RunArguments {
                 out: None,
                 ..settings.clone()
             };
-            let path = folder.checkpoint();
+            let path = checkpoint::path_in(folder);
             let run = serde_json::to_value(noted).map_err(|error| Error::Checkpoint {
                 path: path.clone(),
                 what: format!("the settings cannot be noted: {error}"),

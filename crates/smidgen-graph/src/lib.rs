@@ -29,4 +29,4 @@ pub use lower::{Lowering, Mode};
 pub use operation::{Content, Operation, OperationKind, Optimizer, Phase};
 pub use program::{CONTROL_WORDS, Layout, METRICS_WORDS, Program, Role, Value, ValueId};
 pub use shape::MapShape;
-pub use weights::{Tensor, Weights, WeightsError};
+pub use weights::{Tensor, Weights, WeightsError, replace_file};

@@ -1,6 +1,6 @@
 //! Everything a run needs to go on, in one file that is replaced as a whole.
 
-use crate::{Error, Session};
+use crate::{Error, Metrics, Session};
 use serde::{Deserialize, Serialize};
 use smidgen_graph::{Tensor, Weights};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Progress {
     pub run: serde_json::Value,
     /// Best accuracy of an evaluation so far, and evaluations since, for stopping early.
     pub best: Option<(f64, u32)>,
+    /// The last evaluation, and how many steps were done then.
+    pub evaluation: Option<(u64, Metrics)>,
 }
 
 /// The file of a run's checkpoint in its folder.
@@ -33,7 +35,8 @@ pub fn path_in(folder: &Path) -> PathBuf {
 /// moment `path` holds a whole checkpoint, the old one or the new one.
 ///
 /// # Errors
-/// The device failed, or the file cannot be written; the old checkpoint is then intact.
+/// The device failed, the file cannot be written, or there is a number to be saved that is not finite, with which no run can go on:
+/// the old checkpoint is then intact.
 pub fn save(session: &mut Session, progress: &Progress, path: &Path) -> Result<(), Error> {
     let mut weights = session.weights()?;
     for name in session.state_names() {
@@ -46,6 +49,7 @@ pub fn save(session: &mut Session, progress: &Progress, path: &Path) -> Result<(
             },
         );
     }
+    refuse_not_finite(session, &weights, progress.step)?;
     let refuse = |what: String| Error::Checkpoint {
         path: path.to_owned(),
         what,
@@ -53,6 +57,57 @@ pub fn save(session: &mut Session, progress: &Progress, path: &Path) -> Result<(
     let progress = serde_json::to_string(progress).map_err(|error| refuse(error.to_string()))?;
     weights.metadata.insert(METADATA_KEY.to_owned(), progress);
     Ok(weights.save(path)?)
+}
+
+/// Checks that parameters and running statistics are finite after `steps` steps. A finite loss does not say so: where a number is not,
+/// a rectifier may turn it into zero.
+///
+/// # Errors
+/// One is not, or the device failed.
+pub fn check_finite(session: &mut Session, steps: u64) -> Result<(), Error> {
+    let weights = session.weights()?;
+    refuse_not_finite(session, &weights, steps)
+}
+
+/// Names the tensor that went bad first: the running statistics are of the forward pass, and gradients come from the last layer to the
+/// first.
+fn refuse_not_finite(session: &Session, weights: &Weights, steps: u64) -> Result<(), Error> {
+    let (buffers, parameters) = (session.graph().buffers(), session.graph().parameters());
+    let mut names = (buffers.iter().map(|buffer| &buffer.name))
+        .chain(parameters.iter().rev().map(|parameter| &parameter.name))
+        .chain(weights.tensors.keys());
+    let Some(name) = names.find(|name| weights.tensors.get(*name).is_some_and(is_not_finite))
+    else {
+        return Ok(());
+    };
+    let name = name.strip_prefix(STATE_PREFIX).unwrap_or(name);
+    Err(Error::NotFiniteState {
+        step: steps.saturating_sub(1),
+        layer: name.rsplit_once('.').map_or("", |(layer, _)| layer).into(),
+        name: name.into(),
+    })
+}
+
+fn is_not_finite(tensor: &Tensor) -> bool {
+    tensor.values.iter().any(|value| !value.is_finite())
+}
+
+/// Reads a file in which every number is finite.
+fn load_finite(path: &Path) -> Result<Weights, Error> {
+    let weights = Weights::load(path)?;
+    match weights
+        .tensors
+        .iter()
+        .find(|(_, tensor)| is_not_finite(tensor))
+    {
+        None => Ok(weights),
+        Some((name, _)) => Err(Error::Checkpoint {
+            path: path.to_owned(),
+            what: format!(
+                "`{name}` holds numbers that are not finite; use a file from before the training went wrong"
+            ),
+        }),
+    }
 }
 
 /// Reads the progress noted in a checkpoint.
@@ -100,7 +155,7 @@ fn read(path: &Path) -> Result<(Progress, Weights, BTreeMap<String, Tensor>), Er
         path: path.to_owned(),
         what,
     };
-    let mut weights = Weights::load(path)?;
+    let mut weights = load_finite(path)?;
     let progress = weights
         .metadata
         .get(METADATA_KEY)
@@ -120,9 +175,9 @@ fn read(path: &Path) -> Result<(Progress, Weights, BTreeMap<String, Tensor>), Er
 /// Reads weights under PyTorch names; the state in a checkpoint is left out.
 ///
 /// # Errors
-/// The file is missing or damaged.
+/// The file is missing or damaged, or holds a number that is not finite.
 pub fn read_weights(path: &Path) -> Result<Weights, Error> {
-    let mut weights = Weights::load(path)?;
+    let mut weights = load_finite(path)?;
     weights
         .tensors
         .retain(|name, _| !name.starts_with(STATE_PREFIX));

@@ -111,8 +111,20 @@ pub enum Error {
         /// Layer and value in which it appeared first.
         place: String,
     },
+    /// A number to be saved was not finite, although no loss showed it.
+    #[error(
+        "step {step} left a number that is not finite, first in layer `{layer}` (`{name}`), although the loss was finite; it is not saved, the last checkpoint is intact. A smaller learning rate or gradient clipping may help"
+    )]
+    NotFiniteState {
+        /// The last step done, from 0.
+        step: u64,
+        /// The layer.
+        layer: String,
+        /// The parameter, running statistic or state of the optimiser.
+        name: String,
+    },
     /// A checkpoint that cannot be used.
-    #[error("checkpoint {}: {what}", path.display())]
+    #[error("{}: {what}", path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
@@ -120,7 +132,7 @@ pub enum Error {
         what: String,
     },
     /// A file or folder that cannot be written.
-    #[error("{} cannot be written: {source}; what was there before is intact", path.display())]
+    #[error("cannot write {}, what was there before is untouched: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,

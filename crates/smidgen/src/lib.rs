@@ -46,5 +46,5 @@ pub use trainer::{Checkpoints, End, Event, Summary, Trainer, TrainerOptions, eva
 
 pub use smidgen_data as data;
 pub use smidgen_gpu as gpu;
-pub use smidgen_graph::{Graph, Optimizer, zoo};
+pub use smidgen_graph::{Graph, Optimizer, replace_file, zoo};
 pub use smidgen_plan as plan;

@@ -1,9 +1,10 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Loss and counts of one or several batches.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Metrics {
     /// Sum of the loss over the counted images.
+    #[serde(deserialize_with = "number_or_nan")]
     pub loss_sum: f64,
     /// Images counted.
     pub images: u64,
@@ -11,6 +12,11 @@ pub struct Metrics {
     pub top1: u64,
     /// Of these, with the label among the first five.
     pub top5: u64,
+}
+
+/// JSON has no word for a number that is not finite, and writes `null`.
+fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl Metrics {

@@ -3,7 +3,7 @@ use crate::{
 };
 use serde::Serialize;
 use smidgen_data::{Augment, Batch, Dataset, Loader, Normalization};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,6 +93,13 @@ pub enum Event {
         /// Images evaluated.
         images: u64,
     },
+    /// A batch of the test set was evaluated; told so that a caller can show it, or break.
+    Evaluating {
+        /// Images evaluated so far.
+        images: u64,
+        /// Images of the test set.
+        of: u64,
+    },
     /// A checkpoint was written.
     Checkpoint {
         /// Steps done.
@@ -144,6 +151,8 @@ pub struct Trainer<'s> {
     progress: Progress,
     underway: VecDeque<(u64, f64)>,
     pace: Pace,
+    /// What the checkpoint holds, so that none is written twice.
+    saved: Option<Progress>,
 }
 
 impl<'s> Trainer<'s> {
@@ -184,6 +193,7 @@ impl<'s> Trainer<'s> {
             step: 0,
             run,
             best: None,
+            evaluation: None,
         };
         Ok(Self {
             session,
@@ -193,10 +203,11 @@ impl<'s> Trainer<'s> {
             progress,
             underway: VecDeque::new(),
             pace: Pace::default(),
+            saved: None,
         })
     }
 
-    /// Goes on from the checkpoint of the options' path.
+    /// Goes on from the checkpoint of the options' path, and tells how many steps are done.
     ///
     /// # Errors
     /// No checkpoint, a damaged one, or one of another network or run.
@@ -208,12 +219,13 @@ impl<'s> Trainer<'s> {
         let noted = checkpoint::progress(&path)?;
         if noted.run != checkpoints.run {
             let what = format!(
-                "it was written by a run with other settings: {} instead of {}",
-                noted.run, checkpoints.run
+                "it was written by a run with other settings: {}",
+                differences(&noted.run, &checkpoints.run)
             );
             return Err(Error::Checkpoint { path, what });
         }
         self.progress = checkpoint::load(self.session, &path)?;
+        self.saved = Some(self.progress.clone());
         Ok(self.progress.step)
     }
 
@@ -228,6 +240,12 @@ impl<'s> Trainer<'s> {
         self.options.steps.map_or(all, |steps| steps.min(all))
     }
 
+    /// How far the run has come.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// Trains to the end, or until `on_event` breaks: then the step under way is finished and a checkpoint written.
     ///
     /// # Errors
@@ -237,80 +255,81 @@ impl<'s> Trainer<'s> {
         mut on_event: impl FnMut(&Event) -> ControlFlow<()>,
     ) -> Result<Summary, Error> {
         let steps = self.steps();
-        let mut evaluation = None;
-        let mut end = if self.is_out_of_patience() {
-            End::Stopped
-        } else {
-            End::Finished
+        let end = loop {
+            // Comes first, so that a run that was interrupted before an evaluation makes up for it.
+            if self.is_evaluation_due() && self.evaluate(&mut on_event)?.is_break() {
+                break End::Interrupted;
+            }
+            if self.progress.step >= steps {
+                break End::Finished;
+            }
+            if self.is_out_of_patience() {
+                break End::Stopped;
+            }
+            let at_start_of_epoch = self.progress.step.is_multiple_of(self.steps_per_epoch());
+            let saved = at_start_of_epoch && self.progress.step > 0;
+            if saved && self.save(&mut on_event)?.is_break() {
+                break End::Interrupted;
+            }
+            if self.train_epoch(&mut on_event)?.is_break() {
+                break End::Interrupted;
+            }
         };
-        'epochs: while end == End::Finished && self.progress.step < steps {
-            let per_epoch = self.steps_per_epoch();
-            let epoch = self.progress.step / per_epoch;
-            let first = (self.progress.step % per_epoch) as usize;
-            for batch in self.train.epoch(epoch, first) {
-                let batch = batch?;
-                let interrupted = self.step(&batch, steps, &mut on_event)?.is_break();
-                self.train.recycle(batch);
-                if interrupted {
-                    end = End::Interrupted;
-                    break 'epochs;
-                }
-                if self.progress.step == steps {
-                    break;
-                }
-                let due = self
-                    .options
-                    .checkpoints
-                    .as_ref()
-                    .is_some_and(|c| self.progress.step.is_multiple_of(c.every.max(1)));
-                if due
-                    && !self.progress.step.is_multiple_of(per_epoch)
-                    && self.save(&mut on_event)?.is_break()
-                {
-                    end = End::Interrupted;
-                    break 'epochs;
-                }
-            }
-            if self.drain(&mut on_event)?.is_break() {
-                end = End::Interrupted;
-                break;
-            }
-            if let Some(metrics) = self.evaluate()? {
-                evaluation = Some(metrics);
-                self.note_best(metrics.accuracy());
-                if on_event(&evaluated(self.progress.step, &metrics)).is_break() {
-                    end = End::Interrupted;
-                } else if self.is_out_of_patience() && self.progress.step < steps {
-                    end = End::Stopped;
-                }
-            }
-            if end == End::Finished
-                && self.progress.step < steps
-                && self.save(&mut on_event)?.is_break()
-            {
-                end = End::Interrupted;
-            }
-        }
         let _ = self.drain(&mut on_event)?;
         let _ = self.save(&mut on_event)?;
         Ok(Summary {
             end,
             steps: self.progress.step,
-            evaluation,
+            evaluation: self.progress.evaluation.map(|(_, metrics)| metrics),
         })
+    }
+
+    /// Trains to the end of the epoch or of the run.
+    fn train_epoch(
+        &mut self,
+        on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let (steps, per_epoch) = (self.steps(), self.steps_per_epoch());
+        let epoch = self.progress.step / per_epoch;
+        let first = (self.progress.step % per_epoch) as usize;
+        let every = self
+            .options
+            .checkpoints
+            .as_ref()
+            .map(|checkpoints| checkpoints.every.max(1));
+        for batch in self.train.epoch(epoch, first) {
+            let batch = batch?;
+            let flow = self.step(&batch, on_event)?;
+            self.train.recycle(batch);
+            if flow.is_break() {
+                return Ok(flow);
+            }
+            let step = self.progress.step;
+            if step == steps {
+                break;
+            }
+            // The one at the end of an epoch waits for the evaluation.
+            let due = every.is_some_and(|every| step.is_multiple_of(every));
+            if due && !step.is_multiple_of(per_epoch) && self.save(on_event)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let flow = self.drain(on_event)?;
+        checkpoint::check_finite(self.session, self.progress.step)?;
+        Ok(flow)
     }
 
     fn step(
         &mut self,
         batch: &Batch,
-        steps: u64,
         on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        let options = self.step_options(self.progress.step, steps);
+        let options = self.step_options(self.progress.step);
+        self.pace.start();
         self.session
             .train_step(&batch.images, &batch.labels, &options)?;
         self.underway
-            .push_back((self.progress.step, f64::from(options.learning_rate)));
+            .push_back((self.progress.step, self.learning_rate(self.progress.step)));
         self.progress.step += 1;
         if self.session.pending() == STEPS_IN_FLIGHT {
             self.report_oldest(on_event)
@@ -319,14 +338,18 @@ impl<'s> Trainer<'s> {
         }
     }
 
-    fn step_options(&self, step: u64, steps: u64) -> StepOptions {
+    fn learning_rate(&self, step: u64) -> f64 {
         let factor = self
             .options
             .schedule
-            .factor(step, steps, self.steps_per_epoch());
+            .factor(step, self.steps(), self.steps_per_epoch());
+        self.options.learning_rate * factor
+    }
+
+    fn step_options(&self, step: u64) -> StepOptions {
         StepOptions {
             step,
-            learning_rate: (self.options.learning_rate * factor) as f32,
+            learning_rate: self.learning_rate(step) as f32,
             // Dropout draws from the seed of the run and the number of the step: the same after a resume.
             seed: (self.options.seed as u32).wrapping_mul(0x9e37_79b9)
                 ^ (step as u32).wrapping_mul(0x85eb_ca6b),
@@ -384,7 +407,11 @@ impl<'s> Trainer<'s> {
             return Ok(ControlFlow::Continue(()));
         };
         let flow = self.drain(on_event)?;
+        if self.saved.as_ref() == Some(&self.progress) {
+            return Ok(flow);
+        }
         checkpoint::save(self.session, &self.progress, &path)?;
+        self.saved = Some(self.progress.clone());
         self.pace = Pace::default();
         let event = on_event(&Event::Checkpoint {
             step: self.progress.step,
@@ -393,13 +420,32 @@ impl<'s> Trainer<'s> {
         Ok(if flow.is_break() { flow } else { event })
     }
 
-    fn evaluate(&mut self) -> Result<Option<Metrics>, Error> {
+    fn is_evaluation_due(&self) -> bool {
+        let step = self.progress.step;
+        let done = self.progress.evaluation.map(|(step, _)| step);
+        let at_end = step.is_multiple_of(self.steps_per_epoch()) || step == self.steps();
+        self.test.is_some() && step > 0 && at_end && done != Some(step)
+    }
+
+    /// Evaluates on the test set; a caller that breaks before its end leaves the evaluation due.
+    fn evaluate(
+        &mut self,
+        on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
         let Some(test) = &self.test else {
-            return Ok(None);
+            return Ok(ControlFlow::Continue(()));
         };
-        let metrics = evaluate(self.session, test)?;
         self.pace = Pace::default();
-        Ok(Some(metrics))
+        let of = test.dataset().len() as u64;
+        let metrics = evaluate(self.session, test, |images| {
+            on_event(&Event::Evaluating { images, of })
+        })?;
+        let Some(metrics) = metrics else {
+            return Ok(ControlFlow::Break(()));
+        };
+        self.note_best(metrics.accuracy());
+        self.progress.evaluation = Some((self.progress.step, metrics));
+        Ok(on_event(&evaluated(self.progress.step, &metrics)))
     }
 
     fn note_best(&mut self, accuracy: f64) {
@@ -417,7 +463,7 @@ impl<'s> Trainer<'s> {
     fn not_finite(&mut self, step: u64) -> Result<Error, Error> {
         while self.session.metrics()?.is_some() {}
         let per_epoch = self.steps_per_epoch();
-        let options = self.step_options(step, self.steps());
+        let options = self.step_options(step);
         let batch = self
             .train
             .epoch(step / per_epoch, (step % per_epoch) as usize)
@@ -430,12 +476,40 @@ impl<'s> Trainer<'s> {
             }
             None => None,
         };
-        let place = found.map_or_else(
-            || "the loss itself".to_owned(),
-            |(layer, value)| format!("layer `{layer}` (`{value}`)"),
-        );
+        let place = match found {
+            Some((layer, value)) if is_parameter(self.session, &value) => {
+                format!("layer `{layer}` (`{value}`), where the update of an earlier step left it")
+            }
+            Some((layer, value)) => format!("layer `{layer}` (`{value}`)"),
+            None => "the loss itself".to_owned(),
+        };
         Ok(Error::NotFinite { step, place })
     }
+}
+
+/// The settings that differ, as `name OLD instead of NEW`; all of them if they are no objects.
+fn differences(noted: &serde_json::Value, run: &serde_json::Value) -> String {
+    let (Some(noted), Some(run)) = (noted.as_object(), run.as_object()) else {
+        return format!("{noted} instead of {run}");
+    };
+    let absent = serde_json::Value::Null;
+    let names: BTreeSet<&String> = noted.keys().chain(run.keys()).collect();
+    let differing: Vec<String> = names
+        .into_iter()
+        .map(|name| {
+            let value =
+                |settings: &serde_json::Map<_, _>| settings.get(name).unwrap_or(&absent).clone();
+            (name, value(noted), value(run))
+        })
+        .filter(|(_, old, new)| old != new)
+        .map(|(name, old, new)| format!("{name} {old} instead of {new}"))
+        .collect();
+    differing.join(", ")
+}
+
+fn is_parameter(session: &Session, name: &str) -> bool {
+    let mut parameters = session.graph().parameters().iter();
+    parameters.any(|parameter| parameter.name == name)
 }
 
 fn evaluated(step: u64, metrics: &Metrics) -> Event {
@@ -448,13 +522,18 @@ fn evaluated(step: u64, metrics: &Metrics) -> Event {
     }
 }
 
-/// Evaluates a whole data set, every image once.
+/// Evaluates a whole data set, every image once. `on_batch` is told how many images are done; where it breaks there is no result.
 ///
 /// # Errors
 /// Data that does not fit the network, damaged data, a failed device.
-pub fn evaluate(session: &mut Session, test: &Loader) -> Result<Metrics, Error> {
+pub fn evaluate(
+    session: &mut Session,
+    test: &Loader,
+    mut on_batch: impl FnMut(u64) -> ControlFlow<()>,
+) -> Result<Option<Metrics>, Error> {
     check_data(session, test.dataset().as_ref())?;
     let mut total = Metrics::default();
+    let mut flow = ControlFlow::Continue(());
     for batch in test.epoch(0, 0) {
         let batch = batch?;
         session.evaluate_batch(&batch.images, &batch.labels)?;
@@ -463,12 +542,16 @@ pub fn evaluate(session: &mut Session, test: &Loader) -> Result<Metrics, Error> 
             && let Some(metrics) = session.metrics()?
         {
             total.add(&metrics);
+            flow = on_batch(total.images);
+            if flow.is_break() {
+                break;
+            }
         }
     }
     while let Some(metrics) = session.metrics()? {
         total.add(&metrics);
     }
-    Ok(total)
+    Ok(flow.is_continue().then_some(total))
 }
 
 fn check_data(session: &Session, data: &dyn Dataset) -> Result<(), Error> {
@@ -498,6 +581,13 @@ struct Pace {
 }
 
 impl Pace {
+    /// Counts from here. Results that were waited for arrive in a burst, so times between results alone would mislead.
+    fn start(&mut self) {
+        if self.ticks.is_empty() {
+            self.ticks.push_back((Instant::now(), 0));
+        }
+    }
+
     fn tick(&mut self, images: u64) -> f64 {
         const WINDOW: usize = 20;
         self.ticks.push_back((Instant::now(), images));

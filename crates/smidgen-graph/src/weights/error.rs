@@ -23,6 +23,14 @@ pub enum WeightsError {
         /// What the system says.
         source: io::Error,
     },
+    /// The file was read, and cannot be used.
+    #[error("`{path}`: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<WeightsError>,
+    },
     /// The bytes are not those of a safetensors file.
     #[error("not a sound safetensors file, download or export it again: {problem}")]
     Corrupt {

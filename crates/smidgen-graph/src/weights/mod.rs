@@ -6,7 +6,7 @@ mod replace;
 
 use crate::graph::Graph;
 pub use error::WeightsError;
-use replace::replace;
+pub use replace::replace_file;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,10 @@ impl Weights {
             path: path.to_owned(),
             source,
         })?;
-        Self::from_bytes(&bytes)
+        Self::from_bytes(&bytes).map_err(|error| WeightsError::File {
+            path: path.to_owned(),
+            source: Box::new(error),
+        })
     }
 
     /// Writes a safetensors file of 32-bit numbers: to a temporary file in the same folder first, which takes the place of the
@@ -54,7 +57,7 @@ impl Weights {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WeightsError> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
-        replace(path, &bytes).map_err(|source| WeightsError::Write {
+        replace_file(path, &bytes).map_err(|source| WeightsError::Write {
             path: path.to_owned(),
             source,
         })

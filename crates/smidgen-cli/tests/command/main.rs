@@ -1,0 +1,8 @@
+//! Tests of the `smidgen` command as a whole: what it prints, what it refuses, and how runs go on.
+#![cfg(unix)]
+
+mod bad_files;
+mod bad_input;
+mod output;
+mod resume;
+mod support;
