@@ -31,6 +31,7 @@ struct Params {
     offset_x: u32,
     // Weights: one vec4 a tap, quad * taps + tap, tap = tap_first + tap_y * tap_step_y + tap_x * tap_step_x.
     taps: u32,
+    taps_y: u32,
     tap_first: i32,
     tap_step_y: i32,
     tap_step_x: i32,
@@ -74,7 +75,7 @@ fn main(
 #endif
 #endfor
 
-    for (var tap_y = 0u; tap_y < TAPS_Y; tap_y++) {
+    for (var tap_y = 0u; tap_y < params.taps_y; tap_y++) {
         let source_y = first_y + i32(tap_y * params.dilation_y);
         let row_inside = u32(source_y) < params.source_height;
         let row_base = plane_base + select(0u, u32(source_y), row_inside) * params.source_width;

@@ -35,6 +35,7 @@ struct Params {
     // Weights: block ((output_quad * taps + tap) * slots + slot), tap = tap_first + tap_y * tap_step_y + tap_x * tap_step_x.
     taps: u32,
     slots: u32,
+    taps_y: u32,
     tap_first: i32,
     tap_step_y: i32,
     tap_step_x: i32,
@@ -122,7 +123,7 @@ fn main(
         let slot = source_quad - source_begin;
         let block_base = target_quad * params.taps;
 #endif
-        for (var tap_y = 0u; tap_y < TAPS_Y; tap_y++) {
+        for (var tap_y = 0u; tap_y < params.taps_y; tap_y++) {
             let source_y = first_y + i32(tap_y * params.dilation_y);
             let row_inside = u32(source_y) < params.source_height;
             let row_base = source_quad * params.source_plane + image_base

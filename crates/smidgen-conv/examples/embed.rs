@@ -2,7 +2,7 @@
 //! else it may record, reads the result back and checks one value against a plain loop.
 //!
 //! `cargo run --release -p smidgen-conv --example embed`
-#![allow(clippy::print_stdout)] // A result is what this program is for.
+#![allow(clippy::print_stdout, unreachable_pub)] // A result is what this program is for; a test runs it too.
 
 use smidgen_conv::{
     ConvolutionShape, Forward, InputGradient, WeightGradient, forward, input_gradient, pack_weight,

@@ -12,7 +12,8 @@ params! {
         stride_y: u32, dilation_y: u32, origin_y: i32, origin_x: i32,
         target_height: u32, target_width: u32, target_plane: u32,
         scale_y: u32, scale_x: u32, offset_y: u32, offset_x: u32,
-        taps: u32, slots: u32, tap_first: i32, tap_step_y: i32, tap_step_x: i32,
+        taps: u32, slots: u32, taps_y: u32,
+        tap_first: i32, tap_step_y: i32, tap_step_x: i32,
         group_inputs: u32, group_outputs: u32,
     }
 }
@@ -25,7 +26,8 @@ params! {
         stride_y: u32, dilation_y: u32, origin_y: i32, origin_x: i32,
         target_height: u32, target_width: u32, target_plane: u32,
         scale_y: u32, scale_x: u32, offset_y: u32, offset_x: u32,
-        taps: u32, tap_first: i32, tap_step_y: i32, tap_step_x: i32,
+        taps: u32, taps_y: u32,
+        tap_first: i32, tap_step_y: i32, tap_step_x: i32,
     }
 }
 
@@ -80,15 +82,18 @@ impl Gather<'_> {
             ("TRANSPOSED", self.transposed && !depthwise),
         ]
         .into_iter()
-        .filter_map(|(name, given)| given.then(|| (name, String::new())))
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| (name, String::new()))
         .collect()
     }
 
     /// A matrix product over the pixels.
     pub(crate) fn pointwise(&self) -> Launch {
         let pixels = self.shape.input_plane();
-        let tile = select::pointwise_tile(pixels);
-        let quads = select::target_quads(self.target_quads(), tile, self.facts);
+        let select::GatherTile {
+            pixels: tile,
+            quads,
+        } = select::pointwise_tile(pixels, self.target_quads(), self.facts);
         let params = PointwiseParams {
             pixels,
             quad_groups: self.target_quads() / quads,
@@ -113,17 +118,26 @@ impl Gather<'_> {
         if self.accumulate && y.taps * x.taps == 0 {
             return None;
         }
-        let (shape, tile) = (self.shape, select::row_tile(x.targets));
+        let shape = self.shape;
+        let depthwise = shape.is_depthwise();
+        let select::GatherTile {
+            pixels: tile,
+            quads,
+        } = if depthwise {
+            select::depthwise_tile(x.targets)
+        } else if shape.groups > 1 {
+            select::gather_tile(x.targets, 1, self.facts)
+        } else {
+            select::gather_tile(x.targets, self.target_quads(), self.facts)
+        };
         let tiles = x.targets.div_ceil(tile);
         let items = shape.batch * y.targets * tiles;
-        let depthwise = shape.is_depthwise();
         let window = (tile - 1) * x.stride + x.taps.saturating_sub(1) * x.dilation + 1;
         let mut defines = self.flags(depthwise);
         defines.extend([
             ("DILATION_X", x.dilation.to_string()),
             ("STRIDE_X", x.stride.to_string()),
             ("TAPS_X", x.taps.to_string()),
-            ("TAPS_Y", y.taps.to_string()),
             ("TILE", tile.to_string()),
             ("WINDOW", window.to_string()),
         ]);
@@ -154,6 +168,7 @@ impl Gather<'_> {
                 offset_y: y.offset,
                 offset_x: x.offset,
                 taps: shape.taps(),
+                taps_y: y.taps,
                 tap_first,
                 tap_step_y,
                 tap_step_x: x.tap_step,
@@ -167,11 +182,6 @@ impl Gather<'_> {
                 grid,
             ));
         }
-        let quads = if shape.groups > 1 {
-            1
-        } else {
-            select::target_quads(self.target_quads(), tile, self.facts)
-        };
         defines.push(("QUADS", quads.to_string()));
         let quad_groups = self.target_quads() / quads;
         let params = DirectParams {
@@ -197,6 +207,7 @@ impl Gather<'_> {
             offset_x: x.offset,
             taps: shape.taps(),
             slots: shape.slots(),
+            taps_y: y.taps,
             tap_first,
             tap_step_y,
             tap_step_x: x.tap_step,

@@ -3,35 +3,64 @@
 use crate::ConvolutionShape;
 use smidgen_gpu::{DeviceFacts, DeviceKind};
 
-/// Neighbouring pixels of a row that one invocation computes: as many as waste little of the row.
-pub(crate) fn row_tile(count: u32) -> u32 {
-    [4, 2]
+/// Neighbouring pixels of a row that one invocation takes: as many, up to `most`, as waste little of the row.
+fn row_tile(count: u32, most: u32) -> u32 {
+    [8, 4, 2]
         .into_iter()
+        .filter(|tile| *tile <= most)
         .find(|tile| count.next_multiple_of(*tile) * 3 <= count * 4)
         .unwrap_or(1)
 }
 
-/// Pixels of an invocation of a pointwise kernel: as many as still give every device enough invocations.
-pub(crate) fn pointwise_tile(pixels: u32) -> u32 {
-    match pixels {
-        0..=64 => 1,
-        65..=128 => 2,
-        _ => 4,
+/// What an invocation of a gathering kernel computes: neighbouring pixels by target quads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GatherTile {
+    pub(crate) pixels: u32,
+    pub(crate) quads: u32,
+}
+
+/// The largest divisor of `quads` up to `most`, so that no quad is left over.
+fn dividing(quads: u32, most: u32) -> u32 {
+    (1..=most)
+        .rev()
+        .find(|size| quads.is_multiple_of(*size))
+        .unwrap_or(1)
+}
+
+/// For rows of `count` pixels. A software device runs fastest on long runs of one quad, where each weight, loaded once for all lanes, meets
+/// the most pixels and the sums still fit the registers; a GPU wants more, smaller invocations.
+pub(crate) fn gather_tile(count: u32, quads: u32, facts: &DeviceFacts) -> GatherTile {
+    let software = facts.kind == DeviceKind::Software;
+    let pixels = row_tile(count, if software { 8 } else { 4 });
+    let quads = dividing(quads, if software { 1 } else { (4 / pixels).min(2) });
+    GatherTile { pixels, quads }
+}
+
+/// For a depthwise kernel, whose sums are few.
+pub(crate) fn depthwise_tile(count: u32) -> GatherTile {
+    GatherTile {
+        pixels: row_tile(count, 4),
+        quads: 1,
     }
 }
 
-/// Target quads of an invocation: few enough accumulators for the registers, and a divisor so that no quad is left over.
-pub(crate) fn target_quads(quads: u32, pixels: u32, facts: &DeviceFacts) -> u32 {
-    let most = match (facts.kind, pixels) {
-        (DeviceKind::Software, _) => 8 / pixels,
-        (_, 4) => 1,
-        (_, 2) => 2,
+/// For a pointwise kernel: as many pixels as still fill a workgroup.
+pub(crate) fn pointwise_tile(pixels: u32, quads: u32, facts: &DeviceFacts) -> GatherTile {
+    let software = facts.kind == DeviceKind::Software;
+    let pixels = match pixels {
+        0..=64 => 1,
+        65..=128 => 2,
         _ => 4,
     };
-    (1..=most.min(4))
-        .rev()
-        .find(|size| quads % size == 0)
-        .unwrap_or(1)
+    GatherTile {
+        pixels,
+        quads: dividing(quads, if software { (8 / pixels).min(4) } else { 2 }),
+    }
+}
+
+/// Pixels of a run of the weight gradient.
+pub(crate) fn run_pixels(count: u32) -> u32 {
+    row_tile(count, 4)
 }
 
 /// Blocks that a workgroup of the weight gradient sums: output quads, taps of a row, input quads.
@@ -45,16 +74,15 @@ pub(crate) struct BlockTile {
 pub(crate) fn block_tile(shape: &ConvolutionShape) -> BlockTile {
     let row = shape.kernel[1];
     let taps = row.div_ceil(row.div_ceil(3));
-    let even = |quads: u32| if quads % 2 == 0 { 2 } else { 1 };
     let output_quads = if shape.groups > 1 {
         1
     } else {
-        even(shape.output_quads())
+        dividing(shape.output_quads(), 2)
     };
     let input_quads = if shape.groups > 1 || taps > 1 {
         1
     } else {
-        even(shape.slots())
+        dividing(shape.slots(), 2)
     };
     BlockTile {
         output_quads,
@@ -76,4 +104,80 @@ pub(crate) fn splits(groups: u64, steps: u64, bytes: u64, facts: &DeviceFacts) -
     let wanted = wanted_groups / groups.max(1);
     let most = (steps / steps_of_share).min(MOST_BYTES / bytes.max(1));
     wanted.min(most).clamp(1, 256) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(kind: DeviceKind) -> DeviceFacts {
+        DeviceFacts {
+            name: String::new(),
+            driver: String::new(),
+            backend: String::new(),
+            kind,
+            max_buffer_bytes: 1 << 28,
+            max_binding_bytes: 1 << 27,
+            storage_alignment: 256,
+            uniform_alignment: 256,
+            workgroup_memory_bytes: 16 << 10,
+            max_invocations: 256,
+            subgroup_sizes: None,
+            timestamps: false,
+            half_precision: false,
+        }
+    }
+
+    #[test]
+    fn a_row_is_tiled_with_little_waste() {
+        for (count, tile) in [
+            (1, 1),
+            (2, 2),
+            (3, 4),
+            (5, 2),
+            (6, 8),
+            (7, 8),
+            (9, 4),
+            (10, 4),
+            (32, 8),
+        ] {
+            assert_eq!(row_tile(count, 8), tile, "{count}");
+        }
+    }
+
+    #[test]
+    fn no_quad_is_left_over_and_the_blocks_fit_the_workgroup_memory() {
+        for kind in [
+            DeviceKind::Software,
+            DeviceKind::Integrated,
+            DeviceKind::Discrete,
+        ] {
+            for quads in 1..20 {
+                for count in 1..40 {
+                    assert_eq!(quads % gather_tile(count, quads, &facts(kind)).quads, 0);
+                    assert_eq!(quads % pointwise_tile(count, quads, &facts(kind)).quads, 0);
+                }
+            }
+        }
+        for kernel in 1..12 {
+            for channels in [1, 4, 8, 20, 64] {
+                let shape = ConvolutionShape::new(1, [channels, 16, 16], channels, [kernel; 2]);
+                let tile = block_tile(&shape);
+                assert!(tile.output_quads * tile.taps * tile.input_quads <= 8);
+                assert_eq!(shape.output_quads() % tile.output_quads, 0);
+                assert_eq!(shape.slots() % tile.input_quads, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wide_device_gets_more_shares_within_bounds() {
+        let shares = |kind| splits(24, 4096, 1 << 16, &facts(kind));
+        assert_eq!(shares(DeviceKind::Software), 1);
+        assert!(shares(DeviceKind::Discrete) > shares(DeviceKind::Integrated));
+        assert_eq!(splits(1, 1, 1 << 16, &facts(DeviceKind::Discrete)), 1);
+        assert!(
+            u64::from(splits(1, 1 << 20, 1 << 22, &facts(DeviceKind::Discrete))) << 22 <= 32 << 20
+        );
+    }
 }

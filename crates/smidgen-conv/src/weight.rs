@@ -91,7 +91,7 @@ mod tests {
         let blocks = pack_weight(&shape, &plain).unwrap();
         let (output, input, tap) = (6, 3, 5);
         assert_eq!(
-            blocks[((1 * 9 + tap) * 2) * 16 + 3 * 4 + 2],
+            blocks[((9 + tap) * 2) * 16 + 3 * 4 + 2],
             plain[(output * 8 + input) * 9 + tap]
         );
     }

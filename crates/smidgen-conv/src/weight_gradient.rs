@@ -91,7 +91,7 @@ struct Plan {
 impl Plan {
     fn of(shape: &ConvolutionShape) -> Self {
         let shape = shape.flattened();
-        let pixels = select::row_tile(shape.output_width());
+        let pixels = select::run_pixels(shape.output_width());
         let runs_per_row = shape.output_width().div_ceil(pixels);
         Self {
             shape,

@@ -10,6 +10,7 @@ use smidgen_gpu::{DeviceFacts, DeviceKind};
 use smidgen_reference::convolution::{self as twin, Case};
 use smidgen_reference::layout::{from_quads, pad_channels, to_quads, widen};
 use smidgen_reference::numbers::normal;
+use std::collections::HashSet;
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -67,7 +68,9 @@ fn assert_close(case: &Case, what: &str, actual: &[f32], expected: &[f64]) {
     );
 }
 
-fn check(case: &Case, facts: &DeviceFacts) {
+/// Checks all passes of one case; `plain` without bias and with a fresh input gradient, else with bias and accumulating. (Each variant is a
+/// kernel of its own, and compiling them is what takes the time.)
+fn check(case: &Case, facts: &DeviceFacts, plain: bool) {
     let (shape, data) = (shape_of(case), Data::of(case));
     let [input_pixels, output_pixels] = [
         case.input[1] * case.input[2],
@@ -81,10 +84,12 @@ fn check(case: &Case, facts: &DeviceFacts) {
     let weight = memory.input(&pack_weight(&shape, &data.weight).unwrap());
     let bias = memory.input(&pad_channels(&data.bias));
     let output_gradient = memory.input(&output_quads(&data.output_gradient));
-    let added = memory.input(&input_quads(&data.before));
+    let by_input = if plain {
+        memory.output(shape.input_bytes() as usize / 4)
+    } else {
+        memory.input(&input_quads(&data.before))
+    };
     let output = memory.output(shape.output_bytes() as usize / 4);
-    let unbiased = memory.output(shape.output_bytes() as usize / 4);
-    let fresh = memory.output(shape.input_bytes() as usize / 4);
     let by_weight = memory.output(shape.weight_bytes() as usize / 4);
     let by_weight_alone = memory.output(shape.weight_bytes() as usize / 4);
     let by_bias = memory.output(shape.bias_bytes() as usize / 4);
@@ -96,32 +101,20 @@ fn check(case: &Case, facts: &DeviceFacts) {
         &Forward {
             input,
             weight,
-            bias: Some(bias),
+            bias: (!plain).then_some(bias),
             output,
         },
     );
-    launches.extend(forward(
+    launches.extend(input_gradient(
         &shape,
         facts,
-        &Forward {
-            input,
+        &InputGradient {
+            output_gradient,
             weight,
-            bias: None,
-            output: unbiased,
+            input_gradient: by_input,
+            accumulate: !plain,
         },
     ));
-    for (input_gradient_region, accumulate) in [(fresh, false), (added, true)] {
-        launches.extend(input_gradient(
-            &shape,
-            facts,
-            &InputGradient {
-                output_gradient,
-                weight,
-                input_gradient: input_gradient_region,
-                accumulate,
-            },
-        ));
-    }
     launches.extend(weight_gradient(
         &shape,
         facts,
@@ -148,47 +141,28 @@ fn check(case: &Case, facts: &DeviceFacts) {
 
     let [x, w, b, dy] =
         [&data.input, &data.weight, &data.bias, &data.output_gradient].map(|values| widen(values));
-    let read_input = |region| {
-        from_quads(
-            &outcome.read(region),
-            case.batch,
-            case.input[0],
-            input_pixels,
-        )
-    };
-    let read_output = |region| {
-        from_quads(
-            &outcome.read(region),
-            case.batch,
-            case.output_channels,
-            output_pixels,
-        )
-    };
-    assert_close(
-        case,
-        "output",
-        &read_output(output),
-        &twin::forward(case, &x, &w, &b),
+    let y = from_quads(
+        &outcome.read(output),
+        case.batch,
+        case.output_channels,
+        output_pixels,
     );
-    assert_close(
-        case,
-        "output without bias",
-        &read_output(unbiased),
-        &twin::forward(case, &x, &w, &[]),
+    let bias: &[f64] = if plain { &[] } else { &b };
+    assert_close(case, "output", &y, &twin::forward(case, &x, &w, bias));
+    let dx = from_quads(
+        &outcome.read(by_input),
+        case.batch,
+        case.input[0],
+        input_pixels,
     );
-    let expected = twin::input_gradient(case, &dy, &w);
-    assert_close(case, "input gradient", &read_input(fresh), &expected);
-    let sums: Vec<f64> = expected
-        .iter()
-        .zip(&data.before)
-        .map(|(a, b)| a + f64::from(*b))
-        .collect();
-    assert_close(
-        case,
-        "accumulated input gradient",
-        &read_input(added),
-        &sums,
-    );
+    let mut expected = twin::input_gradient(case, &dy, &w);
+    if !plain {
+        expected
+            .iter_mut()
+            .zip(&data.before)
+            .for_each(|(sum, before)| *sum += f64::from(*before));
+    }
+    assert_close(case, "input gradient", &dx, &expected);
     let expected = twin::weight_gradient(case, &x, &dy);
     for region in [by_weight, by_weight_alone] {
         let blocks: Vec<f32> = outcome.read(region);
@@ -209,15 +183,29 @@ fn check(case: &Case, facts: &DeviceFacts) {
 
 #[test]
 fn every_case_agrees_with_its_twin() {
-    for case in twin::cases() {
-        check(&case, device(false).facts());
+    let mut names = HashSet::new();
+    for (at, case) in twin::cases().iter().enumerate() {
+        assert!(names.insert(case.name), "two cases are named {}", case.name);
+        check(case, device(false).facts(), at % 2 == 0);
     }
 }
 
 #[test]
 fn every_case_agrees_with_its_twin_in_the_tiles_for_other_devices() {
-    for case in twin::cases() {
-        check(&case, &facts_as(DeviceKind::Discrete));
+    let chosen = [
+        "3x3",
+        "1x1, many pixels",
+        "3 channels a group",
+        "depthwise, stride 2",
+        "linear",
+    ];
+    let cases: Vec<_> = twin::cases()
+        .into_iter()
+        .filter(|case| chosen.contains(&case.name))
+        .collect();
+    assert_eq!(cases.len(), chosen.len());
+    for case in cases {
+        check(&case, &facts_as(DeviceKind::Discrete), true);
     }
 }
 
@@ -227,7 +215,7 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
     let facts = facts_as(DeviceKind::Discrete);
     let shape = shape_of(&case);
     assert!(weight_gradient_workspace(&shape, &facts) > 4 * shape.weight_bytes());
-    check(&case, &facts);
+    check(&case, &facts, false);
     let data = Data::of(&case);
     let run = || {
         let mut memory = Guarded::new();
@@ -252,18 +240,20 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
 }
 
 fn any_case() -> impl Strategy<Value = Case> {
-    let pair = |range: std::ops::Range<usize>| [range.clone(), range];
+    // Few values in x, where each is a kernel of its own to compile; more in y, where they are parameters.
     (
-        (1..4_usize, 1..4_usize, pair(1..10), pair(1..5), pair(1..4)),
-        (pair(0..4), pair(1..3), 1..7_usize, 1..7_usize),
+        (1..4_usize, [1..10_usize, 1..10], [1..6_usize, 1..4]),
+        ([1..4_usize, 1..3], [0..4_usize, 0..3], [1..4_usize, 1..3]),
+        (1..4_usize, 1..7_usize, 1..7_usize, 0..4_usize),
     )
         .prop_map(
-            |((batch, groups, size, kernel, stride), (padding, dilation, inputs, outputs))| {
-                // Depthwise where the draw of channels allows it.
-                let groups = if inputs == 1 && outputs == 1 {
-                    groups * 3
+            |((batch, size, kernel), (stride, padding, dilation), channels)| {
+                let (groups, inputs, outputs, kind) = channels;
+                // One in four is depthwise.
+                let (groups, inputs, outputs) = if kind == 0 {
+                    (inputs + outputs, 1, 1)
                 } else {
-                    groups
+                    (groups, inputs, outputs)
                 };
                 Case {
                     name: "random",
@@ -288,6 +278,6 @@ proptest! {
 
     #[test]
     fn random_shapes_agree_with_their_twin(case in any_case()) {
-        check(&case, device(false).facts());
+        check(&case, device(false).facts(), case.batch % 2 == 0);
     }
 }
