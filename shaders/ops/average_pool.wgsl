@@ -1,5 +1,5 @@
 // output[n, c, y, x] = sum over taps of input[n, c, stride * y - padding + tap_y, stride * x - padding + tap_x] / divisor
-// with divisor = kernel^2, or with EXCLUDE_PADDING the number of taps inside the input.
+// with divisor = all taps of the window, or with EXCLUDE_PADDING those inside the input.
 //
 // Tile: one output quad an invocation, 256 neighbouring pixels. Dispatch: [ceil(output pixels / 256), quads] workgroups of 256.
 #import common/window
@@ -13,25 +13,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if pixel >= params.output_pixels {
         return;
     }
-    let x = pixel % params.output_width;
-    let row = pixel / params.output_width;
-    let image = row / params.output_height;
-    let y = row % params.output_height;
-    let rows = taps_inside(y, params.input_height);
-    let columns = taps_inside(x, params.input_width);
-    let plane = workgroup.y * params.input_pixels;
-    let first_row = image * params.input_height + y * params.stride - params.padding;
-    let first_column = x * params.stride - params.padding;
+    let place = place_of(pixel, params.output_height, params.output_width);
+    let rows = rows_inside(place.y);
+    let columns = columns_inside(place.x);
+    let first_row = place.image * params.input_height + place.y * STRIDE_ROWS - params.padding_rows;
+    let first_column = workgroup.y * params.input_pixels + place.x * STRIDE_COLUMNS - params.padding_columns;
     var sum = vec4<f32>(0.0);
-    for (var tap_y = rows.x; tap_y < rows.y; tap_y++) {
-        for (var tap_x = columns.x; tap_x < columns.y; tap_x++) {
-            sum += input[plane + (first_row + tap_y) * params.input_width + first_column + tap_x];
+    for (var row = 0u; row < KERNEL_ROWS; row++) {
+        let tap_y = clamp(row, rows.x, rows.y - 1u);
+        for (var column = 0u; column < KERNEL_COLUMNS; column++) {
+            let tap_x = clamp(column, columns.x, columns.y - 1u);
+            let value = input[first_column + (first_row + tap_y) * params.input_width + tap_x];
+            sum += select(vec4<f32>(0.0), value, tap_y == row && tap_x == column);
         }
     }
-#ifdef EXCLUDE_PADDING
-    let divisor = f32((rows.y - rows.x) * (columns.y - columns.x));
-#else
-    let divisor = f32(params.kernel * params.kernel);
-#endif
-    output[workgroup.y * params.output_pixels + pixel] = sum / divisor;
+    output[workgroup.y * params.output_pixels + pixel] = sum / divisor_of(rows, columns);
 }

@@ -1,5 +1,5 @@
 // input_gradient[n, c, y, x] = sum of output_gradient / divisor over the windows that cover (y, x)
-// with divisor = kernel^2, or with EXCLUDE_PADDING the number of taps of the window inside the input.
+// with divisor = all taps of the window, or with EXCLUDE_PADDING those inside the input.
 //
 // Gathered, so that the order of the sum is fixed.
 // Tile: one input quad an invocation, 256 neighbouring pixels. Dispatch: [ceil(input pixels / 256), quads] workgroups of 256.
@@ -14,25 +14,28 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if pixel >= params.input_pixels {
         return;
     }
-    let x = pixel % params.input_width;
-    let row = pixel / params.input_width;
-    let image = row / params.input_height;
-    let y = row % params.input_height;
-    let rows = outputs_covering(y, params.output_height);
-    let columns = outputs_covering(x, params.output_width);
-    let plane = workgroup.y * params.output_pixels + image * params.output_height * params.output_width;
+    let place = place_of(pixel, params.input_height, params.input_width);
+    let row = place.y + params.padding_rows;
+    let column = place.x + params.padding_columns;
+    let plane = workgroup.y * params.output_pixels + place.image * params.output_height * params.output_width;
     var sum = vec4<f32>(0.0);
-    for (var output_y = rows.x; output_y < rows.y; output_y++) {
-        for (var output_x = columns.x; output_x < columns.y; output_x++) {
+    for (var above = 0u; above < COVER_ROWS; above++) {
+        // Wraps where there is no such window, which is then not below the height.
+        let output_y = row / STRIDE_ROWS - above;
+        let row_covers = output_y < params.output_height && row - output_y * STRIDE_ROWS < KERNEL_ROWS;
+        for (var left = 0u; left < COVER_COLUMNS; left++) {
+            let output_x = column / STRIDE_COLUMNS - left;
+            let covers = row_covers && output_x < params.output_width && column - output_x * STRIDE_COLUMNS < KERNEL_COLUMNS;
+            let element = select(0u, plane + output_y * params.output_width + output_x, covers);
+            var share = output_gradient[element];
 #ifdef EXCLUDE_PADDING
-            let inside_y = taps_inside(output_y, params.input_height);
-            let inside_x = taps_inside(output_x, params.input_width);
-            let divisor = f32((inside_y.y - inside_y.x) * (inside_x.y - inside_x.x));
-#else
-            let divisor = f32(params.kernel * params.kernel);
+            share /= divisor_of(rows_inside(output_y), columns_inside(output_x));
 #endif
-            sum += output_gradient[plane + output_y * params.output_width + output_x] / divisor;
+            sum += select(vec4<f32>(0.0), share, covers);
         }
     }
+#ifndef EXCLUDE_PADDING
+    sum /= f32(KERNEL_ROWS * KERNEL_COLUMNS);
+#endif
     input_gradient[workgroup.y * params.input_pixels + pixel] = sum;
 }

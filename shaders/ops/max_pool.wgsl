@@ -1,6 +1,7 @@
 // output[n, c, y, x] = max over taps of input[n, c, stride * y - padding + tap_y, stride * x - padding + tap_x]
-// TAPS: taps[quad, pixel] holds, a byte a channel, tap_y * kernel + tap_x of the first maximum in scan order.
+// TAPS: taps[quad, pixel] holds, a byte a channel, tap_y * KERNEL_COLUMNS + tap_x of the first maximum in scan order.
 //
+// A tap in the padding reads the nearest one inside instead, which changes neither the maximum nor which tap is first.
 // Tile: one output quad an invocation, 256 neighbouring pixels. Dispatch: [ceil(output pixels / 256), quads] workgroups of 256.
 #import common/window
 
@@ -16,23 +17,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if pixel >= params.output_pixels {
         return;
     }
-    let x = pixel % params.output_width;
-    let row = pixel / params.output_width;
-    let image = row / params.output_height;
-    let y = row % params.output_height;
-    let rows = taps_inside(y, params.input_height);
-    let columns = taps_inside(x, params.input_width);
-    let plane = workgroup.y * params.input_pixels;
-    let first_row = image * params.input_height + y * params.stride - params.padding;
-    let first_column = x * params.stride - params.padding;
+    let place = place_of(pixel, params.output_height, params.output_width);
+    let rows = rows_inside(place.y);
+    let columns = columns_inside(place.x);
+    let first_row = place.image * params.input_height + place.y * STRIDE_ROWS - params.padding_rows;
+    let first_column = workgroup.y * params.input_pixels + place.x * STRIDE_COLUMNS - params.padding_columns;
     var best = vec4<f32>(-3.4028234e38);
-    var best_tap = vec4<u32>(rows.x * params.kernel + columns.x);
-    for (var tap_y = rows.x; tap_y < rows.y; tap_y++) {
-        for (var tap_x = columns.x; tap_x < columns.y; tap_x++) {
-            let value = input[plane + (first_row + tap_y) * params.input_width + first_column + tap_x];
+    var best_tap = vec4<u32>(rows.x * KERNEL_COLUMNS + columns.x);
+    for (var row = 0u; row < KERNEL_ROWS; row++) {
+        let tap_y = clamp(row, rows.x, rows.y - 1u);
+        for (var column = 0u; column < KERNEL_COLUMNS; column++) {
+            let tap_x = clamp(column, columns.x, columns.y - 1u);
+            let value = input[first_column + (first_row + tap_y) * params.input_width + tap_x];
             let better = value > best;
             best = select(best, value, better);
-            best_tap = select(best_tap, vec4<u32>(tap_y * params.kernel + tap_x), better);
+            best_tap = select(best_tap, vec4<u32>(tap_y * KERNEL_COLUMNS + tap_x), better);
         }
     }
     let element = workgroup.y * params.output_pixels + pixel;

@@ -14,21 +14,25 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if pixel >= params.input_pixels {
         return;
     }
-    let x = pixel % params.input_width;
-    let row = pixel / params.input_width;
-    let image = row / params.input_height;
-    let y = row % params.input_height;
-    let rows = outputs_covering(y, params.output_height);
-    let columns = outputs_covering(x, params.output_width);
-    let plane = workgroup.y * params.output_pixels + image * params.output_height * params.output_width;
+    let place = place_of(pixel, params.input_height, params.input_width);
+    let row = place.y + params.padding_rows;
+    let column = place.x + params.padding_columns;
+    let plane = workgroup.y * params.output_pixels + place.image * params.output_height * params.output_width;
     var sum = vec4<f32>(0.0);
-    for (var output_y = rows.x; output_y < rows.y; output_y++) {
-        for (var output_x = columns.x; output_x < columns.y; output_x++) {
-            let element = plane + output_y * params.output_width + output_x;
-            let tap_y = y + params.padding - output_y * params.stride;
-            let tap_x = x + params.padding - output_x * params.stride;
+    for (var above = 0u; above < COVER_ROWS; above++) {
+        // Wraps where there is no such window, which is then not below the height.
+        let output_y = row / STRIDE_ROWS - above;
+        let tap_y = row - output_y * STRIDE_ROWS;
+        let row_covers = output_y < params.output_height && tap_y < KERNEL_ROWS;
+        for (var left = 0u; left < COVER_COLUMNS; left++) {
+            let output_x = column / STRIDE_COLUMNS - left;
+            let tap_x = column - output_x * STRIDE_COLUMNS;
+            let covers = row_covers && output_x < params.output_width && tap_x < KERNEL_COLUMNS;
+            let element = select(0u, plane + output_y * params.output_width + output_x, covers);
+            // No byte equals 256.
+            let wanted = select(256u, tap_y * KERNEL_COLUMNS + tap_x, covers);
             let packed = vec4<u32>(taps[element]) >> vec4<u32>(0u, 8u, 16u, 24u);
-            let here = (packed & vec4<u32>(255u)) == vec4<u32>(tap_y * params.kernel + tap_x);
+            let here = (packed & vec4<u32>(255u)) == vec4<u32>(wanted);
             sum += select(vec4<f32>(0.0), output_gradient[element], here);
         }
     }

@@ -1,4 +1,4 @@
-//! Pooling: maxima and averages over square windows, and averages over whole images.
+//! Pooling: maxima and averages over windows, and averages over whole images.
 
 use crate::error::expect_regions;
 use crate::{MapShape, OpsError};
@@ -12,24 +12,26 @@ params! {
         output_pixels: u32,
         output_height: u32,
         output_width: u32,
-        kernel: u32,
-        stride: u32,
-        padding: u32,
+        padding_rows: u32,
+        padding_columns: u32,
     }
 }
 params! { struct GlobalParams { image_pixels: u32, count: u32 } }
 
-/// Square windows over a map; the same in both directions.
+/// Most images of a batch, and most rows or columns of a map: the index arithmetic of the kernels is exact up to here.
+const LONGEST: u32 = 1 << 20;
+
+/// Windows over a map. Pairs are rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pool {
     /// The input.
     pub input: MapShape,
-    /// Rows and columns of a window, at most 16.
-    pub kernel: u32,
-    /// Rows and columns from one window to the next.
-    pub stride: u32,
-    /// Rows and columns that windows may reach beyond the map on every side, at most half a window.
-    pub padding: u32,
+    /// Size of a window, at most 16 by 16.
+    pub kernel: [u32; 2],
+    /// From one window to the next.
+    pub stride: [u32; 2],
+    /// How far windows may reach beyond the map on every side, at most half a window.
+    pub padding: [u32; 2],
 }
 
 impl Pool {
@@ -40,35 +42,47 @@ impl Pool {
     pub fn output(&self) -> Result<MapShape, OpsError> {
         const NAME: &str = "pool";
         self.input.check(NAME)?;
-        let Self {
-            input,
-            kernel,
-            stride,
-            padding,
-        } = *self;
-        let smallest = input.height.min(input.width);
-        if !(1..=16).contains(&kernel)
-            || stride == 0
-            || padding > kernel / 2
-            || u64::from(smallest) + 2 * u64::from(padding) < u64::from(kernel)
+        if self
+            .input
+            .batch
+            .max(self.input.height)
+            .max(self.input.width)
+            > LONGEST
         {
             return Err(OpsError::shape(
                 NAME,
                 format!(
-                    "kernel {kernel}, stride {stride}, padding {padding} over {} x {}: the kernel must be 1 to 16 and no larger \
-                     than the padded map, the stride at least 1, the padding at most half the kernel",
-                    input.height, input.width
+                    "{} images of {} x {}: at most {LONGEST} images, rows and columns; split the batch",
+                    self.input.batch, self.input.height, self.input.width
                 ),
             ));
         }
-        let windows = |size: u32| (size + 2 * padding - kernel) / stride + 1;
         let output = MapShape {
-            height: windows(input.height),
-            width: windows(input.width),
-            ..input
+            height: self.windows("rows", 0, self.input.height)?,
+            width: self.windows("columns", 1, self.input.width)?,
+            ..self.input
         };
         output.check(NAME)?;
         Ok(output)
+    }
+
+    /// Windows along one axis of `size`.
+    fn windows(&self, what: &str, axis: usize, size: u32) -> Result<u32, OpsError> {
+        let (kernel, stride, padding) = (self.kernel[axis], self.stride[axis], self.padding[axis]);
+        if !(1..=16).contains(&kernel)
+            || stride == 0
+            || padding > kernel / 2
+            || size + 2 * padding < kernel
+        {
+            return Err(OpsError::shape(
+                "pool",
+                format!(
+                    "kernel {kernel}, stride {stride}, padding {padding} over {size} {what}: the kernel must be 1 to 16 and no \
+                     larger than the padded map, the stride at least 1, the padding at most half the kernel"
+                ),
+            ));
+        }
+        Ok((size + 2 * padding - kernel) / stride + 1)
     }
 
     /// Bytes of the taps that [`max`] stores: one byte a channel of the output.
@@ -87,10 +101,26 @@ impl Pool {
             output_pixels: output.pixels(),
             output_height: output.height,
             output_width: output.width,
-            kernel: self.kernel,
-            stride: self.stride,
-            padding: self.padding,
+            padding_rows: self.padding[0],
+            padding_columns: self.padding[1],
         }
+    }
+
+    /// Kernel and stride, by which the kernels are compiled.
+    fn defines(&self) -> [(&'static str, String); 4] {
+        let [rows, columns] = [(0, self.input.height), (1, self.input.width)]
+            // A step beyond the padded map is never taken, and the shader's arithmetic must not overflow.
+            .map(|(axis, size)| {
+                self.stride[axis]
+                    .min(size + 2 * self.padding[axis])
+                    .to_string()
+            });
+        [
+            ("KERNEL_ROWS", self.kernel[0].to_string()),
+            ("KERNEL_COLUMNS", self.kernel[1].to_string()),
+            ("STRIDE_ROWS", rows),
+            ("STRIDE_COLUMNS", columns),
+        ]
     }
 
     fn launch(
@@ -100,8 +130,9 @@ impl Pool {
         regions: Vec<Region>,
         over: &MapShape,
     ) -> Result<Vec<Launch>, OpsError> {
-        let defines: Vec<_> = flag.into_iter().map(|name| (name, String::new())).collect();
         let params = self.params(&self.output()?);
+        let mut defines = self.defines().to_vec();
+        defines.extend(flag.map(|name| (name, String::new())));
         Ok(vec![Launch::new(
             shader,
             &defines,

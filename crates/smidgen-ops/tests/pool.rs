@@ -3,6 +3,7 @@
 mod maps;
 
 use maps::{assert_close, place, read, room, shape};
+use smidgen_gpu::Region;
 use smidgen_gpu::testing::Guarded;
 use smidgen_ops::pool::{self, Divisor, Pool};
 use smidgen_ops::{MapShape, resize};
@@ -16,9 +17,9 @@ use smidgen_reference::resize as resize_reference;
 fn windows(case: &PoolCase) -> Pool {
     Pool {
         input: shape(&case.map),
-        kernel: case.kernel as u32,
-        stride: case.stride as u32,
-        padding: case.padding as u32,
+        kernel: case.kernel.map(|size| size as u32),
+        stride: case.stride.map(|step| step as u32),
+        padding: case.padding.map(|size| size as u32),
     }
 }
 
@@ -190,7 +191,7 @@ fn golden_cases_agree_with_pytorch() {
         let (sizes, x) = tensor("x");
         let map = MapCase::new("golden", sizes.try_into().unwrap());
         let dy = tensor("dy").1;
-        let number = |key: &str| case[key].as_u64().unwrap_or(0) as usize;
+        let number = |key: &str| [case[key].as_u64().unwrap_or(0) as usize; 2];
         let windows = PoolCase {
             map,
             kernel: number("kernel"),
@@ -220,30 +221,37 @@ fn windows_that_do_not_fit_are_refused() {
     let input = MapShape::new(1, 4, 5, 7);
     let good = Pool {
         input,
-        kernel: 3,
-        stride: 2,
-        padding: 1,
+        kernel: [3, 4],
+        stride: [2, 1],
+        padding: [1, 2],
     };
-    assert!(good.output().is_ok());
-    for bad in [
-        Pool { kernel: 0, ..good },
-        Pool { stride: 0, ..good },
-        Pool { padding: 2, ..good },
-        Pool {
-            kernel: 6,
-            padding: 0,
-            ..good
-        },
-        Pool {
-            kernel: 17,
-            padding: 8,
-            ..good
-        },
-        Pool {
-            padding: u32::MAX,
-            ..good
-        },
-    ] {
+    assert_eq!(good.output().unwrap(), MapShape::new(1, 4, 3, 8));
+    let refused = |bad: Pool| {
         assert!(bad.output().is_err(), "{bad:?}");
+        let region = Region::whole(0, 1 << 20);
+        assert!(pool::max(&bad, region, region, None).is_err(), "{bad:?}");
+    };
+    for axis in 0..2 {
+        for (kernel, stride, padding) in [
+            (0, 1, 0),
+            (3, 0, 1),
+            (3, 2, 2),
+            (8, 1, 0),
+            (17, 1, 8),
+            (3, 1, u32::MAX),
+        ] {
+            let mut bad = good;
+            (bad.kernel[axis], bad.stride[axis], bad.padding[axis]) = (kernel, stride, padding);
+            refused(bad);
+        }
     }
+    refused(Pool {
+        input: MapShape::new((1 << 20) + 1, 4, 5, 7),
+        ..good
+    });
+    let one_step = Pool {
+        stride: [u32::MAX, u32::MAX],
+        ..good
+    };
+    assert_eq!(one_step.output().unwrap(), MapShape::new(1, 4, 1, 1));
 }

@@ -1,28 +1,30 @@
-//! Pooling over square windows and over whole images.
+//! Pooling over windows and over whole images.
 
 use crate::elementwise::MapCase;
 
-/// A case of pooling.
+/// A case of pooling; pairs are rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolCase {
     /// The input.
     pub map: MapCase,
-    /// Rows and columns of a window.
-    pub kernel: usize,
+    /// Size of a window.
+    pub kernel: [usize; 2],
     /// From one window to the next.
-    pub stride: usize,
+    pub stride: [usize; 2],
     /// Zeros, or nothing, beyond the map on every side.
-    pub padding: usize,
+    pub padding: [usize; 2],
 }
 
 impl PoolCase {
     /// The output's sizes.
     #[must_use]
     pub fn output(&self) -> MapCase {
-        let windows = |size: usize| (size + 2 * self.padding - self.kernel) / self.stride + 1;
+        let windows = |axis: usize, size: usize| {
+            (size + 2 * self.padding[axis] - self.kernel[axis]) / self.stride[axis] + 1
+        };
         MapCase {
-            height: windows(self.map.height),
-            width: windows(self.map.width),
+            height: windows(0, self.map.height),
+            width: windows(1, self.map.width),
             ..self.map
         }
     }
@@ -34,11 +36,11 @@ impl PoolCase {
             for channel in 0..output.channels {
                 for y in 0..output.height {
                     for x in 0..output.width {
-                        for tap in 0..self.kernel * self.kernel {
-                            let row =
-                                (y * self.stride + tap / self.kernel).checked_sub(self.padding);
-                            let column =
-                                (x * self.stride + tap % self.kernel).checked_sub(self.padding);
+                        for tap in 0..self.kernel[0] * self.kernel[1] {
+                            let row = (y * self.stride[0] + tap / self.kernel[1])
+                                .checked_sub(self.padding[0]);
+                            let column = (x * self.stride[1] + tap % self.kernel[1])
+                                .checked_sub(self.padding[1]);
                             let (Some(row), Some(column)) = (row, column) else {
                                 continue;
                             };
@@ -60,12 +62,13 @@ impl PoolCase {
 /// The cases of pooling.
 #[must_use]
 pub fn cases() -> Vec<PoolCase> {
-    let case = |name, sizes, [kernel, stride, padding]: [usize; 3]| PoolCase {
+    let rectangle = |name, sizes, [kernel, stride, padding]: [[usize; 2]; 3]| PoolCase {
         map: MapCase::new(name, sizes),
         kernel,
         stride,
         padding,
     };
+    let case = |name, sizes, square: [usize; 3]| rectangle(name, sizes, square.map(|n| [n, n]));
     vec![
         case("halves", [2, 6, 8, 10], [2, 2, 0]),
         case("odd map", [3, 5, 7, 9], [2, 2, 0]),
@@ -76,6 +79,19 @@ pub fn cases() -> Vec<PoolCase> {
         case("one pixel", [1, 1, 1, 1], [1, 1, 0]),
         case("one pixel, padded", [2, 5, 1, 1], [3, 2, 1]),
         case("several workgroups", [3, 6, 40, 37], [3, 2, 1]),
+        rectangle("flat window", [2, 5, 7, 8], [[1, 3], [1, 2], [0, 1]]),
+        rectangle("tall window", [2, 4, 9, 6], [[5, 2], [3, 1], [2, 0]]),
+        rectangle(
+            "stride in one direction",
+            [1, 6, 8, 11],
+            [[3, 3], [1, 4], [1, 1]],
+        ),
+        rectangle("whole rows", [3, 3, 4, 7], [[1, 7], [1, 7], [0, 0]]),
+        rectangle(
+            "largest window",
+            [1, 2, 17, 19],
+            [[16, 16], [9, 20], [8, 8]],
+        ),
     ]
 }
 
@@ -106,7 +122,7 @@ pub fn max_backward(case: &PoolCase, taps: &[usize], output_gradient: &[f64]) ->
 
 fn divisors(case: &PoolCase, include_padding: bool) -> Vec<f64> {
     if include_padding {
-        return vec![(case.kernel * case.kernel) as f64; case.output().count()];
+        return vec![case.kernel.iter().product::<usize>() as f64; case.output().count()];
     }
     let mut inside = vec![0.0; case.output().count()];
     case.for_each_tap(|output, _, _| inside[output] += 1.0);

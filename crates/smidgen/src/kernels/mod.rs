@@ -591,9 +591,9 @@ fn window(input: MapShape, attributes: &PoolAttributes) -> pool::Pool {
     } = *attributes;
     pool::Pool {
         input: map_shape(input),
-        kernel: kernel[0],
-        stride: stride[0],
-        padding: padding[0],
+        kernel,
+        stride,
+        padding,
     }
 }
 
