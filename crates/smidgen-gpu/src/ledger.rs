@@ -50,14 +50,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty account that refuses to go above `limit`.
-    #[must_use]
-    pub fn new(limit: Option<u64>) -> Self {
-        Self {
-            entries: Vec::new(),
-            limit,
-            sealed: false,
-        }
+    /// From now on the account refuses to go above `limit` bytes.
+    pub fn limit_to(&mut self, limit: u64) {
+        self.limit = Some(limit);
     }
 
     /// Enters a reservation.

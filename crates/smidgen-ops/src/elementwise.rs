@@ -50,7 +50,7 @@ pub struct Add {
 /// `output = activation(left + right)`. Backward is that of the activation, for both terms.
 ///
 /// # Errors
-/// An empty or too large shape, a region too small for it.
+/// An empty or too large shape, a region too small for it, or a value added to itself in its own place.
 pub fn add(
     shape: &MapShape,
     activation: Activation,
@@ -66,7 +66,23 @@ pub fn add(
             ("output", regions.output, bytes),
         ],
     )?;
-    Ok(vec![sum(activation, shape.elements(), regions)])
+    if regions.left == regions.right && regions.left == regions.output {
+        return Err(OpsError::shape(
+            "add",
+            "a value cannot be added to itself in its own place",
+        ));
+    }
+    if regions.left != regions.right {
+        return Ok(vec![sum(activation, shape.elements(), regions)]);
+    }
+    // A launch may not bind one region twice, so a value is added to a copy of itself.
+    let mut launches = copy(bytes, regions.left, regions.output)?;
+    let doubled = Add {
+        left: regions.output,
+        ..*regions
+    };
+    launches.push(sum(activation, shape.elements(), &doubled));
+    Ok(launches)
 }
 
 fn sum(activation: Activation, elements: u64, regions: &Add) -> Launch {

@@ -453,7 +453,8 @@ impl<'program> Interpreter<'program> {
                 let mut gradient = Vec::new();
                 let mut loss = 0.0;
                 for (row, label) in self.get(*logits).chunks(classes).zip(&self.labels) {
-                    let total: f64 = row.iter().map(|z| z.exp()).sum();
+                    let most = row.iter().copied().fold(f64::MIN, f64::max);
+                    let total: f64 = row.iter().map(|z| (z - most).exp()).sum();
                     for (class, z) in row.iter().enumerate() {
                         let smoothing = f64::from(*label_smoothing);
                         let hit = if class == *label {
@@ -462,8 +463,8 @@ impl<'program> Interpreter<'program> {
                             0.0
                         };
                         let target = smoothing / classes as f64 + hit;
-                        loss -= target * (z - total.ln()) / batch;
-                        gradient.push((z.exp() / total - target) / batch);
+                        loss -= target * (z - most - total.ln()) / batch;
+                        gradient.push(((z - most).exp() / total - target) / batch);
                     }
                 }
                 self.loss = loss;
