@@ -54,7 +54,7 @@ pub(crate) fn run(
         ControlFlow::Continue(())
     })?
     .unwrap_or_default();
-    output.clear();
+    output.finish();
     output.json(&Report {
         model: &arguments.model,
         accuracy: metrics.accuracy(),

@@ -3,19 +3,19 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use smidgen::Bytes;
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 
 pub(crate) struct Output {
     json: bool,
-    bar: OnceCell<ProgressBar>,
+    bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
         Self {
             json: json || !std::io::stdout().is_terminal(),
-            bar: OnceCell::new(),
+            bar: RefCell::new(None),
         }
     }
 
@@ -33,34 +33,9 @@ impl Output {
         if self.json {
             return;
         }
-        match self.bar.get() {
+        match &*self.bar.borrow() {
             Some(bar) => bar.suspend(|| write_line(line)),
             None => write_line(line),
-        }
-    }
-
-    /// Moves the progress bar.
-    pub(crate) fn progress(&self, done: u64, of: u64, message: String) {
-        if self.json {
-            return;
-        }
-        let bar = self.bar.get_or_init(|| {
-            let bar = ProgressBar::new(of);
-            if let Ok(style) = ProgressStyle::with_template(
-                "{wide_bar:.cyan/blue} {pos}/{len} [{elapsed} < {eta}]\n{msg}",
-            ) {
-                bar.set_style(style);
-            }
-            bar
-        });
-        bar.set_message(message);
-        bar.set_position(done);
-    }
-
-    /// Says something else beside the progress bar.
-    pub(crate) fn message(&self, message: String) {
-        if let Some(bar) = self.bar.get() {
-            bar.set_message(message);
         }
     }
 
@@ -73,16 +48,35 @@ impl Output {
         }
     }
 
-    /// Takes the progress bar away, leaving its last state.
-    pub(crate) fn finish(&self) {
-        if let Some(bar) = self.bar.get() {
-            bar.abandon();
+    /// Moves the progress bar.
+    pub(crate) fn progress(&self, done: u64, of: u64, message: String) {
+        if self.json {
+            return;
+        }
+        let mut bar = self.bar.borrow_mut();
+        let bar = bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new(of);
+            if let Ok(style) = ProgressStyle::with_template(
+                "{wide_bar:.cyan/blue} {pos}/{len} [{elapsed} < {eta}]\n{msg}",
+            ) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        bar.set_message(message);
+        bar.set_position(done);
+    }
+
+    /// Says something else under the progress bar.
+    pub(crate) fn message(&self, message: String) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.set_message(message);
         }
     }
 
-    /// Takes the progress bar away as if it had never been.
-    pub(crate) fn clear(&self) {
-        if let Some(bar) = self.bar.get() {
+    /// Takes the progress bar away.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }

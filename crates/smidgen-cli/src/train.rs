@@ -137,8 +137,11 @@ pub(crate) fn run(
     // The callback cannot return an error, so the first one waits here.
     let failed = RefCell::new(None);
     let folder = RefCell::new(folder);
+    let last = RefCell::new(None);
     let summary = trainer.run(|event| {
-        tell(output, event, &memory);
+        if let Some(words) = tell(output, event, &memory) {
+            last.replace(Some(words));
+        }
         if let Some(folder) = folder.borrow_mut().as_mut()
             && !matches!(event, Event::Evaluating { .. })
             && let Err(error) = folder.note(event)
@@ -151,8 +154,13 @@ pub(crate) fn run(
         } else {
             ControlFlow::Continue(())
         }
-    })?;
+    });
     output.finish();
+    // The bar is gone; what it said last stays.
+    if let Some(words) = last.into_inner() {
+        output.text(&words);
+    }
+    let summary = summary?;
     if let Some(error) = failed.into_inner() {
         return Err(error);
     }
@@ -206,11 +214,11 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-fn tell(output: &Output, event: &Event, memory: &str) {
-    match event {
-        // For a person who waits; a program reads the result.
-        Event::Evaluating { .. } => {}
-        _ => output.json(event),
+/// Tells of an event; of a step, returns what was told.
+fn tell(output: &Output, event: &Event, memory: &str) -> Option<String> {
+    // For a person who waits; a program reads the result.
+    if !matches!(event, Event::Evaluating { .. }) {
+        output.json(event);
     }
     match event {
         Event::Step {
@@ -220,14 +228,16 @@ fn tell(output: &Output, event: &Event, memory: &str) {
             accuracy,
             images_per_second,
             ..
-        } => output.progress(
-            step + 1,
-            *steps,
-            format!(
-                "loss {loss:.3}, accuracy {:.0} %, {images_per_second:.0} images/s, {memory}",
+        } => {
+            let words = format!(
+                "loss {}, accuracy {:.0} %, {images_per_second:.0} images/s, {memory}",
+                readable(*loss),
                 100.0 * accuracy
-            ),
-        ),
+            );
+            let last = format!("step {} of {steps}: {words}", step + 1);
+            output.progress(step + 1, *steps, words);
+            return Some(last);
+        }
         Event::Evaluation {
             step,
             loss,
@@ -235,13 +245,24 @@ fn tell(output: &Output, event: &Event, memory: &str) {
             images,
             ..
         } => output.text(&format!(
-            "step {step}: test accuracy {:.2} %, loss {loss:.4} on {images} images",
-            100.0 * accuracy
+            "step {step}: test accuracy {:.2} %, loss {} on {images} images",
+            100.0 * accuracy,
+            readable(*loss)
         )),
         Event::Evaluating { images, of } => {
             output.message(format!("evaluating, {images} of {of} images, {memory}"));
         }
         Event::Checkpoint { .. } => {}
+    }
+    None
+}
+
+/// A loss in a few digits, even one that has run away.
+fn readable(loss: f64) -> String {
+    if loss.abs() < 1e4 {
+        format!("{loss:.4}")
+    } else {
+        format!("{loss:.2e}")
     }
 }
 

@@ -88,7 +88,7 @@ fn refuse_not_finite(session: &Session, weights: &Weights, steps: u64) -> Result
     })
 }
 
-fn is_not_finite(tensor: &Tensor) -> bool {
+pub(crate) fn is_not_finite(tensor: &Tensor) -> bool {
     tensor.values.iter().any(|value| !value.is_finite())
 }
 

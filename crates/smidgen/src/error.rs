@@ -103,7 +103,7 @@ pub enum Error {
     },
     /// The loss was not finite.
     #[error(
-        "the loss was not finite at step {step}: the first bad number is in {place}; the parameters are as before that step, the last checkpoint is intact. A smaller learning rate or gradient clipping may help"
+        "the loss was not finite at step {step}: the first bad number is in {place}; the parameters are as before that step, and what was saved before is intact. A smaller learning rate or gradient clipping may help"
     )]
     NotFinite {
         /// The step, from 0.
@@ -113,7 +113,7 @@ pub enum Error {
     },
     /// A number to be saved was not finite, although no loss showed it.
     #[error(
-        "step {step} left a number that is not finite, first in layer `{layer}` (`{name}`), although the loss was finite; it is not saved, the last checkpoint is intact. A smaller learning rate or gradient clipping may help"
+        "step {step} left a number that is not finite, first in layer `{layer}` (`{name}`), although the loss was finite; it is not saved, and what was saved before is intact. A smaller learning rate or gradient clipping may help"
     )]
     NotFiniteState {
         /// The last step done, from 0.

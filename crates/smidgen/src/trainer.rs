@@ -1,136 +1,18 @@
-use crate::{
-    Error, Metrics, Progress, STEPS_IN_FLIGHT, Schedule, Session, StepOptions, checkpoint,
-};
-use serde::Serialize;
-use smidgen_data::{Augment, Batch, Dataset, Loader, Normalization};
+mod evaluation;
+mod event;
+mod options;
+mod pace;
+
+use crate::{Error, Progress, STEPS_IN_FLIGHT, Session, StepOptions, checkpoint};
+use evaluation::check_data;
+pub use evaluation::evaluate;
+pub use event::{End, Event, Summary};
+pub use options::{Checkpoints, TrainerOptions};
+use pace::Pace;
+use smidgen_data::{Batch, Dataset, Loader};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How to train.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainerOptions {
-    /// Passes over the training set.
-    pub epochs: u32,
-    /// Stop after so many steps in all, if that comes before the end of the epochs.
-    pub steps: Option<u64>,
-    /// Base learning rate.
-    pub learning_rate: f64,
-    /// How the rate goes over the run.
-    pub schedule: Schedule,
-    /// Of the order of the images, their augmentation and dropout.
-    pub seed: u64,
-    /// What is done to the images at random.
-    pub augment: Augment,
-    /// What is done to every image.
-    pub normalization: Normalization,
-    /// Where and how often to save.
-    pub checkpoints: Option<Checkpoints>,
-    /// Stop after so many evaluations without a better accuracy.
-    pub patience: Option<u32>,
-}
-
-impl Default for TrainerOptions {
-    fn default() -> Self {
-        Self {
-            epochs: 1,
-            steps: None,
-            learning_rate: 0.1,
-            schedule: Schedule::Cosine { warm_up: 0.0 },
-            seed: 0,
-            augment: Augment::default(),
-            normalization: Normalization::colour(),
-            checkpoints: None,
-            patience: None,
-        }
-    }
-}
-
-/// Where and how often to save a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Checkpoints {
-    /// The file that is replaced.
-    pub path: PathBuf,
-    /// Steps between two checkpoints; one is written at the end of every epoch and of the run in any case.
-    pub every: u64,
-    /// What must be the same for the run to go on bit for bit.
-    pub run: serde_json::Value,
-}
-
-/// What a run tells while it goes on.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
-    /// A step is done.
-    Step {
-        /// Its number, from 0.
-        step: u64,
-        /// Its epoch, from 0.
-        epoch: u32,
-        /// Steps of the whole run.
-        steps: u64,
-        /// Mean loss of the batch.
-        loss: f64,
-        /// Share of the batch classified rightly, 0 to 1.
-        accuracy: f64,
-        /// Learning rate of the step.
-        learning_rate: f64,
-        /// Images a second over the last steps.
-        images_per_second: f64,
-    },
-    /// The test set was evaluated.
-    Evaluation {
-        /// Steps done.
-        step: u64,
-        /// Mean loss.
-        loss: f64,
-        /// Share classified rightly, 0 to 1.
-        accuracy: f64,
-        /// Share with the label among the first five, 0 to 1.
-        top5_accuracy: f64,
-        /// Images evaluated.
-        images: u64,
-    },
-    /// A batch of the test set was evaluated; told so that a caller can show it, or break.
-    Evaluating {
-        /// Images evaluated so far.
-        images: u64,
-        /// Images of the test set.
-        of: u64,
-    },
-    /// A checkpoint was written.
-    Checkpoint {
-        /// Steps done.
-        step: u64,
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    /// Why it ended.
-    pub end: End,
-    /// Steps done, those of the run it went on from included.
-    pub steps: u64,
-    /// The last evaluation.
-    pub evaluation: Option<Metrics>,
-}
-
-/// Why a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum End {
-    /// All steps are done.
-    Finished,
-    /// The accuracy did not get better for too long.
-    Stopped,
-    /// The caller asked for it.
-    Interrupted,
-}
 
 /// Trains a network on a data set: epochs, learning rate, evaluation, checkpoints.
 ///
@@ -445,7 +327,7 @@ impl<'s> Trainer<'s> {
         };
         self.note_best(metrics.accuracy());
         self.progress.evaluation = Some((self.progress.step, metrics));
-        Ok(on_event(&evaluated(self.progress.step, &metrics)))
+        Ok(on_event(&Event::evaluation(self.progress.step, &metrics)))
     }
 
     fn note_best(&mut self, accuracy: f64) {
@@ -462,28 +344,45 @@ impl<'s> Trainer<'s> {
     /// Looks for the first bad number of a step whose loss was not finite. The optimiser has changed nothing since.
     fn not_finite(&mut self, step: u64) -> Result<Error, Error> {
         while self.session.metrics()?.is_some() {}
+        if let Some(name) = self.broken_parameter()? {
+            let layer = name.rsplit_once('.').map_or("", |(layer, _)| layer);
+            let place =
+                format!("layer `{layer}` (`{name}`), where the update of an earlier step left it");
+            return Ok(Error::NotFinite { step, place });
+        }
         let per_epoch = self.steps_per_epoch();
         let options = self.step_options(step);
         let batch = self
             .train
             .epoch(step / per_epoch, (step % per_epoch) as usize)
-            .next();
+            .next()
+            .transpose()?;
         let found = match batch {
-            Some(batch) => {
-                let batch = batch?;
-                self.session
-                    .find_non_finite(&batch.images, &batch.labels, &options)?
-            }
+            Some(batch) => self
+                .session
+                .find_non_finite(&batch.images, &batch.labels, &options)?,
             None => None,
         };
-        let place = match found {
-            Some((layer, value)) if is_parameter(self.session, &value) => {
-                format!("layer `{layer}` (`{value}`), where the update of an earlier step left it")
-            }
-            Some((layer, value)) => format!("layer `{layer}` (`{value}`)"),
-            None => "the loss itself".to_owned(),
-        };
+        let place = found.map_or_else(
+            || "the loss itself".to_owned(),
+            |(layer, value)| format!("layer `{layer}` (`{value}`)"),
+        );
         Ok(Error::NotFinite { step, place })
+    }
+
+    /// The parameter that an update broke first: gradients come from the last layer to the first.
+    fn broken_parameter(&mut self) -> Result<Option<String>, Error> {
+        let weights = self.session.weights()?;
+        let parameters = self.session.graph().parameters().iter().rev();
+        Ok(parameters
+            .map(|parameter| &parameter.name)
+            .find(|name| {
+                weights
+                    .tensors
+                    .get(*name)
+                    .is_some_and(checkpoint::is_not_finite)
+            })
+            .cloned())
     }
 }
 
@@ -505,104 +404,4 @@ fn differences(noted: &serde_json::Value, run: &serde_json::Value) -> String {
         .map(|(name, old, new)| format!("{name} {old} instead of {new}"))
         .collect();
     differing.join(", ")
-}
-
-fn is_parameter(session: &Session, name: &str) -> bool {
-    let mut parameters = session.graph().parameters().iter();
-    parameters.any(|parameter| parameter.name == name)
-}
-
-fn evaluated(step: u64, metrics: &Metrics) -> Event {
-    Event::Evaluation {
-        step,
-        loss: metrics.loss(),
-        accuracy: metrics.accuracy(),
-        top5_accuracy: metrics.top5_accuracy(),
-        images: metrics.images,
-    }
-}
-
-/// Evaluates a whole data set, every image once. `on_batch` is told how many images are done; where it breaks there is no result.
-///
-/// # Errors
-/// Data that does not fit the network, damaged data, a failed device.
-pub fn evaluate(
-    session: &mut Session,
-    test: &Loader,
-    mut on_batch: impl FnMut(u64) -> ControlFlow<()>,
-) -> Result<Option<Metrics>, Error> {
-    check_data(session, test.dataset().as_ref())?;
-    let mut total = Metrics::default();
-    let mut flow = ControlFlow::Continue(());
-    for batch in test.epoch(0, 0) {
-        let batch = batch?;
-        session.evaluate_batch(&batch.images, &batch.labels)?;
-        test.recycle(batch);
-        if session.pending() == STEPS_IN_FLIGHT
-            && let Some(metrics) = session.metrics()?
-        {
-            total.add(&metrics);
-            flow = on_batch(total.images);
-            if flow.is_break() {
-                break;
-            }
-        }
-    }
-    while let Some(metrics) = session.metrics()? {
-        total.add(&metrics);
-    }
-    Ok(flow.is_continue().then_some(total))
-}
-
-fn check_data(session: &Session, data: &dyn Dataset) -> Result<(), Error> {
-    let shape = data.image_shape();
-    let data = ([shape.channels, shape.height, shape.width], data.classes());
-    let graph = session.graph();
-    let network = (
-        graph.input_shape().map(|size| size as usize),
-        graph.classes() as usize,
-    );
-    if data == network {
-        return Ok(());
-    }
-    let describe = |([c, h, w], classes): ([usize; 3], usize)| {
-        format!("{c} channels of {h}x{w} and {classes} classes")
-    };
-    Err(Error::DataMismatch {
-        data: describe(data),
-        network: describe(network),
-    })
-}
-
-/// Images a second over the last steps.
-#[derive(Debug, Default)]
-struct Pace {
-    ticks: VecDeque<(Instant, u64)>,
-}
-
-impl Pace {
-    /// Counts from here. Results that were waited for arrive in a burst, so times between results alone would mislead.
-    fn start(&mut self) {
-        if self.ticks.is_empty() {
-            self.ticks.push_back((Instant::now(), 0));
-        }
-    }
-
-    fn tick(&mut self, images: u64) -> f64 {
-        const WINDOW: usize = 20;
-        self.ticks.push_back((Instant::now(), images));
-        if self.ticks.len() > WINDOW {
-            self.ticks.pop_front();
-        }
-        let (Some(first), Some(last)) = (self.ticks.front(), self.ticks.back()) else {
-            return 0.0;
-        };
-        let time: Duration = last.0 - first.0;
-        let images: u64 = self.ticks.iter().skip(1).map(|tick| tick.1).sum();
-        if time.is_zero() {
-            0.0
-        } else {
-            images as f64 / time.as_secs_f64()
-        }
-    }
 }

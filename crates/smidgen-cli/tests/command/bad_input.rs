@@ -126,13 +126,13 @@ fn a_loss_that_is_not_finite_names_step_and_layer() {
         (
             "linear.weight",
             3e38,
-            ["step 0", "layer `linear`", "last checkpoint"],
+            ["step 0", "layer `linear`", "saved before is intact"],
         ),
         // The same in the midst of the network.
         (
             "layer2.0.conv1.weight",
             3e38,
-            ["step 0", "layer `layer2.0", "last checkpoint"],
+            ["step 0", "layer `layer2.0", "saved before is intact"],
         ),
     ] {
         let mut bytes = sound.clone();

@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -88,16 +88,24 @@ pub(crate) fn write_records(file: &Path, records: usize) {
 
 /// What all tests share: a small data set and a run on it that nothing disturbed.
 pub(crate) struct Shared {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Held as long as the folder is in use, should the tests run twice at a time.
+    _lock: File,
 }
 
 pub(crate) fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
+        // Nothing that is shared is dropped at the end, so it lies where the next run of the tests finds and removes it.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("command");
+        let lock = File::create(folder.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        let _ = fs::remove_dir_all(&folder);
         let shared = Shared {
-            folder: TempDir::new().unwrap(),
+            folder,
+            _lock: lock,
         };
-        fs::create_dir(shared.folder.path().join("data")).unwrap();
+        fs::create_dir_all(shared.data("")).unwrap();
         write_records(&shared.data("data_batch_1.bin"), TRAIN_IMAGES);
         write_records(&shared.data("test_batch.bin"), TEST_IMAGES);
         let reference = shared.reference();
@@ -110,12 +118,12 @@ pub(crate) fn shared() -> &'static Shared {
 
 impl Shared {
     fn data(&self, file: &str) -> PathBuf {
-        self.folder.path().join("data").join(file)
+        self.folder.join("data").join(file)
     }
 
     /// The data as `--data` takes it.
     pub(crate) fn source(&self) -> String {
-        format!("cifar10:{}", self.folder.path().join("data").display())
+        format!("cifar10:{}", self.folder.join("data").display())
     }
 
     /// A run of two epochs and [`STEPS`] steps, without `--out`.
@@ -144,7 +152,7 @@ impl Shared {
 
     /// The folder of the undisturbed run.
     pub(crate) fn reference(&self) -> PathBuf {
-        self.folder.path().join("reference")
+        self.folder.join("reference")
     }
 
     /// Its weights, of a ResNet-20.
