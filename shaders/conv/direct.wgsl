@@ -66,6 +66,9 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
+#ifdef SUBGROUP
+    @builtin(subgroup_invocation_id) subgroup_lane: u32,
+#endif
 ) {
     let group = flat_workgroup(workgroup, workgroups);
     let pixel_group = group / params.quad_groups;
@@ -137,16 +140,34 @@ fn main(
             let tap_row = params.tap_first + i32(tap_y) * params.tap_step_y;
 #for tap in 0..TAPS_X
             {
-#for quad in 0..QUADS
+                let tap_at = u32(tap_row + {tap} * params.tap_step_x);
+#ifdef SUBGROUP
+                // Each lane loads one vector of the blocks; the subgroup shares them.
+                var loaded: array<vec4<f32>, LOADS>;
+#for load in 0..LOADS
+                let entry_{load} = min(subgroup_lane + {load}u * SUBGROUP, QUADS * 4u - 1u);
 #ifdef TRANSPOSED
-                let block_{quad} = ((block_base + u32(tap_row + {tap} * params.tap_step_x)) * params.slots + slot + {quad}u) * 4u;
+                loaded[{load}] = weight[((block_base + tap_at) * params.slots + slot) * 4u + entry_{load}];
 #else
-                let block_{quad} = ((block_base + {quad}u * params.taps + u32(tap_row + {tap} * params.tap_step_x)) * params.slots + slot) * 4u;
+                loaded[{load}] = weight[((block_base + entry_{load} / 4u * params.taps + tap_at) * params.slots + slot) * 4u + entry_{load} % 4u];
 #endif
-                let weight_{quad}_0 = weight[block_{quad}];
-                let weight_{quad}_1 = weight[block_{quad} + 1u];
-                let weight_{quad}_2 = weight[block_{quad} + 2u];
-                let weight_{quad}_3 = weight[block_{quad} + 3u];
+#endfor
+#endif
+#for quad in 0..QUADS
+#ifdef SUBGROUP
+#for row in 0..4
+                let weight_{quad}_{row} = subgroupBroadcast(loaded[({quad}u * 4u + {row}u) / SUBGROUP], ({quad}u * 4u + {row}u) % SUBGROUP);
+#endfor
+#else
+#ifdef TRANSPOSED
+                let block_{quad} = ((block_base + tap_at) * params.slots + slot + {quad}u) * 4u;
+#else
+                let block_{quad} = ((block_base + {quad}u * params.taps + tap_at) * params.slots + slot) * 4u;
+#endif
+#for row in 0..4
+                let weight_{quad}_{row} = weight[block_{quad} + {row}u];
+#endfor
+#endif
 #for pixel in 0..TILE
                 {
                     let value = window[{pixel}u * STRIDE_X + {tap}u * DILATION_X];

@@ -29,6 +29,9 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
+#ifdef SUBGROUP
+    @builtin(subgroup_invocation_id) subgroup_lane: u32,
+#endif
 ) {
     let group = flat_workgroup(workgroup, workgroups);
     let pixel_group = group / params.quad_groups;
@@ -52,16 +55,33 @@ fn main(
 #for pixel in 0..TILE
         let value_{pixel} = source[source_quad * params.pixels + source_pixel_{pixel}];
 #endfor
+#ifdef SUBGROUP
+        // Each lane loads one vector of the blocks; the subgroup shares them.
+        var loaded: array<vec4<f32>, LOADS>;
+#for load in 0..LOADS
+        let entry_{load} = min(subgroup_lane + {load}u * SUBGROUP, QUADS * 4u - 1u);
+#ifdef TRANSPOSED
+        loaded[{load}] = weight[(source_quad * params.slots + target_quad) * 4u + entry_{load}];
+#else
+        loaded[{load}] = weight[((target_quad + entry_{load} / 4u) * params.slots + source_quad) * 4u + entry_{load} % 4u];
+#endif
+#endfor
+#endif
 #for quad in 0..QUADS
+#ifdef SUBGROUP
+#for row in 0..4
+        let weight_{quad}_{row} = subgroupBroadcast(loaded[({quad}u * 4u + {row}u) / SUBGROUP], ({quad}u * 4u + {row}u) % SUBGROUP);
+#endfor
+#else
 #ifdef TRANSPOSED
         let block_{quad} = (source_quad * params.slots + target_quad + {quad}u) * 4u;
 #else
         let block_{quad} = ((target_quad + {quad}u) * params.slots + source_quad) * 4u;
 #endif
-        let weight_{quad}_0 = weight[block_{quad}];
-        let weight_{quad}_1 = weight[block_{quad} + 1u];
-        let weight_{quad}_2 = weight[block_{quad} + 2u];
-        let weight_{quad}_3 = weight[block_{quad} + 3u];
+#for row in 0..4
+        let weight_{quad}_{row} = weight[block_{quad} + {row}u];
+#endfor
+#endif
 #for pixel in 0..TILE
 #ifdef TRANSPOSED
         sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.x, weight_{quad}_1.x, weight_{quad}_2.x, weight_{quad}_3.x), vec4<f32>(value_{pixel}.x), sum_{pixel}_{quad});

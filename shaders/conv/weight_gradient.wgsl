@@ -1,9 +1,9 @@
 // gradient[o, t, i] = sum over output pixels p:  output_gradient[o, p] * input[i, p * STRIDE + t * DILATION - PADDING]
 //
 // Tile: a workgroup sums blocks of OUTPUT_QUADS output quads by TAPS taps of a row by INPUT_QUADS input quads over its share of the pixels.
-// Its 32 invocations take runs of PIXELS pixels of a row in turn, keep the blocks in registers and add them up in workgroup memory, in a
+// Its LANES invocations take runs of PIXELS pixels of a row in turn, keep the blocks in registers and add them up in workgroup memory, in a
 // fixed order. Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares.
-// Dispatch: [output_groups * kernel_y * tap_groups * slot_groups * splits] workgroups of 32, folded.
+// Dispatch: [output_groups * kernel_y * tap_groups * slot_groups * splits] workgroups of LANES, folded.
 // WINDOW = (PIXELS - 1) * STRIDE_X + (TAPS - 1) * DILATION_X + 1 input pixels of a row; BLOCKS = OUTPUT_QUADS * TAPS * INPUT_QUADS.
 #import common/grid
 
@@ -12,11 +12,11 @@ struct Params {
     output_groups: u32,
     tap_groups: u32,
     slot_groups: u32,
-    // Runs of pixels: of the whole batch, of one share (a multiple of 32), and side by side in a row.
+    // Runs of pixels: of the whole batch, of one share (a multiple of LANES), and side by side in a row.
     runs: u32,
     runs_per_split: u32,
     runs_per_row: u32,
-    // What 32 runs further means in runs of a row, rows of an image and images.
+    // What LANES runs further means in runs of a row, rows of an image and images.
     step_run: u32,
     step_row: u32,
     step_image: u32,
@@ -48,7 +48,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> output_gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>;
 
-const LANES: u32 = 32u;
 const BLOCK_ROWS: u32 = BLOCKS * 4u;
 
 var<workgroup> lane_sums: array<vec4<f32>, LANES * BLOCK_ROWS>;
@@ -88,8 +87,10 @@ fn main(
 #for out in 0..OUTPUT_QUADS
 #for in in 0..INPUT_QUADS
 #for tap in 0..TAPS
-#for channel in 0..4
-    var block_{out}_{in}_{tap}_{channel} = vec4<f32>();
+#for half in 0..2
+#for one in 0..2
+    var block_{out}_{in}_{tap}_{half}_{one} = vec4<f32>();
+#endfor
 #endfor
 #endfor
 #endfor
@@ -124,9 +125,12 @@ fn main(
 #endfor
 #for tap in 0..TAPS
 #for out in 0..OUTPUT_QUADS
-#for channel in 0..4
+        // Two input channels at a time: eight sums stay in registers over all pixels, and a gradient meets two values.
+#for half in 0..2
 #for pixel in 0..PIXELS
-        block_{out}_{in}_{tap}_{channel} = fma(gradient_{out}_{pixel}, vec4<f32>(window_{in}[{pixel}u * STRIDE_X + {tap}u * DILATION_X][{channel}]), block_{out}_{in}_{tap}_{channel});
+#for one in 0..2
+        block_{out}_{in}_{tap}_{half}_{one} = fma(gradient_{out}_{pixel}, vec4<f32>(window_{in}[{pixel}u * STRIDE_X + {tap}u * DILATION_X][{half} * 2 + {one}]), block_{out}_{in}_{tap}_{half}_{one});
+#endfor
 #endfor
 #endfor
 #endfor
@@ -146,24 +150,29 @@ fn main(
 #for out in 0..OUTPUT_QUADS
 #for in in 0..INPUT_QUADS
 #for tap in 0..TAPS
-#for channel in 0..4
-    lane_sums[(((({out}u * INPUT_QUADS + {in}u) * TAPS + {tap}u) * 4u + {channel}u) * LANES) + lane] = block_{out}_{in}_{tap}_{channel};
+#for half in 0..2
+#for one in 0..2
+    lane_sums[(((({out}u * INPUT_QUADS + {in}u) * TAPS + {tap}u) * 4u + {half}u * 2u + {one}u) * LANES) + lane] = block_{out}_{in}_{tap}_{half}_{one};
+#endfor
 #endfor
 #endfor
 #endfor
 #endfor
     workgroupBarrier();
 
+    if group >= params.groups {
+        return;
+    }
     // One vec4 of a block (four output channels for one input channel) an invocation.
-    if lane < BLOCK_ROWS && group < params.groups {
+    for (var block_row = lane; block_row < BLOCK_ROWS; block_row += LANES) {
         var total = vec4<f32>();
         for (var other = 0u; other < LANES; other++) {
-            total += lane_sums[lane * LANES + other];
+            total += lane_sums[block_row * LANES + other];
         }
-        let channel = lane % 4u;
-        let tap = first_tap + lane / 4u % TAPS;
-        let in_quad = lane / (4u * TAPS) % INPUT_QUADS;
-        let out_quad = output_quad + lane / (4u * TAPS * INPUT_QUADS);
+        let channel = block_row % 4u;
+        let tap = first_tap + block_row / 4u % TAPS;
+        let in_quad = block_row / (4u * TAPS) % INPUT_QUADS;
+        let out_quad = output_quad + block_row / (4u * TAPS * INPUT_QUADS);
 #ifdef GROUPED
         // Elements between groups stay exactly zero, so that an optimiser keeps them zero.
         let input_channel = (input_quad + in_quad) * 4u + channel;

@@ -90,20 +90,17 @@ impl Gather<'_> {
     /// A matrix product over the pixels.
     pub(crate) fn pointwise(&self) -> Launch {
         let pixels = self.shape.input_plane();
-        let select::GatherTile {
-            pixels: tile,
-            quads,
-        } = select::pointwise_tile(pixels, self.target_quads(), self.facts);
+        let tile = select::pointwise_tile(pixels, self.target_quads(), self.facts);
         let params = PointwiseParams {
             pixels,
-            quad_groups: self.target_quads() / quads,
+            quad_groups: self.target_quads() / tile.quads,
             source_quads: self.source_quads(),
             slots: self.shape.slots(),
         };
         let mut defines = self.flags(false);
-        defines.extend([("QUADS", quads.to_string()), ("TILE", tile.to_string())]);
-        let groups =
-            u64::from(pixels).div_ceil(LANES * u64::from(tile)) * u64::from(params.quad_groups);
+        defines.extend(tile.defines());
+        let groups = u64::from(pixels).div_ceil(LANES * u64::from(tile.pixels))
+            * u64::from(params.quad_groups);
         Launch::new(
             "conv/pointwise.wgsl",
             &defines,
@@ -120,25 +117,21 @@ impl Gather<'_> {
         }
         let shape = self.shape;
         let depthwise = shape.is_depthwise();
-        let select::GatherTile {
-            pixels: tile,
-            quads,
-        } = if depthwise {
+        let tile = if depthwise {
             select::depthwise_tile(x.targets)
         } else if shape.groups > 1 {
             select::gather_tile(x.targets, 1, self.facts)
         } else {
             select::gather_tile(x.targets, self.target_quads(), self.facts)
         };
-        let tiles = x.targets.div_ceil(tile);
+        let tiles = x.targets.div_ceil(tile.pixels);
         let items = shape.batch * y.targets * tiles;
-        let window = (tile - 1) * x.stride + x.taps.saturating_sub(1) * x.dilation + 1;
+        let window = (tile.pixels - 1) * x.stride + x.taps.saturating_sub(1) * x.dilation + 1;
         let mut defines = self.flags(depthwise);
         defines.extend([
             ("DILATION_X", x.dilation.to_string()),
             ("STRIDE_X", x.stride.to_string()),
             ("TAPS_X", x.taps.to_string()),
-            ("TILE", tile.to_string()),
             ("WINDOW", window.to_string()),
         ]);
         let kernel_x = shape.kernel[1] as i32;
@@ -146,6 +139,7 @@ impl Gather<'_> {
         let source_plane = shape.batch * y.source * x.source;
         let target_plane = shape.batch * y.target * x.target;
         if depthwise {
+            defines.push(("TILE", tile.pixels.to_string()));
             let quads = shape.input_quads();
             let params = DepthwiseParams {
                 items,
@@ -182,8 +176,8 @@ impl Gather<'_> {
                 grid,
             ));
         }
-        defines.push(("QUADS", quads.to_string()));
-        let quad_groups = self.target_quads() / quads;
+        defines.extend(tile.defines());
+        let quad_groups = self.target_quads() / tile.quads;
         let params = DirectParams {
             items,
             tiles,

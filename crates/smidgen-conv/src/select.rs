@@ -12,11 +12,43 @@ fn row_tile(count: u32, most: u32) -> u32 {
         .unwrap_or(1)
 }
 
-/// What an invocation of a gathering kernel computes: neighbouring pixels by target quads.
+/// What an invocation of a gathering kernel computes, and how it comes by its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GatherTile {
+    /// Neighbouring pixels.
     pub(crate) pixels: u32,
+    /// Target quads.
     pub(crate) quads: u32,
+    /// The subgroup whose lanes load the weights together; `None` where each invocation loads all it needs.
+    pub(crate) subgroup: Option<u32>,
+}
+
+impl GatherTile {
+    /// The defines of this tile.
+    pub(crate) fn defines(self) -> Vec<(&'static str, String)> {
+        let mut defines = vec![
+            ("QUADS", self.quads.to_string()),
+            ("TILE", self.pixels.to_string()),
+        ];
+        if let Some(size) = self.subgroup {
+            defines.push(("SUBGROUP", size.to_string()));
+            defines.push(("LOADS", (self.quads * 4).div_ceil(size).to_string()));
+        }
+        defines
+    }
+}
+
+/// The size of the subgroups that share weights. A software device pays dearly for every load, even of one address by all lanes;
+/// a GPU broadcasts such a load by itself.
+fn sharing_subgroup(facts: &DeviceFacts) -> Option<u32> {
+    match facts.subgroup_sizes {
+        Some((least, most))
+            if least == most && (4..=64).contains(&most) && facts.kind == DeviceKind::Software =>
+        {
+            Some(most)
+        }
+        _ => None,
+    }
 }
 
 /// The largest divisor of `quads` up to `most`, so that no quad is left over.
@@ -27,13 +59,26 @@ fn dividing(quads: u32, most: u32) -> u32 {
         .unwrap_or(1)
 }
 
-/// For rows of `count` pixels. A software device runs fastest on long runs of one quad, where each weight, loaded once for all lanes, meets
-/// the most pixels and the sums still fit the registers; a GPU wants more, smaller invocations.
+/// For rows of `count` pixels. Where a subgroup shares the weights, a large tile pays; where a software device cannot share them, each
+/// weight should meet the most pixels; a GPU wants more, smaller invocations.
 pub(crate) fn gather_tile(count: u32, quads: u32, facts: &DeviceFacts) -> GatherTile {
-    let software = facts.kind == DeviceKind::Software;
-    let pixels = row_tile(count, if software { 8 } else { 4 });
-    let quads = dividing(quads, if software { 1 } else { (4 / pixels).min(2) });
-    GatherTile { pixels, quads }
+    let subgroup = sharing_subgroup(facts);
+    let (most_pixels, most_quads) = match (subgroup, facts.kind) {
+        (Some(_), _) => (8, 4),
+        (None, DeviceKind::Software) => (8, 1),
+        _ => (4, 2),
+    };
+    let pixels = row_tile(count, most_pixels);
+    let most_quads = if subgroup.is_some() {
+        most_quads
+    } else {
+        most_quads.min(8 / pixels)
+    };
+    GatherTile {
+        pixels,
+        quads: dividing(quads, most_quads),
+        subgroup,
+    }
 }
 
 /// For a depthwise kernel, whose sums are few.
@@ -41,20 +86,27 @@ pub(crate) fn depthwise_tile(count: u32) -> GatherTile {
     GatherTile {
         pixels: row_tile(count, 4),
         quads: 1,
+        subgroup: None,
     }
 }
 
 /// For a pointwise kernel: as many pixels as still fill a workgroup.
 pub(crate) fn pointwise_tile(pixels: u32, quads: u32, facts: &DeviceFacts) -> GatherTile {
-    let software = facts.kind == DeviceKind::Software;
+    let subgroup = sharing_subgroup(facts);
     let pixels = match pixels {
         0..=64 => 1,
         65..=128 => 2,
         _ => 4,
     };
+    let most_quads = match (subgroup, facts.kind) {
+        (Some(_), _) => 4,
+        (None, DeviceKind::Software) => (8 / pixels).min(4),
+        _ => 2,
+    };
     GatherTile {
         pixels,
-        quads: dividing(quads, if software { (8 / pixels).min(4) } else { 2 }),
+        quads: dividing(quads, most_quads),
+        subgroup,
     }
 }
 
@@ -71,7 +123,7 @@ pub(crate) struct BlockTile {
     pub(crate) input_quads: u32,
 }
 
-pub(crate) fn block_tile(shape: &ConvolutionShape) -> BlockTile {
+pub(crate) fn block_tile(shape: &ConvolutionShape, facts: &DeviceFacts) -> BlockTile {
     let row = shape.kernel[1];
     let taps = row.div_ceil(row.div_ceil(3));
     let output_quads = if shape.groups > 1 {
@@ -79,7 +131,8 @@ pub(crate) fn block_tile(shape: &ConvolutionShape) -> BlockTile {
     } else {
         dividing(shape.output_quads(), 2)
     };
-    let input_quads = if shape.groups > 1 || taps > 1 {
+    // Where workgroup memory is plain memory, larger tiles pay: each loaded value meets more of the others.
+    let input_quads = if shape.groups > 1 || (taps > 1 && facts.kind != DeviceKind::Software) {
         1
     } else {
         dividing(shape.slots(), 2)
@@ -88,6 +141,15 @@ pub(crate) fn block_tile(shape: &ConvolutionShape) -> BlockTile {
         output_quads,
         taps,
         input_quads,
+    }
+}
+
+/// Invocations of a workgroup of the weight gradient: a software device runs a few at a time anyway, and fewer need less memory to be summed in.
+pub(crate) fn weight_lanes(facts: &DeviceFacts) -> u32 {
+    if facts.kind == DeviceKind::Software {
+        8
+    } else {
+        32
     }
 }
 
@@ -162,10 +224,14 @@ mod tests {
         for kernel in 1..12 {
             for channels in [1, 4, 8, 20, 64] {
                 let shape = ConvolutionShape::new(1, [channels, 16, 16], channels, [kernel; 2]);
-                let tile = block_tile(&shape);
-                assert!(tile.output_quads * tile.taps * tile.input_quads <= 8);
-                assert_eq!(shape.output_quads() % tile.output_quads, 0);
-                assert_eq!(shape.slots() % tile.input_quads, 0);
+                for kind in [DeviceKind::Software, DeviceKind::Discrete] {
+                    let tile = block_tile(&shape, &facts(kind));
+                    let blocks = tile.output_quads * tile.taps * tile.input_quads;
+                    let vectors = blocks * 4 * weight_lanes(&facts(kind));
+                    assert!(vectors * 16 <= 16 << 10);
+                    assert_eq!(shape.output_quads() % tile.output_quads, 0);
+                    assert_eq!(shape.slots() % tile.input_quads, 0);
+                }
             }
         }
     }

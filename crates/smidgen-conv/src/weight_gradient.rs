@@ -55,7 +55,6 @@ params! {
     pub(crate) struct SumParams { count: u32, splits: u32 }
 }
 
-const WEIGHT_LANES: u32 = 32;
 const DEPTHWISE_LANES: u32 = 64;
 const BIAS_LANES: u32 = 64;
 
@@ -83,19 +82,21 @@ impl Share {
 struct Plan {
     shape: ConvolutionShape,
     tile: BlockTile,
+    weight_lanes: u32,
     pixels: u32,
     runs_per_row: u32,
     runs: u32,
 }
 
 impl Plan {
-    fn of(shape: &ConvolutionShape) -> Self {
+    fn of(shape: &ConvolutionShape, facts: &DeviceFacts) -> Self {
         let shape = shape.flattened();
         let pixels = select::run_pixels(shape.output_width());
         let runs_per_row = shape.output_width().div_ceil(pixels);
         Self {
             shape,
-            tile: select::block_tile(&shape),
+            tile: select::block_tile(&shape, facts),
+            weight_lanes: select::weight_lanes(facts),
             pixels,
             runs_per_row,
             runs: shape.batch * shape.output_height() * runs_per_row,
@@ -106,7 +107,7 @@ impl Plan {
         if self.shape.is_depthwise() {
             DEPTHWISE_LANES
         } else {
-            WEIGHT_LANES
+            self.weight_lanes
         }
     }
 
@@ -220,6 +221,7 @@ impl Plan {
                 (tile.output_quads * tile.taps * tile.input_quads).to_string(),
             ),
             ("INPUT_QUADS", tile.input_quads.to_string()),
+            ("LANES", self.weight_lanes.to_string()),
             ("OUTPUT_QUADS", tile.output_quads.to_string()),
             ("TAPS", tile.taps.to_string()),
             ("WINDOW", self.window(tile.taps).to_string()),
@@ -297,7 +299,7 @@ pub fn weight_gradient_workspace(shape: &ConvolutionShape, facts: &DeviceFacts) 
     }
     let shares = [
         (
-            Plan::of(shape).share(u64::MAX, facts).splits,
+            Plan::of(shape, facts).share(u64::MAX, facts).splits,
             shape.weight_bytes(),
         ),
         (
@@ -330,7 +332,7 @@ pub fn weight_gradient(
     let input = sized(regions.input, shape.input_bytes());
     let output_gradient = sized(regions.output_gradient, shape.output_bytes());
     let room = regions.workspace.map_or(0, |workspace| workspace.size);
-    let plan = Plan::of(shape);
+    let plan = Plan::of(shape, facts);
     let mut launches = Vec::new();
     // Runs `first` into the workspace and sums it, or straight into `total` where there is one share.
     let mut in_shares =
