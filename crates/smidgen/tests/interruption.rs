@@ -100,7 +100,7 @@ fn an_interrupted_run_evaluates_what_a_whole_one_does() {
     let expected = evaluations(&told);
     assert_eq!(expected.iter().map(|e| e.0).collect::<Vec<_>>(), [3, 6]);
 
-    // Interrupted at the first event, whatever it is, and by turns at the first evaluation.
+    // Interrupted by turns at a step, within an evaluation and after one.
     let path = folder.path().join("parts");
     let mut parts = Vec::new();
     let mut interruptions = 0;
@@ -109,7 +109,13 @@ fn an_interrupted_run_evaluates_what_a_whole_one_does() {
             if !matches!(event, Event::Checkpoint { .. }) {
                 parts.push(event.clone());
             }
-            if interruptions % 2 == 0 || matches!(event, Event::Evaluation { .. }) {
+            let turn = match event {
+                Event::Step { .. } => Some(0),
+                Event::Evaluating { .. } => Some(1),
+                Event::Evaluation { .. } => Some(2),
+                Event::Checkpoint { .. } => None,
+            };
+            if turn == Some(interruptions % 3) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -121,7 +127,7 @@ fn an_interrupted_run_evaluates_what_a_whole_one_does() {
             break run;
         }
     };
-    assert!(interruptions > 3, "{interruptions}");
+    assert!(interruptions > 5, "{interruptions}");
     assert_eq!(evaluations(&parts), expected);
     let evaluating = |events: &[Event]| {
         let told = |event: &&Event| matches!(event, Event::Evaluating { .. });
