@@ -33,10 +33,12 @@ fn normal_distribution(value: vec4<f32>) -> vec4<f32> {
 fn activate(value: vec4<f32>) -> vec4<f32> {
     var result = value;
 #ifdef ACTIVATION_RELU
-    result = max(value, vec4<f32>(0.0));
+    // `max` may swallow a NaN, which would hide where a network broke; a comparison lets it pass.
+    result = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
 #endif
 #ifdef ACTIVATION_RELU6
-    result = clamp(value, vec4<f32>(0.0), vec4<f32>(6.0));
+    result = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
+    result = select(result, vec4<f32>(6.0), result > vec4<f32>(6.0));
 #endif
 #ifdef ACTIVATION_HARD_SWISH
     result = value * clamp(value + 3.0, vec4<f32>(0.0), vec4<f32>(6.0)) * (1.0 / 6.0);

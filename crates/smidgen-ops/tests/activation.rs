@@ -91,6 +91,18 @@ fn gelu_is_exact_to_the_precision_of_f32() {
 }
 
 #[test]
+fn a_nan_is_not_swallowed() {
+    let map = MapCase::new("not a number", [1, 4, 1, 2]);
+    let input = [1.0, f32::NAN, -1.0, f32::NAN, 0.0, 7.0, f32::NAN, -7.0];
+    for activation in Activation::ALL {
+        let [output, _] = run(&map, activation, &input, &[1.0; 8], false);
+        for (input, output) in input.iter().zip(&output) {
+            assert_eq!(input.is_nan(), output.is_nan(), "{activation:?} of {input}");
+        }
+    }
+}
+
+#[test]
 fn extreme_values_stay_finite() {
     let map = MapCase::new("extremes", [1, 4, 1, 2]);
     let input = [1e30, -1e30, 200.0, -200.0, 1e5, -1e5, 88.0, -88.0];

@@ -9,6 +9,9 @@ pub(crate) struct Item {
     pub(crate) bytes: u64,
 }
 
+/// What items are sorted by before they are placed, largest first.
+type Key<'k> = dyn Fn(&Item) -> (u64, u64) + 'k;
+
 /// Offsets of `items`, measured from the far end of the arena, and the height of the arena: the maximum over time of
 /// `floor[t]` (what stands at the near end) plus the end of the highest item alive at `t`.
 ///
@@ -28,7 +31,7 @@ pub(crate) fn pack(
             .unwrap_or(0)
     };
     let duration = |item: &Item| (item.lifetime.last - item.lifetime.first) as u64 + 1;
-    let orders: [&dyn Fn(&Item) -> (u64, u64); 5] = [
+    let orders: [&Key<'_>; 5] = [
         &|item| (item.bytes, duration(item)),
         &|item| (pressure(item), item.bytes),
         &|item| (duration(item), item.bytes),

@@ -165,7 +165,7 @@ impl Blueprint {
             facts,
             &plan.buffers(),
             &uniforms,
-            &vec![staging_bytes; STAGING_BUFFERS],
+            &[staging_bytes; STAGING_BUFFERS],
             &readback,
         );
         Ok(Self {
