@@ -4,9 +4,11 @@ var<workgroup> lane_count: array<f32, 256>;
 var<workgroup> lane_mean: array<vec4<f32>, 256>;
 var<workgroup> lane_squares: array<vec4<f32>, 256>;
 
-// Leaves the moments of all lanes in lane 0. Every lane must have written its own before, and take part.
+// Leaves the moments of all lanes in lane 0. Every lane must have written its own before, and take part. `params.slices` is above 0.
 fn merge_moments(lane: u32) {
-    for (var half = 128u; half > 0u; half /= 2u) {
+    // 128, as a number no compiler knows: unrolled, eight barriers take a software device's compiler several times as long as one.
+    let lanes = select(128u, 0u, params.slices == 0u);
+    for (var half = lanes; half > 0u; half /= 2u) {
         workgroupBarrier();
         if lane < half {
             let count = lane_count[lane];
