@@ -76,9 +76,13 @@ impl Device {
         let (lost, refused) = (Arc::clone(&this.fault), Arc::clone(&this.fault));
         this.device
             .set_device_lost_callback(move |reason, message| {
-                if reason != wgpu::DeviceLostReason::Destroyed {
-                    lock(&lost).get_or_insert(GpuError::Lost(message));
-                }
+                // Dropping a device does not come by here, only `destroy` does, and it brings no message.
+                let message = match reason {
+                    wgpu::DeviceLostReason::Destroyed => "it was destroyed".into(),
+                    wgpu::DeviceLostReason::Unknown => message,
+                };
+                // What was refused before is a consequence of the loss, or else matters less.
+                *lock(&lost) = Some(GpuError::Lost(message));
             });
         this.device.on_uncaptured_error(Arc::new(move |error| {
             let fault = match error {
@@ -138,7 +142,7 @@ impl Device {
     /// Reserves `bytes` in the ledger, then makes the buffer: the only place that does.
     ///
     /// # Errors
-    /// Over the budget, after sealing, larger than the device allows, or out of memory.
+    /// Over the budget, after sealing, larger than the device allows, out of memory, or a device that has failed before.
     pub fn buffer(
         &self,
         label: &str,
@@ -147,6 +151,7 @@ impl Device {
         usage: wgpu::BufferUsages,
         mapped: bool,
     ) -> Result<wgpu::Buffer, GpuError> {
+        self.check()?;
         if bytes > self.facts.max_buffer_bytes {
             return Err(GpuError::BufferTooLarge {
                 label: label.into(),
@@ -209,10 +214,19 @@ impl Device {
             usage,
             true,
         )?;
-        buffer
-            .get_mapped_range_mut(..bytes)
-            .map_err(|error| GpuError::Refused(error.to_string()))?
-            .copy_from_slice(bytemuck::cast_slice(contents));
+        if bytes == 0 {
+            buffer.unmap();
+            return Ok(buffer);
+        }
+        match buffer.get_mapped_range_mut(..) {
+            Ok(mut view) => view
+                .slice(..bytes as usize)
+                .copy_from_slice(bytemuck::cast_slice(contents)),
+            Err(error) => {
+                self.ledger().release(label);
+                return Err(GpuError::Refused(error.to_string()));
+            }
+        }
         buffer.unmap();
         Ok(buffer)
     }
@@ -250,18 +264,30 @@ impl Device {
         lock(&self.fault).clone().map_or(Ok(()), Err)
     }
 
-    /// Reads `count` elements from byte `offset` on, through a buffer of its own: for tests, checkpoints and examples, not for a
-    /// step.
+    /// Reads `count` elements from byte `offset` (a multiple of 4) on, through a buffer of its own: for tests, checkpoints and
+    /// examples, not for a step.
     ///
     /// # Errors
-    /// Over the budget, a lost device, a refused operation.
+    /// Beyond the end of the buffer, over the budget, a lost device, a refused operation.
     pub fn read<T: bytemuck::Pod>(
         &self,
         buffer: &wgpu::Buffer,
         offset: u64,
         count: usize,
     ) -> Result<Vec<T>, GpuError> {
-        let bytes = ((count * size_of::<T>()) as u64).next_multiple_of(4);
+        let wanted = (count as u64).saturating_mul(size_of::<T>() as u64);
+        // Found here, because wgpu would report it as a fault of the device.
+        let room = buffer.size().saturating_sub(offset);
+        let bytes = wanted.min(room).next_multiple_of(4);
+        if wanted > room || bytes > room || !offset.is_multiple_of(4) {
+            return Err(GpuError::Refused(format!(
+                "{wanted} bytes from byte {offset} on cannot be read from a buffer of {} bytes",
+                buffer.size()
+            )));
+        }
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let landing = self.buffer("read", Category::Readback, bytes, usage, false)?;
         let mut encoder = self
@@ -269,18 +295,31 @@ impl Device {
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &landing, 0, bytes);
         self.queue.submit([encoder.finish()]);
-        landing.map_async(wgpu::MapMode::Read, .., |_| {});
-        let waited = self.wait();
+        let contents = self.landed(&landing, count);
         self.ledger().release("read");
-        waited?;
-        let view = landing
-            .get_mapped_range(..)
-            .map_err(|error| GpuError::Refused(error.to_string()))?;
-        // The copy is not aligned for T, so elements are read one by one.
-        Ok(view[..count * size_of::<T>()]
-            .chunks_exact(size_of::<T>())
-            .map(bytemuck::pod_read_unaligned)
-            .collect())
+        contents
+    }
+
+    /// Waits, and reads `count` elements of a buffer that was copied to.
+    pub(crate) fn landed<T: bytemuck::Pod>(
+        &self,
+        landing: &wgpu::Buffer,
+        count: usize,
+    ) -> Result<Vec<T>, GpuError> {
+        landing.map_async(wgpu::MapMode::Read, .., |_| {});
+        self.wait()?;
+        let contents = {
+            let view = landing
+                .get_mapped_range(..)
+                .map_err(|error| GpuError::Refused(error.to_string()))?;
+            // The copy is not aligned for T, so elements are read one by one.
+            view[..count * size_of::<T>()]
+                .chunks_exact(size_of::<T>())
+                .map(bytemuck::pod_read_unaligned)
+                .collect()
+        };
+        landing.unmap();
+        Ok(contents)
     }
 
     /// The compiled kernel of a launch, from the cache or new.

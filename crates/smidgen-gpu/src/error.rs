@@ -26,7 +26,7 @@ pub enum GpuError {
         reason: String,
     },
     /// A reservation would exceed the budget of the ledger.
-    #[error("`{label}` needs {bytes} bytes, but {reserved} of the budget of {limit} bytes are already reserved; raise the budget to at least {}", reserved + bytes)]
+    #[error("`{label}` needs {bytes} bytes, but {reserved} of the budget of {limit} bytes are already reserved; raise the budget to at least {}", reserved.saturating_add(*bytes))]
     OverBudget {
         /// What was to be reserved.
         label: String,

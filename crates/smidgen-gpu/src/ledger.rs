@@ -67,7 +67,7 @@ impl Ledger {
         }
         let reserved = self.reserved();
         if let Some(limit) = self.limit
-            && reserved + bytes > limit
+            && reserved.saturating_add(bytes) > limit
         {
             return Err(GpuError::OverBudget {
                 label: label.into(),

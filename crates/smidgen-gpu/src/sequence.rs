@@ -82,14 +82,18 @@ impl Sequence {
         for launch in launches {
             check_launch(device, launch, buffers)?;
         }
+        let pipelines = launches
+            .iter()
+            .map(|launch| device.pipeline(launch))
+            .collect::<Result<Vec<_>, _>>()?;
+        // After all that may fail, so that a failure leaves nothing in the ledger.
         let uniforms = if layout.blocks.is_empty() {
             None
         } else {
             Some(write_uniforms(device, &layout)?)
         };
         let mut steps = Vec::with_capacity(launches.len());
-        for (launch, block) in launches.iter().zip(&layout.block_of) {
-            let pipeline = device.pipeline(launch)?;
+        for ((launch, block), pipeline) in launches.iter().zip(&layout.block_of).zip(pipelines) {
             let storage = launch.regions.iter().map(|region| wgpu::BufferBinding {
                 buffer: buffers[region.buffer],
                 offset: region.offset,
@@ -217,10 +221,10 @@ fn check_launch(
                 region.offset, region.size, facts.storage_alignment
             )));
         }
-        if region.offset + region.size > buffer.size() {
+        let end = region.offset.saturating_add(region.size);
+        if end > buffer.size() {
             return Err(refuse(format!(
-                "binding {at} ends at byte {}, its buffer has {}",
-                region.offset + region.size,
+                "binding {at} ends at byte {end}, its buffer has {}",
                 buffer.size()
             )));
         }
@@ -233,7 +237,7 @@ fn check_launch(
         }
         for (other_at, other) in launch.regions[..at].iter().enumerate() {
             if other.buffer == region.buffer
-                && other.offset < region.offset + region.size
+                && other.offset < end
                 && region.offset < other.offset + other.size
             {
                 return Err(refuse(format!("bindings {other_at} and {at} overlap")));

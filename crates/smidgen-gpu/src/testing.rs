@@ -79,21 +79,20 @@ impl Guarded {
     pub fn run(&self, launches: &[Launch]) -> Result<Outcome, GpuError> {
         let unchecked = self.run_on(device(false), launches)?;
         let checked = self.run_on(device(true), launches)?;
-        for (name, words) in [("unchecked", &unchecked), ("checked", &checked)] {
-            for (at, word) in words.iter().enumerate() {
-                let byte = at as u64 * 4;
-                let inside = self
-                    .regions
-                    .iter()
-                    .any(|region| (region.offset..region.offset + region.size).contains(&byte));
-                assert!(
-                    inside || *word == GUARD,
-                    "the {name} kernel wrote outside its regions, at byte {byte}"
-                );
-            }
-        }
         assert!(checked == unchecked, "checked and unchecked kernels differ");
         Ok(Outcome { words: unchecked })
+    }
+
+    /// Runs the launches on the unchecked device alone: half the time, where other cases compare the same kernels.
+    ///
+    /// # Errors
+    /// A launch that the device refuses.
+    ///
+    /// # Panics
+    /// If a guard word changed.
+    pub fn run_unchecked(&self, launches: &[Launch]) -> Result<Outcome, GpuError> {
+        let words = self.run_on(device(false), launches)?;
+        Ok(Outcome { words })
     }
 
     fn run_on(&self, device: &Device, launches: &[Launch]) -> Result<Vec<u32>, GpuError> {
@@ -104,6 +103,18 @@ impl Guarded {
         let mut ledger = device.ledger();
         ledger.release("guarded memory");
         ledger.release("kernel parameters");
+        drop(ledger);
+        for (at, word) in words.iter().enumerate() {
+            let byte = at as u64 * 4;
+            let inside = self
+                .regions
+                .iter()
+                .any(|region| (region.offset..region.offset + region.size).contains(&byte));
+            assert!(
+                inside || *word == GUARD,
+                "a kernel wrote outside its regions, at byte {byte}"
+            );
+        }
         Ok(words)
     }
 }

@@ -15,6 +15,7 @@ pub struct Timing {
 pub struct Timeline {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
+    landing: wgpu::Buffer,
     capacity: usize,
 }
 
@@ -30,23 +31,26 @@ impl Timeline {
                 purpose: "a timeline",
             });
         }
-        let count = (capacity + 1).min(wgpu::QUERY_SET_MAX_QUERIES as usize) as u32;
+        let count = capacity
+            .saturating_add(1)
+            .min(wgpu::QUERY_SET_MAX_QUERIES as usize) as u32;
         let queries = device.wgpu().create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("timeline"),
             ty: wgpu::QueryType::Timestamp,
             count,
         });
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = device.buffer(
-            "timeline",
-            Category::Query,
-            u64::from(count) * 8,
-            usage,
-            false,
-        )?;
+        let bytes = u64::from(count) * 8;
+        let resolved = device.buffer("timeline", Category::Query, bytes, usage, false)?;
+        // Of its own, so that a sealed device can be measured.
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let landing = device
+            .buffer("timeline", Category::Query, bytes, usage, false)
+            .inspect_err(|_| device.ledger().release("timeline"))?;
         Ok(Self {
             queries,
             resolved,
+            landing,
             capacity: count as usize - 1,
         })
     }
@@ -67,11 +71,13 @@ impl Timeline {
                 sequence.record_range(&mut pass, at..at + 1);
                 pass.write_timestamp(&self.queries, at as u32 + 1);
             }
+            sequence.record_range(&mut pass, count..sequence.len());
         }
         encoder.resolve_query_set(&self.queries, 0..count as u32 + 1, &self.resolved, 0);
+        let bytes = (count as u64 + 1) * 8;
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.landing, 0, bytes);
         device.queue().submit([encoder.finish()]);
-        device.wait()?;
-        let ticks: Vec<u64> = device.read(&self.resolved, 0, count + 1)?;
+        let ticks: Vec<u64> = device.landed(&self.landing, count + 1)?;
         let nanoseconds_per_tick = f64::from(device.queue().get_timestamp_period());
         Ok((0..count)
             .map(|at| Timing {

@@ -30,9 +30,13 @@ impl Slot {
         }
         match self.state.load(Ordering::Acquire) {
             MAPPED => Ok(()),
-            _ => Err(GpuError::Refused(
-                "a transfer buffer could not be mapped".into(),
-            )),
+            _ => {
+                // Where the device was lost, this says so.
+                device.wait()?;
+                Err(GpuError::Refused(
+                    "a transfer buffer could not be mapped".into(),
+                ))
+            }
         }
     }
 }
@@ -46,15 +50,21 @@ fn slots(
     usage: wgpu::BufferUsages,
     mapped: bool,
 ) -> Result<Vec<Slot>, GpuError> {
-    (0..count)
-        .map(|_| {
-            let buffer = device.buffer(label, category, bytes, usage, mapped)?;
-            Ok(Slot {
+    let mut slots = Vec::with_capacity(count);
+    // A ring of none could not turn.
+    for _ in 0..count.max(1) {
+        match device.buffer(label, category, bytes, usage, mapped) {
+            Ok(buffer) => slots.push(Slot {
                 buffer,
                 state: Arc::new(AtomicU8::new(if mapped { MAPPED } else { UNMAPPED })),
-            })
-        })
-        .collect()
+            }),
+            Err(error) => {
+                slots.iter().for_each(|_| device.ledger().release(label));
+                return Err(error);
+            }
+        }
+    }
+    Ok(slots)
 }
 
 /// A few host-visible buffers that take turns in carrying data to the device, so that no step allocates.
@@ -67,7 +77,7 @@ pub struct StagingRing {
 }
 
 impl StagingRing {
-    /// `count` buffers of `bytes` each.
+    /// `count` buffers (at least one) of `bytes` each.
     ///
     /// # Errors
     /// No room in the budget or on the device.
@@ -131,7 +141,7 @@ pub struct ReadbackRing {
 }
 
 impl ReadbackRing {
-    /// `count` buffers of `bytes` each.
+    /// `count` buffers (at least one) of `bytes` each.
     ///
     /// # Errors
     /// No room in the budget or on the device.
