@@ -46,7 +46,8 @@ fn shape(case: &Case) -> ConvolutionShape {
 
 fn passes(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let (shape, facts) = (shape(case), device().facts());
-    let workspace_bytes = weight_gradient_workspace(&shape, facts);
+    let workspace_bytes = weight_gradient_workspace(&shape, facts)
+        .unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let mut memory = Memory::new();
     let input = memory.values(shape.input_bytes());
     let weight = memory.values(shape.weight_bytes());

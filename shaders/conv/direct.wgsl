@@ -6,6 +6,8 @@
 // taps of that row, weights have the same address in a whole workgroup.
 // Dispatch: [ceil(images * count_y * ceil(count_x / TILE) / 64) * target_quads / QUADS] workgroups of 64, folded.
 // WINDOW = (TILE - 1) * STRIDE_X + (TAPS_X - 1) * DILATION_X + 1 source pixels of a row.
+// SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
+// broadcast them; without it every invocation loads all it needs.
 #import common/grid
 
 struct Params {

@@ -4,6 +4,8 @@
 // Tile: an invocation computes TILE pixels, 64 apart so that neighbours read neighbouring memory, by QUADS target quads; weights have the
 // same address in a whole workgroup.
 // Dispatch: [ceil(pixels / (64 * TILE)) * target_quads / QUADS] workgroups of 64, folded.
+// SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
+// broadcast them; without it every invocation loads all it needs.
 #import common/grid
 
 struct Params {

@@ -95,7 +95,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
     };
     // Kernels only ask for what they need of a device; a wrapped one stays the caller's.
     let wrapped = Device::wrap(device.clone(), queue.clone());
-    let workspace_bytes = weight_gradient_workspace(&shape, wrapped.facts());
+    let workspace_bytes = weight_gradient_workspace(&shape, wrapped.facts())?;
     let buffers = [
         filled(&input),
         filled(&packed),
@@ -115,7 +115,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
             bias: None,
             output: region(2),
         },
-    );
+    )?;
     // The output stands for its own gradient here: that of half the sum of its squares.
     launches.extend(input_gradient(
         &shape,
@@ -126,7 +126,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
             input_gradient: region(3),
             accumulate: false,
         },
-    ));
+    )?);
     launches.extend(weight_gradient(
         &shape,
         wrapped.facts(),
@@ -137,7 +137,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
             bias_gradient: None,
             workspace: (workspace_bytes > 0).then(|| region(5)),
         },
-    ));
+    )?);
     let sequence = Sequence::prepare(&wrapped, &launches, &buffers.each_ref())?;
 
     // The caller's own pass.

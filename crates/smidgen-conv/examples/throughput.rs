@@ -6,9 +6,10 @@ use smidgen_conv::{
     weight_gradient, weight_gradient_workspace,
 };
 use smidgen_gpu::{Device, DeviceRequest, GpuError, Launch, Region, Sequence};
+use std::error::Error;
 use std::time::Instant;
 
-fn main() -> Result<(), GpuError> {
+fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::open(&DeviceRequest::default())?;
     println!("{}: GFLOP/s, median of 5", device.facts().name);
     println!(
@@ -51,14 +52,14 @@ fn main() -> Result<(), GpuError> {
     Ok(())
 }
 
-fn report(device: &Device, name: &str, shape: &ConvolutionShape) -> Result<(), GpuError> {
+fn report(device: &Device, name: &str, shape: &ConvolutionShape) -> Result<(), Box<dyn Error>> {
     let facts = device.facts();
     let mut sizes = vec![
         shape.input_bytes(),
         shape.weight_bytes(),
         shape.output_bytes(),
     ];
-    let workspace_bytes = weight_gradient_workspace(shape, facts);
+    let workspace_bytes = weight_gradient_workspace(shape, facts)?;
     sizes.push(workspace_bytes.max(4));
     let buffers = sizes
         .iter()
@@ -75,7 +76,7 @@ fn report(device: &Device, name: &str, shape: &ConvolutionShape) -> Result<(), G
                 bias: None,
                 output,
             },
-        ),
+        )?,
         input_gradient(
             shape,
             facts,
@@ -85,7 +86,7 @@ fn report(device: &Device, name: &str, shape: &ConvolutionShape) -> Result<(), G
                 input_gradient: input,
                 accumulate: false,
             },
-        ),
+        )?,
         weight_gradient(
             shape,
             facts,
@@ -96,7 +97,7 @@ fn report(device: &Device, name: &str, shape: &ConvolutionShape) -> Result<(), G
                 bias_gradient: None,
                 workspace: (workspace_bytes > 0).then_some(workspace),
             },
-        ),
+        )?,
     ];
     let rates = passes
         .iter()

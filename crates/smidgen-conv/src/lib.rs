@@ -20,7 +20,7 @@
 //!     weight: Region::whole(1, shape.weight_bytes()),
 //!     bias: None,
 //!     output: Region::whole(2, shape.output_bytes()),
-//! });
+//! })?;
 //! let sequence = Sequence::prepare(&device, &launches, &[&input, &weight, &output])?;
 //! device.run(|pass| sequence.record(pass))?;
 //! assert_eq!(device.read::<f32>(&output, 0, 1)?, [8.0]);

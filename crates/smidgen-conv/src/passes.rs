@@ -1,8 +1,8 @@
 //! The forward pass and the input gradient.
 
-use crate::ConvolutionShape;
 use crate::gather::Gather;
 use crate::geometry::{Axis, Extent};
+use crate::{ConvolutionShape, ShapeError};
 use smidgen_gpu::{DeviceFacts, Launch, Region};
 
 /// What the forward pass reads and writes.
@@ -31,9 +31,20 @@ pub struct InputGradient {
     pub accumulate: bool,
 }
 
-/// The first `size` bytes of a region, so that a launch binds what it uses and preparation finds a region that is too small.
-pub(crate) fn sized(region: Region, size: u64) -> Region {
-    Region { size, ..region }
+/// The first `needed` bytes of a region, so that a launch binds what it uses. Kernels run without bounds checks, so this is where a
+/// region that is too small must be found.
+pub(crate) fn sized(name: &'static str, region: Region, needed: u64) -> Result<Region, ShapeError> {
+    if region.size < needed {
+        return Err(ShapeError::RegionTooSmall {
+            region: name,
+            given: region.size,
+            needed,
+        });
+    }
+    Ok(Region {
+        size: needed,
+        ..region
+    })
 }
 
 fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
@@ -49,18 +60,24 @@ fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
     })
 }
 
-/// Launches of `output = convolution(input, weight) + bias`; none for a shape that is not valid.
-#[must_use]
-pub fn forward(shape: &ConvolutionShape, facts: &DeviceFacts, regions: &Forward) -> Vec<Launch> {
-    if shape.validate().is_err() {
-        return Vec::new();
-    }
+/// Launches of `output = convolution(input, weight) + bias`.
+///
+/// # Errors
+/// A shape that is not valid, or a region smaller than it needs.
+pub fn forward(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    regions: &Forward,
+) -> Result<Vec<Launch>, ShapeError> {
+    shape.validate()?;
     let mut bound = vec![
-        sized(regions.input, shape.input_bytes()),
-        sized(regions.weight, shape.weight_bytes()),
+        sized("input", regions.input, shape.input_bytes())?,
+        sized("weight", regions.weight, shape.weight_bytes())?,
     ];
-    bound.extend(regions.bias.map(|bias| sized(bias, shape.bias_bytes())));
-    bound.push(sized(regions.output, shape.output_bytes()));
+    if let Some(bias) = regions.bias {
+        bound.push(sized("bias", bias, shape.bias_bytes())?);
+    }
+    bound.push(sized("output", regions.output, shape.output_bytes())?);
     let gather = Gather {
         shape,
         facts,
@@ -70,7 +87,7 @@ pub fn forward(shape: &ConvolutionShape, facts: &DeviceFacts, regions: &Forward)
         regions: bound,
     };
     if shape.is_pointwise() && shape.groups == 1 {
-        return vec![gather.pointwise()];
+        return Ok(vec![gather.pointwise()]);
     }
     let flattened = shape.flattened();
     let [y, x] = extents(&flattened).map(Axis::forward);
@@ -78,20 +95,20 @@ pub fn forward(shape: &ConvolutionShape, facts: &DeviceFacts, regions: &Forward)
         shape: &flattened,
         ..gather
     };
-    gather.taps(y, x).into_iter().collect()
+    Ok(gather.taps(y, x).into_iter().collect())
 }
 
 /// Launches of the gradient with respect to the input: one, or one for every residue of a pixel modulo the stride, so that none computes
-/// with taps that cannot reach it. None for a shape that is not valid.
-#[must_use]
+/// with taps that cannot reach it.
+///
+/// # Errors
+/// A shape that is not valid, or a region smaller than it needs.
 pub fn input_gradient(
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
     regions: &InputGradient,
-) -> Vec<Launch> {
-    if shape.validate().is_err() {
-        return Vec::new();
-    }
+) -> Result<Vec<Launch>, ShapeError> {
+    shape.validate()?;
     let gather = Gather {
         shape,
         facts,
@@ -99,13 +116,21 @@ pub fn input_gradient(
         accumulate: regions.accumulate,
         bias: false,
         regions: vec![
-            sized(regions.output_gradient, shape.output_bytes()),
-            sized(regions.weight, shape.weight_bytes()),
-            sized(regions.input_gradient, shape.input_bytes()),
+            sized(
+                "output gradient",
+                regions.output_gradient,
+                shape.output_bytes(),
+            )?,
+            sized("weight", regions.weight, shape.weight_bytes())?,
+            sized(
+                "input gradient",
+                regions.input_gradient,
+                shape.input_bytes(),
+            )?,
         ],
     };
     if shape.is_pointwise() && shape.groups == 1 {
-        return vec![gather.pointwise()];
+        return Ok(vec![gather.pointwise()]);
     }
     let flattened = shape.flattened();
     let [rows, columns] = extents(&flattened).map(Axis::input_gradient);
@@ -113,7 +138,8 @@ pub fn input_gradient(
         shape: &flattened,
         ..gather
     };
-    rows.iter()
+    Ok(rows
+        .iter()
         .flat_map(|y| columns.iter().filter_map(|x| gather.taps(*y, *x)))
-        .collect()
+        .collect())
 }

@@ -26,7 +26,7 @@ pub struct ConvolutionShape {
     pub groups: u32,
 }
 
-/// What can be wrong with a shape or with weights.
+/// What can be wrong with a shape, its weights or its regions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShapeError {
@@ -65,7 +65,7 @@ pub enum ShapeError {
         "the {what} has {bytes} bytes, beyond the {limit} that a kernel can index; use a smaller batch"
     )]
     TooLarge {
-        /// `input`, `output` or `weight`.
+        /// `input`, `output`, `weight` or `padded row or column of the input`.
         what: &'static str,
         /// Its bytes.
         bytes: u64,
@@ -79,6 +79,16 @@ pub enum ShapeError {
         given: usize,
         /// Numbers expected.
         expected: usize,
+    },
+    /// A region is smaller than what a kernel would read or write there.
+    #[error("the region of the {region} has {given} bytes, this shape needs {needed}")]
+    RegionTooSmall {
+        /// Which region, such as `input gradient`.
+        region: &'static str,
+        /// Its bytes.
+        given: u64,
+        /// Bytes that the shape needs.
+        needed: u64,
     },
 }
 
@@ -207,14 +217,14 @@ impl ConvolutionShape {
                     &[self.kernel[0], self.kernel[1], self.input_quads(), 4],
                 ),
             ),
-            ("padded input", self.available(0).max(self.available(1))),
+            (
+                "padded row or column of the input",
+                self.available(0).max(self.available(1)) * QUAD_BYTES,
+            ),
         ] {
-            if bytes > limit * QUAD_BYTES || what == "padded input" && bytes > limit {
-                return Err(ShapeError::TooLarge {
-                    what,
-                    bytes,
-                    limit: limit * QUAD_BYTES,
-                });
+            let limit = limit * QUAD_BYTES;
+            if bytes > limit {
+                return Err(ShapeError::TooLarge { what, bytes, limit });
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use crate::passes::sized;
 use crate::select::{self, BlockTile};
 use crate::shape::QUAD_BYTES;
-use crate::{ConvolutionShape, gather::groups_of};
+use crate::{ConvolutionShape, ShapeError, gather::groups_of};
 use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
 
 /// What the weight gradient reads and writes.
@@ -292,11 +292,14 @@ fn sum(partial: Region, splits: u32, total: Region) -> Launch {
 }
 
 /// Bytes of workspace that the weight gradient (with or without bias gradient) works fastest with; 0 where it needs none.
-#[must_use]
-pub fn weight_gradient_workspace(shape: &ConvolutionShape, facts: &DeviceFacts) -> u64 {
-    if shape.validate().is_err() {
-        return 0;
-    }
+///
+/// # Errors
+/// A shape that is not valid.
+pub fn weight_gradient_workspace(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+) -> Result<u64, ShapeError> {
+    shape.validate()?;
     let shares = [
         (
             Plan::of(shape, facts).share(u64::MAX, facts).splits,
@@ -314,23 +317,32 @@ pub fn weight_gradient_workspace(shape: &ConvolutionShape, facts: &DeviceFacts) 
             0
         }
     };
-    shares.into_iter().map(needed).max().unwrap_or(0)
+    Ok(shares.into_iter().map(needed).max().unwrap_or(0))
 }
 
-/// Launches of the gradient with respect to the weight and, where wanted, the bias; none for a shape that is not valid.
+/// Launches of the gradient with respect to the weight and, where wanted, the bias.
 ///
 /// The shares of the pixels are summed in a fixed order: the same bits every run on one device with one size of workspace.
-#[must_use]
+///
+/// # Errors
+/// A shape that is not valid, or a region smaller than it needs (a workspace may have any size).
 pub fn weight_gradient(
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
     regions: &WeightGradient,
-) -> Vec<Launch> {
-    if shape.validate().is_err() {
-        return Vec::new();
-    }
-    let input = sized(regions.input, shape.input_bytes());
-    let output_gradient = sized(regions.output_gradient, shape.output_bytes());
+) -> Result<Vec<Launch>, ShapeError> {
+    shape.validate()?;
+    let input = sized("input", regions.input, shape.input_bytes())?;
+    let output_gradient = sized(
+        "output gradient",
+        regions.output_gradient,
+        shape.output_bytes(),
+    )?;
+    let weight_gradient = sized(
+        "weight gradient",
+        regions.weight_gradient,
+        shape.weight_bytes(),
+    )?;
     let room = regions.workspace.map_or(0, |workspace| workspace.size);
     let plan = Plan::of(shape, facts);
     let mut launches = Vec::new();
@@ -338,14 +350,17 @@ pub fn weight_gradient(
     let mut in_shares =
         |share: &Share, total: Region, first: &dyn Fn(Region) -> Launch| match regions.workspace {
             Some(workspace) if share.splits > 1 => {
-                let partial = sized(workspace, u64::from(share.splits) * total.size);
+                // No more shares were made than fit.
+                let partial = Region {
+                    size: u64::from(share.splits) * total.size,
+                    ..workspace
+                };
                 launches.extend([first(partial), sum(partial, share.splits, total)]);
             }
             _ => launches.push(first(total)),
         };
     let share = plan.share(room, facts);
-    let total = sized(regions.weight_gradient, shape.weight_bytes());
-    in_shares(&share, total, &|partial| {
+    in_shares(&share, weight_gradient, &|partial| {
         plan.launch(&share, input, output_gradient, partial)
     });
     if let Some(bias_gradient) = regions.bias_gradient {
@@ -358,7 +373,7 @@ pub fn weight_gradient(
             pixels: shape.output_plane(),
             pixels_per_split: share.per_split,
         };
-        let total = sized(bias_gradient, shape.bias_bytes());
+        let total = sized("bias gradient", bias_gradient, shape.bias_bytes())?;
         in_shares(&share, total, &|partial| {
             Launch::new(
                 "conv/bias_gradient.wgsl",
@@ -369,7 +384,7 @@ pub fn weight_gradient(
             )
         });
     }
-    launches
+    Ok(launches)
 }
 
 #[cfg(test)]

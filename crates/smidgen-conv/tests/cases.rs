@@ -30,12 +30,32 @@ fn shape_of(case: &Case) -> ConvolutionShape {
     }
 }
 
-/// The facts of the device under test, as if it were of another kind, so that the tiles meant for that kind run too.
-fn facts_as(kind: DeviceKind) -> DeviceFacts {
+/// The kernels for software devices whose subgroups share weights (as far as this device's can).
+fn sharing() -> DeviceFacts {
     DeviceFacts {
-        kind,
+        kind: DeviceKind::Software,
         ..device(false).facts().clone()
     }
+}
+
+/// The kernels for devices of another kind, in which every invocation loads its own weights.
+fn alone(kind: DeviceKind) -> DeviceFacts {
+    DeviceFacts {
+        kind,
+        subgroup_sizes: None,
+        ..device(false).facts().clone()
+    }
+}
+
+/// Which kernels of a case run. Each variant is a kernel of its own, and compiling them is what takes the time.
+#[derive(Debug, Clone, Copy)]
+struct Mode {
+    /// Without bias and with a fresh input gradient; else with bias and accumulating.
+    plain: bool,
+    /// The weight gradient, too.
+    weights: bool,
+    /// Compiled once more with run-time checks, to compare.
+    checked: bool,
 }
 
 struct Data {
@@ -68,9 +88,8 @@ fn assert_close(case: &Case, what: &str, actual: &[f32], expected: &[f64]) {
     );
 }
 
-/// Checks all passes of one case; `plain` without bias and with a fresh input gradient, else with bias and accumulating. (Each variant is a
-/// kernel of its own, and compiling them is what takes the time.)
-fn check(case: &Case, facts: &DeviceFacts, plain: bool) {
+/// Checks all passes of one case and names the shaders that ran.
+fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> {
     let (shape, data) = (shape_of(case), Data::of(case));
     let [input_pixels, output_pixels] = [
         case.input[1] * case.input[2],
@@ -84,7 +103,7 @@ fn check(case: &Case, facts: &DeviceFacts, plain: bool) {
     let weight = memory.input(&pack_weight(&shape, &data.weight).unwrap());
     let bias = memory.input(&pad_channels(&data.bias));
     let output_gradient = memory.input(&output_quads(&data.output_gradient));
-    let by_input = if plain {
+    let by_input = if mode.plain {
         memory.output(shape.input_bytes() as usize / 4)
     } else {
         memory.input(&input_quads(&data.before))
@@ -93,7 +112,7 @@ fn check(case: &Case, facts: &DeviceFacts, plain: bool) {
     let by_weight = memory.output(shape.weight_bytes() as usize / 4);
     let by_weight_alone = memory.output(shape.weight_bytes() as usize / 4);
     let by_bias = memory.output(shape.bias_bytes() as usize / 4);
-    let workspace_bytes = weight_gradient_workspace(&shape, facts);
+    let workspace_bytes = weight_gradient_workspace(&shape, facts).unwrap();
     let workspace = (workspace_bytes > 0).then(|| memory.output(workspace_bytes as usize / 4));
     let mut launches = forward(
         &shape,
@@ -101,43 +120,44 @@ fn check(case: &Case, facts: &DeviceFacts, plain: bool) {
         &Forward {
             input,
             weight,
-            bias: (!plain).then_some(bias),
+            bias: (!mode.plain).then_some(bias),
             output,
         },
+    )
+    .unwrap();
+    launches.extend(
+        input_gradient(
+            &shape,
+            facts,
+            &InputGradient {
+                output_gradient,
+                weight,
+                input_gradient: by_input,
+                accumulate: !mode.plain,
+            },
+        )
+        .unwrap(),
     );
-    launches.extend(input_gradient(
-        &shape,
-        facts,
-        &InputGradient {
-            output_gradient,
-            weight,
-            input_gradient: by_input,
-            accumulate: !plain,
-        },
-    ));
-    launches.extend(weight_gradient(
-        &shape,
-        facts,
-        &WeightGradient {
-            input,
-            output_gradient,
-            weight_gradient: by_weight,
-            bias_gradient: Some(by_bias),
-            workspace,
-        },
-    ));
-    launches.extend(weight_gradient(
-        &shape,
-        facts,
-        &WeightGradient {
-            input,
-            output_gradient,
-            weight_gradient: by_weight_alone,
-            bias_gradient: None,
-            workspace: None,
-        },
-    ));
-    let outcome = memory.run(&launches).unwrap();
+    if mode.weights {
+        for (weight_gradient, bias_gradient, workspace) in [
+            (by_weight, Some(by_bias), workspace),
+            (by_weight_alone, None, None),
+        ] {
+            let regions = WeightGradient {
+                input,
+                output_gradient,
+                weight_gradient,
+                bias_gradient,
+                workspace,
+            };
+            launches.extend(smidgen_conv::weight_gradient(&shape, facts, &regions).unwrap());
+        }
+    }
+    let outcome = if mode.checked {
+        memory.run(&launches).unwrap()
+    } else {
+        memory.run_unchecked(&launches).unwrap()
+    };
 
     let [x, w, b, dy] =
         [&data.input, &data.weight, &data.bias, &data.output_gradient].map(|values| widen(values));
@@ -147,7 +167,7 @@ fn check(case: &Case, facts: &DeviceFacts, plain: bool) {
         case.output_channels,
         output_pixels,
     );
-    let bias: &[f64] = if plain { &[] } else { &b };
+    let bias: &[f64] = if mode.plain { &[] } else { &b };
     assert_close(case, "output", &y, &twin::forward(case, &x, &w, bias));
     let dx = from_quads(
         &outcome.read(by_input),
@@ -156,118 +176,168 @@ fn check(case: &Case, facts: &DeviceFacts, plain: bool) {
         input_pixels,
     );
     let mut expected = twin::input_gradient(case, &dy, &w);
-    if !plain {
+    if !mode.plain {
         expected
             .iter_mut()
             .zip(&data.before)
             .for_each(|(sum, before)| *sum += f64::from(*before));
     }
     assert_close(case, "input gradient", &dx, &expected);
-    let expected = twin::weight_gradient(case, &x, &dy);
-    for region in [by_weight, by_weight_alone] {
-        let blocks: Vec<f32> = outcome.read(region);
-        let plain = unpack_weight(&shape, &blocks).unwrap();
-        assert_close(case, "weight gradient", &plain, &expected);
-        assert_eq!(
-            pack_weight(&shape, &plain).unwrap(),
-            blocks,
-            "{}: the gradient of an element that is no weight is not zero",
-            case.name
-        );
+    if mode.weights {
+        let expected = twin::weight_gradient(case, &x, &dy);
+        for region in [by_weight, by_weight_alone] {
+            let blocks: Vec<f32> = outcome.read(region);
+            let plain = unpack_weight(&shape, &blocks).unwrap();
+            assert_close(case, "weight gradient", &plain, &expected);
+            assert_eq!(
+                pack_weight(&shape, &plain).unwrap(),
+                blocks,
+                "{}: the gradient of an element that is no weight is not zero",
+                case.name
+            );
+        }
+        let bias_gradient: Vec<f32> = outcome.read(by_bias);
+        let (real, padding) = bias_gradient.split_at(case.output_channels);
+        assert_close(case, "bias gradient", real, &twin::bias_gradient(case, &dy));
+        assert!(padding.iter().all(|value| *value == 0.0));
     }
-    let bias_gradient: Vec<f32> = outcome.read(by_bias);
-    let (real, padding) = bias_gradient.split_at(case.output_channels);
-    assert_close(case, "bias gradient", real, &twin::bias_gradient(case, &dy));
-    assert!(padding.iter().all(|value| *value == 0.0));
+    launches.iter().map(|launch| launch.shader).collect()
 }
 
-#[test]
-fn every_case_agrees_with_its_twin() {
-    let mut names = HashSet::new();
+/// All cases, each in the mode for its index and name; the shaders that ran with run-time checks.
+fn check_all(
+    facts: &DeviceFacts,
+    mode: impl Fn(usize, &'static str) -> Mode,
+) -> HashSet<&'static str> {
+    let mut checked = HashSet::new();
     for (at, case) in twin::cases().iter().enumerate() {
-        assert!(names.insert(case.name), "two cases are named {}", case.name);
-        check(case, device(false).facts(), at % 2 == 0);
+        let mode = mode(at, case.name);
+        let shaders = check(case, facts, mode);
+        if mode.checked {
+            checked.extend(shaders);
+        }
     }
+    checked
 }
 
 #[test]
-fn every_case_agrees_with_its_twin_in_the_tiles_for_other_devices() {
-    let chosen = [
-        "3x3",
+fn cases_have_names_of_their_own() {
+    let cases = twin::cases();
+    let names: HashSet<_> = cases.iter().map(|case| case.name).collect();
+    assert_eq!(names.len(), cases.len());
+}
+
+#[test]
+fn every_case_agrees_with_its_twin_where_subgroups_share_weights() {
+    let checked = check_all(&sharing(), |at, name| Mode {
+        plain: at % 2 == 0,
+        weights: true,
+        checked: ["1x1, many pixels", "groups of unequal quads"].contains(&name),
+    });
+    assert!(checked.is_superset(&HashSet::from(["conv/direct.wgsl", "conv/pointwise.wgsl"])));
+}
+
+#[test]
+fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
+    // What differs from the case above in the weight gradient is the number of invocations, which few cases show.
+    let few = [
+        "3x3, odd channels, no padding",
         "1x1, many pixels",
         "3 channels a group",
-        "depthwise, stride 2",
-        "linear",
+        "depthwise",
     ];
-    let cases: Vec<_> = twin::cases()
-        .into_iter()
-        .filter(|case| chosen.contains(&case.name))
+    let checked = check_all(&alone(DeviceKind::Discrete), |at, name| Mode {
+        plain: at % 2 == 1,
+        weights: few.contains(&name),
+        checked: few.contains(&name),
+    });
+    let all: HashSet<_> = smidgen_shaders::VARIANTS
+        .iter()
+        .map(|variant| variant.file)
+        .filter(|file| file.starts_with("conv/"))
         .collect();
-    assert_eq!(cases.len(), chosen.len());
-    for case in cases {
-        check(&case, &facts_as(DeviceKind::Discrete), true);
+    assert_eq!(checked, all, "kernels that ran with run-time checks");
+}
+
+#[test]
+fn the_tiles_of_a_software_device_without_subgroups_agree_with_their_twin() {
+    let chosen = ["3x3", "1x1, many pixels", "3 channels a group", "linear"];
+    for case in twin::cases() {
+        if chosen.contains(&case.name) {
+            let mode = Mode {
+                plain: true,
+                weights: false,
+                checked: false,
+            };
+            check(&case, &alone(DeviceKind::Software), mode);
+        }
     }
 }
 
 #[test]
 fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
     let case = Case::new("many pixels", 8, [6, 24, 25], 5, [3, 3]).padding(1, 1);
-    let facts = facts_as(DeviceKind::Discrete);
+    let facts = alone(DeviceKind::Discrete);
     let shape = shape_of(&case);
-    assert!(weight_gradient_workspace(&shape, &facts) > 4 * shape.weight_bytes());
-    check(&case, &facts, false);
+    let workspace_bytes = weight_gradient_workspace(&shape, &facts).unwrap();
+    assert!(workspace_bytes > 4 * shape.weight_bytes());
     let data = Data::of(&case);
     let run = || {
         let mut memory = Guarded::new();
         let input = memory.input(&to_quads(&data.input, 8, 6, 24 * 25));
         let output_gradient = memory.input(&to_quads(&data.output_gradient, 8, 5, 24 * 25));
         let by_weight = memory.output(shape.weight_bytes() as usize / 4);
-        let workspace = memory.output(weight_gradient_workspace(&shape, &facts) as usize / 4);
-        let launches = weight_gradient(
-            &shape,
-            &facts,
-            &WeightGradient {
-                input,
-                output_gradient,
-                weight_gradient: by_weight,
-                bias_gradient: None,
-                workspace: Some(workspace),
-            },
-        );
-        memory.run(&launches).unwrap().read::<u32>(by_weight)
+        let workspace = memory.output(workspace_bytes as usize / 4);
+        let regions = WeightGradient {
+            input,
+            output_gradient,
+            weight_gradient: by_weight,
+            bias_gradient: None,
+            workspace: Some(workspace),
+        };
+        let launches = weight_gradient(&shape, &facts, &regions).unwrap();
+        memory.run(&launches).unwrap().read::<f32>(by_weight)
     };
-    assert_eq!(run(), run());
+    let blocks = run();
+    let expected = twin::weight_gradient(&case, &widen(&data.input), &widen(&data.output_gradient));
+    let found = unpack_weight(&shape, &blocks).unwrap();
+    assert_close(&case, "weight gradient", &found, &expected);
+    let bits = |values: Vec<f32>| -> Vec<u32> { values.into_iter().map(f32::to_bits).collect() };
+    assert_eq!(bits(run()), bits(blocks));
 }
 
+/// A row: columns of the input, kernel, stride, padding, dilation. Each is a kernel of its own to compile, so these are few; all
+/// else is a parameter and takes any value.
+const ROWS: [[usize; 5]; 2] = [[7, 3, 1, 1, 1], [9, 2, 2, 1, 2]];
+
 fn any_case() -> impl Strategy<Value = Case> {
-    // Few values in x, where each is a kernel of its own to compile; more in y, where they are parameters.
     (
-        (1..4_usize, [1..10_usize, 1..10], [1..6_usize, 1..4]),
-        ([1..4_usize, 1..3], [0..4_usize, 0..3], [1..4_usize, 1..3]),
+        (1..4_usize, 1..10_usize, 0..ROWS.len()),
+        (1..6_usize, 1..4_usize, 0..4_usize, 1..4_usize),
         (1..4_usize, 1..7_usize, 1..7_usize, 0..4_usize),
     )
-        .prop_map(
-            |((batch, size, kernel), (stride, padding, dilation), channels)| {
-                let (groups, inputs, outputs, kind) = channels;
-                // One in four is depthwise.
-                let (groups, inputs, outputs) = if kind == 0 {
-                    (inputs + outputs, 1, 1)
-                } else {
-                    (groups, inputs, outputs)
-                };
-                Case {
-                    name: "random",
-                    batch,
-                    input: [inputs * groups, size[0], size[1]],
-                    output_channels: outputs * groups,
-                    kernel,
-                    stride,
-                    padding,
-                    dilation,
-                    groups,
-                }
-            },
-        )
+        .prop_map(|((batch, height, row), y, channels)| {
+            let (kernel_y, stride_y, padding_y, dilation_y) = y;
+            let [width, kernel_x, stride_x, padding_x, dilation_x] = ROWS[row];
+            let (groups, inputs, outputs, kind) = channels;
+            // One in four is depthwise.
+            let (groups, inputs, outputs) = if kind == 0 {
+                (inputs + outputs, 1, 1)
+            } else {
+                (groups, inputs, outputs)
+            };
+            Case {
+                name: "random",
+                batch,
+                input: [inputs * groups, height, width],
+                output_channels: outputs * groups,
+                kernel: [kernel_y, kernel_x],
+                stride: [stride_y, stride_x],
+                padding: [padding_y, padding_x],
+                dilation: [dilation_y, dilation_x],
+                groups,
+            }
+        })
         .prop_filter("the kernel must fit", |case| {
             shape_of(case).validate().is_ok()
         })
@@ -278,6 +348,7 @@ proptest! {
 
     #[test]
     fn random_shapes_agree_with_their_twin(case in any_case()) {
-        check(&case, device(false).facts(), case.batch % 2 == 0);
+        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: true };
+        check(&case, &alone(DeviceKind::Discrete), mode);
     }
 }

@@ -54,7 +54,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
         let by_input = memory.output(shape.input_bytes() as usize / 4);
         let by_weight = memory.output(shape.weight_bytes() as usize / 4);
         let by_bias = bias.map(|_| memory.output(shape.bias_bytes() as usize / 4));
-        let workspace_bytes = weight_gradient_workspace(&shape, facts);
+        let workspace_bytes = weight_gradient_workspace(&shape, facts).unwrap();
         let workspace = (workspace_bytes > 0).then(|| memory.output(workspace_bytes as usize / 4));
         let mut launches = forward(
             &shape,
@@ -65,28 +65,35 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
                 bias,
                 output,
             },
+        )
+        .unwrap();
+        launches.extend(
+            input_gradient(
+                &shape,
+                facts,
+                &InputGradient {
+                    output_gradient,
+                    weight,
+                    input_gradient: by_input,
+                    accumulate: false,
+                },
+            )
+            .unwrap(),
         );
-        launches.extend(input_gradient(
-            &shape,
-            facts,
-            &InputGradient {
-                output_gradient,
-                weight,
-                input_gradient: by_input,
-                accumulate: false,
-            },
-        ));
-        launches.extend(weight_gradient(
-            &shape,
-            facts,
-            &WeightGradient {
-                input,
-                output_gradient,
-                weight_gradient: by_weight,
-                bias_gradient: by_bias,
-                workspace,
-            },
-        ));
+        launches.extend(
+            weight_gradient(
+                &shape,
+                facts,
+                &WeightGradient {
+                    input,
+                    output_gradient,
+                    weight_gradient: by_weight,
+                    bias_gradient: by_bias,
+                    workspace,
+                },
+            )
+            .unwrap(),
+        );
         let outcome = memory.run(&launches).unwrap();
 
         let compare = |part: &str, actual: Vec<f32>| {

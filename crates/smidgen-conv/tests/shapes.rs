@@ -1,6 +1,10 @@
-//! Shapes that cannot be computed are refused with a reason.
+//! Shapes that cannot be computed, and regions that are too small, are refused with a reason.
 
-use smidgen_conv::{ConvolutionShape, ShapeError};
+use smidgen_conv::{
+    ConvolutionShape, Forward, InputGradient, ShapeError, WeightGradient, forward, input_gradient,
+    weight_gradient, weight_gradient_workspace,
+};
+use smidgen_gpu::{DeviceFacts, DeviceKind, Region};
 
 fn shape() -> ConvolutionShape {
     ConvolutionShape::new(2, [8, 9, 9], 12, [3, 3])
@@ -76,4 +80,184 @@ fn more_than_a_kernel_can_index_is_refused() {
         huge.validate(),
         Err(ShapeError::TooLarge { what: "input", .. })
     ));
+}
+
+fn facts() -> DeviceFacts {
+    DeviceFacts {
+        name: String::new(),
+        driver: String::new(),
+        backend: String::new(),
+        kind: DeviceKind::Discrete,
+        max_buffer_bytes: 1 << 28,
+        max_binding_bytes: 1 << 27,
+        storage_alignment: 256,
+        uniform_alignment: 256,
+        workgroup_memory_bytes: 16 << 10,
+        max_invocations: 256,
+        subgroup_sizes: None,
+        timestamps: false,
+        half_precision: false,
+    }
+}
+
+/// The regions of all passes, exactly as large as needed.
+fn regions(shape: &ConvolutionShape) -> (Forward, InputGradient, WeightGradient) {
+    let input = Region::whole(0, shape.input_bytes());
+    let weight = Region::whole(1, shape.weight_bytes());
+    let output = Region::whole(2, shape.output_bytes());
+    let bias = Some(Region::whole(3, shape.bias_bytes()));
+    let forward = Forward {
+        input,
+        weight,
+        bias,
+        output,
+    };
+    let by_input = InputGradient {
+        output_gradient: output,
+        weight,
+        input_gradient: input,
+        accumulate: false,
+    };
+    let by_weight = WeightGradient {
+        input,
+        output_gradient: output,
+        weight_gradient: weight,
+        bias_gradient: bias,
+        workspace: None,
+    };
+    (forward, by_input, by_weight)
+}
+
+#[test]
+fn every_pass_refuses_a_shape_that_is_not_valid() {
+    let (by_output, by_input, by_weight) = regions(&shape());
+    let (wrong, facts) = (shape().with_stride(0), facts());
+    let expected = ShapeError::Zero { name: "stride" };
+    assert_eq!(forward(&wrong, &facts, &by_output), Err(expected.clone()));
+    assert_eq!(
+        input_gradient(&wrong, &facts, &by_input),
+        Err(expected.clone())
+    );
+    assert_eq!(
+        weight_gradient(&wrong, &facts, &by_weight),
+        Err(expected.clone())
+    );
+    assert_eq!(weight_gradient_workspace(&wrong, &facts), Err(expected));
+}
+
+#[test]
+fn every_region_must_be_as_large_as_the_shape_needs() {
+    let (shape, facts) = (shape(), facts());
+    let (by_output, by_input, by_weight) = regions(&shape);
+    assert!(!forward(&shape, &facts, &by_output).unwrap().is_empty());
+    assert!(
+        !input_gradient(&shape, &facts, &by_input)
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        !weight_gradient(&shape, &facts, &by_weight)
+            .unwrap()
+            .is_empty()
+    );
+
+    let short = |region: &mut Region| region.size -= 16;
+    let forward_without = |change: fn(&mut Forward) -> &mut Region| {
+        let mut regions = by_output;
+        short(change(&mut regions));
+        forward(&shape, &facts, &regions)
+    };
+    let input_gradient_without = |change: fn(&mut InputGradient) -> &mut Region| {
+        let mut regions = by_input;
+        short(change(&mut regions));
+        input_gradient(&shape, &facts, &regions)
+    };
+    let weight_gradient_without = |change: fn(&mut WeightGradient) -> &mut Region| {
+        let mut regions = by_weight;
+        short(change(&mut regions));
+        weight_gradient(&shape, &facts, &regions)
+    };
+    for (name, needed, refused) in [
+        (
+            "input",
+            shape.input_bytes(),
+            forward_without(|regions| &mut regions.input),
+        ),
+        (
+            "weight",
+            shape.weight_bytes(),
+            forward_without(|regions| &mut regions.weight),
+        ),
+        (
+            "bias",
+            shape.bias_bytes(),
+            forward_without(|regions| regions.bias.as_mut().unwrap()),
+        ),
+        (
+            "output",
+            shape.output_bytes(),
+            forward_without(|regions| &mut regions.output),
+        ),
+        (
+            "output gradient",
+            shape.output_bytes(),
+            input_gradient_without(|regions| &mut regions.output_gradient),
+        ),
+        (
+            "weight",
+            shape.weight_bytes(),
+            input_gradient_without(|regions| &mut regions.weight),
+        ),
+        (
+            "input gradient",
+            shape.input_bytes(),
+            input_gradient_without(|regions| &mut regions.input_gradient),
+        ),
+        (
+            "input",
+            shape.input_bytes(),
+            weight_gradient_without(|regions| &mut regions.input),
+        ),
+        (
+            "output gradient",
+            shape.output_bytes(),
+            weight_gradient_without(|regions| &mut regions.output_gradient),
+        ),
+        (
+            "weight gradient",
+            shape.weight_bytes(),
+            weight_gradient_without(|regions| &mut regions.weight_gradient),
+        ),
+        (
+            "bias gradient",
+            shape.bias_bytes(),
+            weight_gradient_without(|regions| regions.bias_gradient.as_mut().unwrap()),
+        ),
+    ] {
+        let expected = ShapeError::RegionTooSmall {
+            region: name,
+            given: needed - 16,
+            needed,
+        };
+        assert_eq!(refused, Err(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_workspace_of_any_size_is_used_as_far_as_it_reaches() {
+    let (shape, facts) = (ConvolutionShape::new(32, [8, 32, 32], 8, [3, 3]), facts());
+    let wanted = weight_gradient_workspace(&shape, &facts).unwrap();
+    assert!(wanted > 2 * shape.weight_bytes());
+    for size in [0, 4, shape.weight_bytes(), wanted / 2, wanted, 2 * wanted] {
+        let workspace = Region::whole(4, size);
+        let regions = WeightGradient {
+            workspace: Some(workspace),
+            ..regions(&shape).2
+        };
+        for launch in weight_gradient(&shape, &facts, &regions).unwrap() {
+            for region in launch.regions.iter().filter(|region| region.buffer == 4) {
+                assert!(region.size <= size, "{size}: {launch:?}");
+            }
+        }
+    }
 }

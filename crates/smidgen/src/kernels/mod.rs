@@ -35,7 +35,7 @@ fn workspace(program: &Program, kind: &OperationKind, facts: &DeviceFacts) -> Re
         OperationKind::ConvolutionWeightGradient {
             attributes, shape, ..
         } => {
-            smidgen_conv::weight_gradient_workspace(&convolution_shape(attributes, *shape)?, facts)
+            smidgen_conv::weight_gradient_workspace(&convolution_shape(attributes, *shape), facts)?
         }
         OperationKind::BatchNormStatistics { shape, .. } => {
             batch_norm::statistics_workspace(&map_shape(*shape), facts)
@@ -115,7 +115,7 @@ fn launch(
                 bias: optional(bias)?,
                 output: region(output)?,
             };
-            smidgen_conv::forward(&convolution_shape(attributes, *shape)?, facts, &regions)
+            smidgen_conv::forward(&convolution_shape(attributes, *shape), facts, &regions)?
         }
         OperationKind::ConvolutionInputGradient {
             attributes,
@@ -131,7 +131,7 @@ fn launch(
                 input_gradient: region(input_gradient)?,
                 accumulate: *accumulate,
             };
-            smidgen_conv::input_gradient(&convolution_shape(attributes, *shape)?, facts, &regions)
+            smidgen_conv::input_gradient(&convolution_shape(attributes, *shape), facts, &regions)?
         }
         OperationKind::ConvolutionWeightGradient {
             attributes,
@@ -148,7 +148,7 @@ fn launch(
                 bias_gradient: optional(bias_gradient)?,
                 workspace: at.workspace(operation),
             };
-            smidgen_conv::weight_gradient(&convolution_shape(attributes, *shape)?, facts, &regions)
+            smidgen_conv::weight_gradient(&convolution_shape(attributes, *shape), facts, &regions)?
         }
         OperationKind::BatchNormStatistics {
             shape,
@@ -550,13 +550,8 @@ fn activation_kind(activation: Activation) -> smidgen_ops::Activation {
     }
 }
 
-fn convolution_shape(
-    attributes: &ConvolutionAttributes,
-    input: MapShape,
-) -> Result<ConvolutionShape, Error> {
-    let shape = layout::convolution_shape(attributes, [input.batch, input.height, input.width]);
-    shape.validate()?;
-    Ok(shape)
+fn convolution_shape(attributes: &ConvolutionAttributes, input: MapShape) -> ConvolutionShape {
+    layout::convolution_shape(attributes, [input.batch, input.height, input.width])
 }
 
 fn cross_entropy(shape: MapShape, label_smoothing: f32) -> loss::CrossEntropy {
