@@ -19,25 +19,25 @@ pub use figure::ShapeKind;
 /// How hard the set is. Lengths are in pixels, colours and amplitudes fractions of full brightness.
 mod difficulty {
     /// From the centre of the shape to its rim.
-    pub(super) const RADIUS: (f32, f32) = (6.5, 12.0);
+    pub(super) const RADIUS: (f32, f32) = (9.0, 13.0);
     /// How far the shape may reach beyond the picture's edge.
     pub(super) const OVERHANG: f32 = 1.0;
     /// One side of the shape's proportions; the other is 1.
-    pub(super) const SQUASH: (f32, f32) = (0.8, 1.0);
+    pub(super) const SQUASH: (f32, f32) = (0.9, 1.0);
     /// How much wider or narrower lines of the shape may be than usual.
     pub(super) const LINE_WIDTH: (f32, f32) = (0.8, 1.2);
     /// The least distance, in RGB, between the shape's colour and every colour of its background.
-    pub(super) const CONTRAST: f32 = 0.45;
+    pub(super) const CONTRAST: f32 = 0.6;
     /// How far the background's colour goes each way from its mean across the picture.
-    pub(super) const GRADIENT: f32 = 0.2;
+    pub(super) const GRADIENT: f32 = 0.12;
     /// The amplitude of the background's stripes.
-    pub(super) const STRIPES: f32 = 0.1;
+    pub(super) const STRIPES: f32 = 0.05;
     /// The most pieces of clutter behind the shape.
-    pub(super) const CLUTTER: u32 = 5;
+    pub(super) const CLUTTER: u32 = 2;
     /// The most thin lines in front of it.
-    pub(super) const LINES: u32 = 2;
+    pub(super) const LINES: u32 = 1;
     /// The greatest deviation of the noise.
-    pub(super) const NOISE: f32 = 0.08;
+    pub(super) const NOISE: f32 = 0.05;
 }
 
 /// The side of a picture.
