@@ -16,6 +16,8 @@
 //! assert_eq!(device.read::<f32>(&buffer, 0, 256)?[255], 1.5);
 //! # Ok::<(), smidgen_gpu::GpuError>(())
 //! ```
+//!
+//! The next larger one, a loop within a budget that allocates nothing, is in the README.
 #![deny(missing_docs)]
 
 mod adapter;
@@ -41,3 +43,8 @@ pub use transfer::{ReadbackRing, StagingRing};
 #[doc(hidden)]
 pub use bytemuck;
 pub use wgpu;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -69,7 +69,7 @@ impl Guarded {
         region
     }
 
-    /// Runs the launches one after the other on the checked and the unchecked device.
+    /// Runs the launches one after the other, on the checked and on the unchecked device.
     ///
     /// # Errors
     /// A launch that the device refuses.
@@ -77,8 +77,16 @@ impl Guarded {
     /// # Panics
     /// If a guard word changed, or the two devices differ.
     pub fn run(&self, launches: &[Launch]) -> Result<Outcome, GpuError> {
-        let unchecked = self.run_on(device(false), launches)?;
-        let checked = self.run_on(device(true), launches)?;
+        // Side by side, because compiling is most of the work on a software device.
+        let (unchecked, checked) = std::thread::scope(|scope| {
+            let checked = scope.spawn(|| self.run_on(device(true), launches));
+            let unchecked = self.run_on(device(false), launches);
+            let checked = checked
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (unchecked, checked)
+        });
+        let (unchecked, checked) = (unchecked?, checked?);
         assert!(checked == unchecked, "checked and unchecked kernels differ");
         Ok(Outcome { words: unchecked })
     }
