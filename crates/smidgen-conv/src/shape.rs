@@ -92,6 +92,12 @@ pub enum ShapeError {
     },
 }
 
+fn product(sizes: &[u32]) -> u64 {
+    sizes.iter().fold(1, |product: u64, size| {
+        product.saturating_mul(u64::from(*size))
+    })
+}
+
 /// Bytes of one `vec4` of f32.
 pub(crate) const QUAD_BYTES: u64 = 16;
 
@@ -196,23 +202,11 @@ impl ConvolutionShape {
         // Elements, and coordinates with padding, are i32 and u32 in the kernels.
         let limit = u64::from(u32::MAX / 2);
         for (what, bytes) in [
-            (
-                "input",
-                self.checked_bytes(
-                    self.input_quads(),
-                    &[self.batch, self.input_height, self.input_width],
-                ),
-            ),
-            (
-                "output",
-                self.checked_bytes(
-                    self.output_quads(),
-                    &[self.batch, self.output_height(), self.output_width()],
-                ),
-            ),
+            ("input", self.input_bytes()),
+            ("output", self.output_bytes()),
             (
                 "weight",
-                self.checked_bytes(
+                self.quad_bytes(
                     self.output_quads(),
                     &[self.kernel[0], self.kernel[1], self.input_quads(), 4],
                 ),
@@ -230,12 +224,9 @@ impl ConvolutionShape {
         Ok(())
     }
 
-    fn checked_bytes(&self, quads: u32, sizes: &[u32]) -> u64 {
-        sizes
-            .iter()
-            .fold(u64::from(quads) * QUAD_BYTES, |bytes, size| {
-                bytes.saturating_mul(u64::from(*size))
-            })
+    /// Bytes of `quads` times each of the sizes. Saturating, because any shape may be asked before it is validated.
+    fn quad_bytes(&self, quads: u32, sizes: &[u32]) -> u64 {
+        product(sizes).saturating_mul(u64::from(quads) * QUAD_BYTES)
     }
 
     fn span(&self, axis: usize) -> u64 {
@@ -270,19 +261,30 @@ impl ConvolutionShape {
     /// Bytes of the input and of its gradient.
     #[must_use]
     pub fn input_bytes(&self) -> u64 {
-        u64::from(self.input_quads()) * u64::from(self.input_plane()) * QUAD_BYTES
+        self.quad_bytes(
+            self.input_quads(),
+            &[self.batch, self.input_height, self.input_width],
+        )
     }
 
     /// Bytes of the output and of its gradient.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
-        u64::from(self.output_quads()) * u64::from(self.output_plane()) * QUAD_BYTES
+        self.quad_bytes(
+            self.output_quads(),
+            &[self.batch, self.output_height(), self.output_width()],
+        )
     }
 
     /// Bytes of the packed weight and of its gradient.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        u64::from(self.weight_vectors()) * QUAD_BYTES
+        let [rows, columns] = self.kernel;
+        if self.is_depthwise() {
+            self.quad_bytes(self.output_quads(), &[rows, columns])
+        } else {
+            self.quad_bytes(self.output_quads(), &[rows, columns, self.slots(), 4])
+        }
     }
 
     /// Bytes of the bias and of its gradient.
@@ -294,12 +296,15 @@ impl ConvolutionShape {
     /// Multiplications of one pass (each of the three passes has the same number).
     #[must_use]
     pub fn multiply_adds(&self) -> u64 {
-        u64::from(self.batch)
-            * u64::from(self.output_height())
-            * u64::from(self.output_width())
-            * u64::from(self.output_channels)
-            * u64::from(self.taps())
-            * u64::from(self.input_channels / self.groups.max(1))
+        product(&[
+            self.batch,
+            self.output_height(),
+            self.output_width(),
+            self.output_channels,
+            self.kernel[0],
+            self.kernel[1],
+            self.group_inputs(),
+        ])
     }
 
     /// Whether every channel is convolved with a kernel of its own; its weights have a layout of their own.
@@ -332,14 +337,20 @@ impl ConvolutionShape {
         // All slots are real input quads: a span shorter than the widest begins earlier where it would reach beyond the last.
         self.input_span(output_quad)
             .0
-            .min(self.input_quads() - self.slots())
+            .min(self.input_quads().saturating_sub(self.slots()))
     }
 
     /// First and last input quad that an output quad's groups see.
     fn input_span(&self, output_quad: u32) -> (u32, u32) {
         let (inputs, outputs) = (self.group_inputs(), self.group_outputs());
-        let first_group = output_quad * 4 / outputs;
-        let last_group = (output_quad * 4 + 3).min(self.output_channels - 1) / outputs;
+        // Stays inside whatever the shape and the quad, because both may be asked for before they are validated.
+        let (last_channel, most) = (
+            self.output_channels.saturating_sub(1),
+            self.groups.saturating_sub(1),
+        );
+        let first_channel = output_quad.min(last_channel / 4) * 4;
+        let first_group = (first_channel / outputs).min(most);
+        let last_group = (first_channel.saturating_add(3).min(last_channel) / outputs).min(most);
         (
             first_group * inputs / 4,
             ((last_group + 1) * inputs - 1) / 4,
@@ -347,11 +358,11 @@ impl ConvolutionShape {
     }
 
     pub(crate) fn group_inputs(&self) -> u32 {
-        self.input_channels / self.groups
+        (self.input_channels / self.groups.max(1)).max(1)
     }
 
     pub(crate) fn group_outputs(&self) -> u32 {
-        self.output_channels / self.groups
+        (self.output_channels / self.groups.max(1)).max(1)
     }
 
     pub(crate) fn input_quads(&self) -> u32 {
@@ -378,11 +389,7 @@ impl ConvolutionShape {
 
     /// `vec4`s of the packed weight.
     pub(crate) fn weight_vectors(&self) -> u32 {
-        if self.is_depthwise() {
-            self.output_quads() * self.taps()
-        } else {
-            self.output_quads() * self.taps() * self.slots() * 4
-        }
+        (self.weight_bytes() / QUAD_BYTES) as u32
     }
 
     /// The same convolution with a 1x1 kernel of stride 1 as one row of pixels: images and rows do not matter to it.

@@ -261,3 +261,47 @@ fn a_workspace_of_any_size_is_used_as_far_as_it_reaches() {
         }
     }
 }
+
+#[test]
+fn any_shape_may_be_asked_for_its_sizes() {
+    let values = [0, 1, 3, 7, 1 << 16, u32::MAX];
+    let mut seen = 0;
+    for at in 0..2000_u32 {
+        // A different mixture of extremes every time, the same in every run.
+        let mut state = at.wrapping_mul(2_654_435_761);
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            values[(state >> 24) as usize % values.len()]
+        };
+        let shape = ConvolutionShape {
+            batch: next(),
+            input_channels: next(),
+            input_height: next(),
+            input_width: next(),
+            output_channels: next().min(1 << 16),
+            kernel: [next(), next()],
+            stride: [next(), next()],
+            padding: [next(), next()],
+            dilation: [next(), next()],
+            groups: [0, 1, 2, 3, 1 << 16][next() as usize % 5],
+        };
+        let huge = ConvolutionShape {
+            batch: u32::MAX,
+            kernel: [u32::MAX; 2],
+            ..shape
+        };
+        for shape in [shape, huge] {
+            let valid = shape.validate().is_ok();
+            let bytes = [
+                shape.input_bytes(),
+                shape.output_bytes(),
+                shape.weight_bytes(),
+                shape.bias_bytes(),
+            ];
+            assert!(!valid || bytes.iter().all(|bytes| *bytes > 0));
+            let _ = (shape.multiply_adds(), shape.first_input_quad(5));
+            seen += u32::from(valid);
+        }
+    }
+    assert!(seen > 0, "{seen} valid shapes");
+}
