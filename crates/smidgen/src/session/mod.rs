@@ -1,0 +1,243 @@
+//! A network on a device.
+
+mod blueprint;
+mod compiled;
+mod diagnosis;
+mod memory;
+mod options;
+mod state;
+
+pub use blueprint::Blueprint;
+pub use options::{SessionOptions, StepOptions, Training};
+
+use crate::{Bytes, Error, Footprint, Metrics};
+use compiled::Compiled;
+use memory::Memory;
+use smidgen_gpu::{Device, ReadbackRing, bytemuck, wgpu};
+use smidgen_graph::{Graph, Optimizer, Program};
+use smidgen_ops::control::Control;
+use smidgen_plan::Plan;
+
+/// How many steps may be under way before the host must read the metrics of the oldest.
+pub const STEPS_IN_FLIGHT: usize = 3;
+
+/// A network on a device: its programs, its plan and its one arena.
+///
+/// All memory is reserved while the session is built; afterwards nothing is.
+#[derive(Debug)]
+pub struct Session {
+    memory: Memory,
+    metrics: ReadbackRing,
+    training: Option<(Training, Compiled)>,
+    evaluation: Compiled,
+    graph: Graph,
+    plan: Plan,
+    footprint: Footprint,
+}
+
+impl Session {
+    /// Plans, checks the budget, reserves, compiles, and fills the parameters from `graph`'s initialisation with `seed`.
+    ///
+    /// # Errors
+    /// A budget below what is needed (with the least that would do), a network or batch the device cannot hold, no memory.
+    pub fn new(
+        device: Device,
+        graph: &Graph,
+        options: &SessionOptions,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let blueprint = Blueprint::new(graph, device.facts(), options)?;
+        blueprint.check_budget(graph, device.facts(), options)?;
+        if let Some(budget) = options.budget {
+            device.ledger().limit_to(budget.0);
+        }
+        let Blueprint {
+            programs,
+            plan,
+            launches,
+            footprint,
+            staging_bytes,
+        } = blueprint;
+        let memory = Memory::new(device, &plan, staging_bytes)?;
+        let parts = programs.into_iter().zip(&plan.programs).zip(launches);
+        let mut compiled = parts
+            .map(|((program, plan), launches)| {
+                Compiled::new(
+                    &memory.device,
+                    &memory.arena,
+                    program,
+                    plan.clone(),
+                    launches,
+                )
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let metrics = ReadbackRing::new(&memory.device, Metrics::BYTES, STEPS_IN_FLIGHT)?;
+        memory.device.ledger().seal();
+
+        let evaluation = compiled.pop().ok_or(Error::EmptyBatch)?;
+        let training = options.training.clone().zip(compiled.pop());
+        let mut session = Self {
+            memory,
+            metrics,
+            training,
+            evaluation,
+            graph: graph.clone(),
+            plan,
+            footprint,
+        };
+        session.memory.clear();
+        let control = session
+            .evaluation
+            .place(session.evaluation.program.control)?;
+        session
+            .memory
+            .write(control, bytemuck::bytes_of(&Control::default()))?;
+        session.load(&graph.initialize(seed))?;
+        session.check_allocator(options.budget)?;
+        Ok(session)
+    }
+
+    /// Compares what wgpu's allocator really reserved, where it tells, with the budget.
+    fn check_allocator(&self, budget: Option<Bytes>) -> Result<(), Error> {
+        let report = self.device().wgpu().generate_allocator_report();
+        let reserved = report.map_or(0, |report| report.total_reserved_bytes);
+        match budget {
+            Some(budget) if reserved > budget.0 => Err(Error::AllocatorOverBudget {
+                reserved: Bytes(reserved),
+                budget,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.memory.device
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where every tensor stands.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What was predicted before anything was reserved.
+    #[must_use]
+    pub fn footprint(&self) -> &Footprint {
+        &self.footprint
+    }
+
+    /// Images in a batch.
+    #[must_use]
+    pub fn batch(&self) -> u32 {
+        self.evaluation.program.batch
+    }
+
+    /// The training program, or that of evaluation in a session that does not train.
+    #[must_use]
+    pub fn main_program(&self) -> &Program {
+        &self.program().program
+    }
+
+    fn program(&self) -> &Compiled {
+        self.training
+            .as_ref()
+            .map_or(&self.evaluation, |(_, compiled)| compiled)
+    }
+
+    /// Submits one training step: upload, forward, loss, backward, update. `images` are planes of quads, `labels` one a picture.
+    /// Its metrics arrive later: see [`metrics`](Self::metrics).
+    ///
+    /// # Errors
+    /// The session cannot train, the batch has another size, [`STEPS_IN_FLIGHT`] results are unread, or the device failed.
+    pub fn train_step(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        options: &StepOptions,
+    ) -> Result<(), Error> {
+        let Some((training, compiled)) = &self.training else {
+            return Err(Error::NotTraining);
+        };
+        let betas = match training.optimizer {
+            Optimizer::Adam { beta1, beta2, .. } => (f64::from(beta1), f64::from(beta2)),
+            Optimizer::Sgd { .. } => (0.0, 0.0),
+        };
+        let (first_correction, second_correction) = Control::corrections(betas, options.step + 1);
+        let control = Control {
+            learning_rate: options.learning_rate,
+            first_correction,
+            second_correction,
+            seed: options.seed,
+            ..Control::default()
+        };
+        submit(
+            &mut self.memory,
+            &mut self.metrics,
+            compiled,
+            (images, labels),
+            &control,
+        )
+    }
+
+    /// Submits the evaluation of one batch; labels of `u32::MAX` are left out of the counts.
+    ///
+    /// # Errors
+    /// As [`train_step`](Self::train_step).
+    pub fn evaluate_batch(&mut self, images: &[f32], labels: &[u32]) -> Result<(), Error> {
+        let (compiled, control) = (&self.evaluation, Control::default());
+        submit(
+            &mut self.memory,
+            &mut self.metrics,
+            compiled,
+            (images, labels),
+            &control,
+        )
+    }
+
+    /// Results submitted and not yet read.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.metrics.pending()
+    }
+
+    /// Waits for the oldest unread result; `None` if all are read.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn metrics(&mut self) -> Result<Option<Metrics>, Error> {
+        Ok(self
+            .metrics
+            .oldest(&self.memory.device, Metrics::from_bytes)?)
+    }
+}
+
+/// Uploads a batch, runs a program on it and asks for its metrics, in one submission.
+fn submit(
+    memory: &mut Memory,
+    metrics: &mut ReadbackRing,
+    compiled: &Compiled,
+    batch: (&[f32], &[u32]),
+    control: &Control,
+) -> Result<(), Error> {
+    if metrics.is_full() {
+        return Err(Error::UnreadMetrics);
+    }
+    let mut encoder = memory.encoder();
+    memory.upload(&mut encoder, compiled, batch, control)?;
+    compiled
+        .sequence
+        .record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    let (buffer, offset) = memory.locate(compiled.place(compiled.program.metrics)?);
+    metrics.download(&mut encoder, buffer, offset, Metrics::BYTES)?;
+    memory.submit(encoder);
+    metrics.submitted();
+    Ok(memory.device.check()?)
+}

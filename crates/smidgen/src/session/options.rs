@@ -1,0 +1,52 @@
+use crate::Bytes;
+use smidgen_graph::Optimizer;
+
+/// What a session is made for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionOptions {
+    /// Images in a batch.
+    pub batch: u32,
+    /// How to train; `None` for a session that only evaluates.
+    pub training: Option<Training>,
+    /// Bytes the session may reserve on the device, everything counted; `None` for no limit.
+    pub budget: Option<Bytes>,
+}
+
+/// How the parameters are updated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Training {
+    /// The optimiser and its constants; the learning rate is given with every step.
+    pub optimizer: Optimizer,
+    /// Share of the target that is spread over all classes.
+    pub label_smoothing: f32,
+    /// The global norm gradients are clipped to.
+    pub clip_norm: Option<f32>,
+    /// Keep every parameter gradient until the end of the step, so that [`Session::read`] can see it; costs their bytes.
+    pub keep_gradients: bool,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self {
+            optimizer: Optimizer::Sgd {
+                momentum: 0.9,
+                nesterov: false,
+                weight_decay: 1e-4,
+            },
+            label_smoothing: 0.0,
+            clip_norm: None,
+            keep_gradients: false,
+        }
+    }
+}
+
+/// What differs from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepOptions {
+    /// Number of the step, from 0.
+    pub step: u64,
+    /// Step size of the optimiser.
+    pub learning_rate: f32,
+    /// Seed of dropout in this step.
+    pub seed: u32,
+}

@@ -1,0 +1,97 @@
+//! Reading and setting what a session holds.
+
+use super::Session;
+use crate::{Error, kernels};
+use smidgen_gpu::bytemuck;
+use smidgen_graph::{Role, Tensor, Weights};
+
+impl Session {
+    /// The numbers of a value, by name, in PyTorch's order (weights as `[out, in / groups, height, width]`, maps as NCHW).
+    ///
+    /// What a value that is not persistent holds after a step is only defined while its memory is not reused: the logits, and
+    /// parameter gradients that were kept.
+    ///
+    /// # Errors
+    /// An unknown name, or the device failed.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        let compiled = self.program();
+        let (id, place) = compiled.find(name)?;
+        let layout = compiled.program.value(id).layout;
+        kernels::unpack(&layout, &self.memory.read(place)?)
+    }
+
+    /// Sets a value that holds from step to step, in PyTorch's order.
+    ///
+    /// # Errors
+    /// An unknown name, a wrong number of elements, or the device failed.
+    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
+        let compiled = self.program();
+        let (id, place) = compiled.find(name)?;
+        let value = compiled.program.value(id);
+        if !value.role.is_persistent() {
+            return Err(Error::UnknownValue { name: name.into() });
+        }
+        let words = kernels::pack(name, &value.layout, values)?;
+        self.memory.write(place, bytemuck::cast_slice(&words))
+    }
+
+    /// Sets parameters and running statistics, after checking that they are those of the network.
+    ///
+    /// # Errors
+    /// A missing, unknown or misshapen tensor: then nothing is changed. Or the device failed.
+    pub fn load(&mut self, weights: &Weights) -> Result<(), Error> {
+        weights.check(&self.graph)?;
+        for name in self.tensor_names() {
+            if let Some(tensor) = weights.tensors.get(&name) {
+                self.write(&name, &tensor.values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Parameters and running statistics under PyTorch's names.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn weights(&mut self) -> Result<Weights, Error> {
+        let mut weights = Weights::default();
+        for name in self.tensor_names() {
+            let values = self.read(&name)?;
+            let parameter = self
+                .graph
+                .parameters()
+                .iter()
+                .find(|parameter| parameter.name == name);
+            let shape =
+                parameter.map_or_else(|| vec![values.len()], |parameter| parameter.shape.clone());
+            weights.tensors.insert(name, Tensor { shape, values });
+        }
+        Ok(weights)
+    }
+
+    /// Names of the optimiser's state.
+    #[must_use]
+    pub fn state_names(&self) -> Vec<String> {
+        let values = &self.main_program().values;
+        let states = values
+            .iter()
+            .filter(|value| value.role == Role::OptimizerState);
+        states.map(|value| value.name.clone()).collect()
+    }
+
+    fn tensor_names(&self) -> Vec<String> {
+        let parameters = self
+            .graph
+            .parameters()
+            .iter()
+            .map(|parameter| parameter.name.clone());
+        parameters
+            .chain(
+                self.graph
+                    .buffers()
+                    .iter()
+                    .map(|buffer| buffer.name.clone()),
+            )
+            .collect()
+    }
+}
