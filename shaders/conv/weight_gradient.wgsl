@@ -164,9 +164,11 @@ fn main(
         return;
     }
     // One vec4 of a block (four output channels for one input channel) an invocation.
-    for (var block_row = lane; block_row < BLOCK_ROWS; block_row += LANES) {
+    // LANES as a number no compiler knows, lest it unrolls what runs once.
+    let lanes = select(LANES, 0u, params.groups == 0u);
+    for (var block_row = lane; block_row < BLOCK_ROWS; block_row += lanes) {
         var total = vec4<f32>();
-        for (var other = 0u; other < LANES; other++) {
+        for (var other = 0u; other < lanes; other++) {
             total += lane_sums[block_row * LANES + other];
         }
         let channel = block_row % 4u;

@@ -64,7 +64,7 @@ fn dividing(quads: u32, most: u32) -> u32 {
 pub(crate) fn gather_tile(count: u32, quads: u32, facts: &DeviceFacts) -> GatherTile {
     let subgroup = sharing_subgroup(facts);
     let (most_pixels, most_quads) = match (subgroup, facts.kind) {
-        (Some(_), _) => (8, 4),
+        (Some(_), _) => (4, 4),
         (None, DeviceKind::Software) => (8, 1),
         _ => (4, 2),
     };
@@ -131,8 +131,10 @@ pub(crate) fn block_tile(shape: &ConvolutionShape, facts: &DeviceFacts) -> Block
     } else {
         dividing(shape.output_quads(), 2)
     };
-    // Where workgroup memory is plain memory, larger tiles pay: each loaded value meets more of the others.
-    let input_quads = if shape.groups > 1 || (taps > 1 && facts.kind != DeviceKind::Software) {
+    // Where workgroup memory is plain memory, larger tiles pay: each loaded value meets more of the others. Strided convolutions are few,
+    // and not worth the longer compilation.
+    let large = taps == 1 || (facts.kind == DeviceKind::Software && shape.stride == [1, 1]);
+    let input_quads = if shape.groups > 1 || !large {
         1
     } else {
         dividing(shape.slots(), 2)
