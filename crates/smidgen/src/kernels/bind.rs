@@ -38,3 +38,21 @@ impl Binder<'_> {
         }
     }
 }
+
+/// Regions within one workspace start at multiples of this.
+pub(super) const WORKSPACE_ALIGNMENT: u64 = 256;
+
+/// Cuts `bytes` off the front of a workspace.
+pub(super) fn split(workspace: &mut Region, bytes: u64) -> Region {
+    let front = Region {
+        size: bytes,
+        ..*workspace
+    };
+    let taken = bytes.next_multiple_of(WORKSPACE_ALIGNMENT);
+    *workspace = Region {
+        offset: workspace.offset + taken,
+        size: workspace.size - taken,
+        ..*workspace
+    };
+    front
+}

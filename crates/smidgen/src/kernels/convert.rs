@@ -1,0 +1,74 @@
+//! From the attributes of a graph to the shapes of the kernel crates.
+
+use super::layout;
+use smidgen_conv::ConvolutionShape;
+use smidgen_graph::{Activation, ConvolutionAttributes, MapShape, PoolAttributes};
+use smidgen_ops::{loss, pool, shortcut};
+
+pub(super) fn map_shape(shape: MapShape) -> smidgen_ops::MapShape {
+    smidgen_ops::MapShape::new(shape.batch, shape.channels, shape.height, shape.width)
+}
+
+pub(super) fn activation_kind(activation: Activation) -> smidgen_ops::Activation {
+    match activation {
+        Activation::Identity => smidgen_ops::Activation::Identity,
+        Activation::Relu => smidgen_ops::Activation::Relu,
+        Activation::Relu6 => smidgen_ops::Activation::Relu6,
+        Activation::HardSwish => smidgen_ops::Activation::HardSwish,
+        Activation::Silu => smidgen_ops::Activation::Silu,
+        Activation::Gelu => smidgen_ops::Activation::Gelu,
+    }
+}
+
+pub(super) fn convolution_shape(
+    attributes: &ConvolutionAttributes,
+    input: MapShape,
+) -> ConvolutionShape {
+    layout::convolution_shape(attributes, [input.batch, input.height, input.width])
+}
+
+pub(super) fn cross_entropy(shape: MapShape, label_smoothing: f32) -> loss::CrossEntropy {
+    loss::CrossEntropy {
+        samples: shape.batch,
+        classes: shape.channels,
+        label_smoothing,
+        scale: 1.0,
+    }
+}
+
+pub(super) fn option_a(
+    input: MapShape,
+    stride: u32,
+    output_channels: u32,
+    channel_offset: u32,
+) -> shortcut::Shortcut {
+    shortcut::Shortcut {
+        input: map_shape(input),
+        output_channels,
+        channel_offset,
+        stride,
+    }
+}
+
+pub(super) fn window(input: MapShape, attributes: &PoolAttributes) -> pool::Pool {
+    let PoolAttributes {
+        kernel,
+        stride,
+        padding,
+        ..
+    } = *attributes;
+    pool::Pool {
+        input: map_shape(input),
+        kernel,
+        stride,
+        padding,
+    }
+}
+
+pub(super) fn divisor(attributes: &PoolAttributes) -> pool::Divisor {
+    if attributes.count_include_pad {
+        pool::Divisor::Window
+    } else {
+        pool::Divisor::Inside
+    }
+}

@@ -1,0 +1,439 @@
+//! The launches of one operation.
+
+use super::bind::{Binder, split};
+use super::convert::{
+    activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, window,
+};
+use super::update::{clip_launches, update_launches};
+use crate::Error;
+use smidgen_gpu::{DeviceFacts, Launch};
+use smidgen_graph::{Layout, OperationKind, ValueId};
+use smidgen_ops::{activation, batch_norm, concat, dropout, elementwise, loss, pool, shortcut};
+
+pub(super) fn launch(
+    at: &Binder<'_>,
+    operation: usize,
+    kind: &OperationKind,
+    facts: &DeviceFacts,
+) -> Result<Vec<Launch>, Error> {
+    let region = |id: &ValueId| at.region(*id);
+    let optional = |id: &Option<ValueId>| id.as_ref().map(region).transpose();
+    Ok(match kind {
+        OperationKind::Convolution {
+            attributes,
+            shape,
+            input,
+            weight,
+            bias,
+            output,
+        } => {
+            let regions = smidgen_conv::Forward {
+                input: region(input)?,
+                weight: region(weight)?,
+                bias: optional(bias)?,
+                output: region(output)?,
+            };
+            smidgen_conv::forward(&convolution_shape(attributes, *shape), facts, &regions)?
+        }
+        OperationKind::ConvolutionInputGradient {
+            attributes,
+            shape,
+            output_gradient,
+            weight,
+            input_gradient,
+            accumulate,
+        } => {
+            let regions = smidgen_conv::InputGradient {
+                output_gradient: region(output_gradient)?,
+                weight: region(weight)?,
+                input_gradient: region(input_gradient)?,
+                accumulate: *accumulate,
+            };
+            smidgen_conv::input_gradient(&convolution_shape(attributes, *shape), facts, &regions)?
+        }
+        OperationKind::ConvolutionWeightGradient {
+            attributes,
+            shape,
+            input,
+            output_gradient,
+            weight_gradient,
+            bias_gradient,
+        } => {
+            let regions = smidgen_conv::WeightGradient {
+                input: region(input)?,
+                output_gradient: region(output_gradient)?,
+                weight_gradient: region(weight_gradient)?,
+                bias_gradient: optional(bias_gradient)?,
+                workspace: at.workspace(operation),
+            };
+            smidgen_conv::weight_gradient(&convolution_shape(attributes, *shape), facts, &regions)?
+        }
+        OperationKind::BatchNormStatistics {
+            shape,
+            epsilon,
+            momentum,
+            input,
+            mean,
+            inverse_deviation,
+            running_mean,
+            running_variance,
+        } => {
+            let regions = batch_norm::Statistics {
+                input: region(input)?,
+                workspace: at.needed_workspace(operation)?,
+                running_mean: region(running_mean)?,
+                running_variance: region(running_variance)?,
+                mean: region(mean)?,
+                inverse_deviation: region(inverse_deviation)?,
+                epsilon: *epsilon,
+                momentum: *momentum,
+            };
+            batch_norm::statistics(&map_shape(*shape), facts, &regions)?
+        }
+        OperationKind::BatchNormPrepare {
+            channels,
+            epsilon,
+            running_mean,
+            running_variance,
+            mean,
+            inverse_deviation,
+        } => {
+            let regions = batch_norm::PrepareEval {
+                running_mean: region(running_mean)?,
+                running_variance: region(running_variance)?,
+                mean: region(mean)?,
+                inverse_deviation: region(inverse_deviation)?,
+                epsilon: *epsilon,
+            };
+            batch_norm::prepare_eval(&smidgen_ops::MapShape::new(1, *channels, 1, 1), &regions)?
+        }
+        OperationKind::BatchNormApply {
+            shape,
+            activation,
+            input,
+            mean,
+            inverse_deviation,
+            scale,
+            shift,
+            output,
+        } => {
+            let regions = batch_norm::Apply {
+                input: region(input)?,
+                mean: region(mean)?,
+                inverse_deviation: region(inverse_deviation)?,
+                gamma: region(scale)?,
+                beta: region(shift)?,
+                output: region(output)?,
+            };
+            batch_norm::apply(&map_shape(*shape), activation_kind(*activation), &regions)?
+        }
+        OperationKind::BatchNormBackward {
+            shape,
+            activation,
+            batch_statistics,
+            gradient,
+            input,
+            mean,
+            inverse_deviation,
+            scale,
+            shift,
+            scale_gradient,
+            shift_gradient,
+        } => {
+            let shape = map_shape(*shape);
+            let gradient = region(gradient)?;
+            let mut workspace = at.needed_workspace(operation)?;
+            // Frozen: the sums are needed all the same, their home is the workspace.
+            let mut sums = |id: &Option<ValueId>| match id {
+                Some(id) => at.region(*id),
+                None => Ok(split(&mut workspace, shape.vector_bytes())),
+            };
+            let (gamma_gradient, beta_gradient) = (sums(scale_gradient)?, sums(shift_gradient)?);
+            let regions = batch_norm::Backward {
+                input: region(input)?,
+                mean: region(mean)?,
+                inverse_deviation: region(inverse_deviation)?,
+                gamma: region(scale)?,
+                beta: region(shift)?,
+                output_gradient: gradient,
+                workspace,
+                gamma_gradient,
+                beta_gradient,
+                input_gradient: gradient,
+            };
+            let statistics = if *batch_statistics {
+                batch_norm::StatisticsKind::Batch
+            } else {
+                batch_norm::StatisticsKind::Constant
+            };
+            batch_norm::backward(
+                &shape,
+                facts,
+                activation_kind(*activation),
+                statistics,
+                &regions,
+            )?
+        }
+        OperationKind::Activation {
+            shape,
+            activation,
+            input,
+            output,
+        } => {
+            let regions = activation::Forward {
+                input: region(input)?,
+                output: region(output)?,
+            };
+            activation::forward(&map_shape(*shape), activation_kind(*activation), &regions)?
+        }
+        OperationKind::ActivationBackward {
+            shape,
+            activation,
+            gradient,
+            source,
+            from_output,
+        } => {
+            let gradient = region(gradient)?;
+            let regions = activation::Backward {
+                value: region(source)?,
+                output_gradient: gradient,
+                input_gradient: gradient,
+            };
+            let backward = if *from_output {
+                activation::backward_from_output
+            } else {
+                activation::backward
+            };
+            backward(&map_shape(*shape), activation_kind(*activation), &regions)?
+        }
+        OperationKind::Add {
+            shape,
+            activation,
+            left,
+            right,
+            output,
+        } => {
+            let regions = elementwise::Add {
+                left: region(left)?,
+                right: region(right)?,
+                output: region(output)?,
+            };
+            elementwise::add(&map_shape(*shape), activation_kind(*activation), &regions)?
+        }
+        OperationKind::Accumulate {
+            shape,
+            source,
+            target,
+        } => elementwise::accumulate(map_shape(*shape).bytes(), region(target)?, region(source)?)?,
+        OperationKind::Copy {
+            shape,
+            source,
+            target,
+        } => elementwise::copy(map_shape(*shape).bytes(), region(source)?, region(target)?)?,
+        OperationKind::Concat {
+            shape,
+            inputs,
+            output,
+        } => {
+            let part = |id: &ValueId| {
+                let Layout::Map(shape) = at.program.value(*id).layout else {
+                    return Err(Error::UnknownValue {
+                        name: at.program.value(*id).name.clone(),
+                    });
+                };
+                Ok(concat::Part {
+                    channels: shape.channels,
+                    region: at.region(*id)?,
+                })
+            };
+            let parts = inputs.iter().map(part).collect::<Result<Vec<_>, _>>()?;
+            concat::forward(&map_shape(*shape), &parts, region(output)?)?
+        }
+        OperationKind::ConcatBackward {
+            shape,
+            channel_offset,
+            channels,
+            output_gradient,
+            input_gradient,
+        } => {
+            let part = concat::Part {
+                channels: *channels,
+                region: region(input_gradient)?,
+            };
+            concat::backward_part(
+                &map_shape(*shape),
+                region(output_gradient)?,
+                *channel_offset,
+                &part,
+            )?
+        }
+        OperationKind::Shortcut {
+            shape,
+            stride,
+            output_channels,
+            channel_offset,
+            input,
+            output,
+        } => {
+            let shortcut = option_a(*shape, *stride, *output_channels, *channel_offset);
+            shortcut::forward(&shortcut, region(input)?, region(output)?)?
+        }
+        OperationKind::ShortcutBackward {
+            shape,
+            stride,
+            output_channels,
+            channel_offset,
+            output_gradient,
+            input_gradient,
+            accumulate,
+        } => {
+            let shortcut = option_a(*shape, *stride, *output_channels, *channel_offset);
+            shortcut::backward(
+                &shortcut,
+                *accumulate,
+                region(output_gradient)?,
+                region(input_gradient)?,
+            )?
+        }
+        OperationKind::MaxPool {
+            shape,
+            attributes,
+            input,
+            output,
+            indices,
+        } => pool::max(
+            &window(*shape, attributes),
+            region(input)?,
+            region(output)?,
+            optional(indices)?,
+        )?,
+        OperationKind::MaxPoolBackward {
+            shape,
+            attributes,
+            output_gradient,
+            indices,
+            input_gradient,
+        } => {
+            let window = window(*shape, attributes);
+            pool::max_backward(
+                &window,
+                region(indices)?,
+                region(output_gradient)?,
+                region(input_gradient)?,
+            )?
+        }
+        OperationKind::AveragePool {
+            shape,
+            attributes,
+            input,
+            output,
+        } => pool::average(
+            &window(*shape, attributes),
+            divisor(attributes),
+            region(input)?,
+            region(output)?,
+        )?,
+        OperationKind::AveragePoolBackward {
+            shape,
+            attributes,
+            output_gradient,
+            input_gradient,
+        } => {
+            let window = window(*shape, attributes);
+            pool::average_backward(
+                &window,
+                divisor(attributes),
+                region(output_gradient)?,
+                region(input_gradient)?,
+            )?
+        }
+        OperationKind::GlobalAveragePool {
+            shape,
+            input,
+            output,
+        } => pool::global_average(&map_shape(*shape), region(input)?, region(output)?)?,
+        OperationKind::GlobalAveragePoolBackward {
+            shape,
+            output_gradient,
+            input_gradient,
+        } => pool::global_average_backward(
+            &map_shape(*shape),
+            region(output_gradient)?,
+            region(input_gradient)?,
+        )?,
+        OperationKind::Dropout {
+            shape,
+            probability,
+            stream,
+            control,
+            input,
+            output,
+        } => {
+            let layer = dropout::Dropout {
+                rate: *probability,
+                layer: *stream,
+            };
+            let regions = dropout::Regions {
+                control: region(control)?,
+                input: region(input)?,
+                output: region(output)?,
+            };
+            dropout::dropout(&map_shape(*shape), &layer, &regions)?
+        }
+        OperationKind::DropoutBackward {
+            shape,
+            probability,
+            stream,
+            control,
+            gradient,
+        } => {
+            let gradient = region(gradient)?;
+            let layer = dropout::Dropout {
+                rate: *probability,
+                layer: *stream,
+            };
+            let regions = dropout::Regions {
+                control: region(control)?,
+                input: gradient,
+                output: gradient,
+            };
+            dropout::dropout(&map_shape(*shape), &layer, &regions)?
+        }
+        OperationKind::CrossEntropy {
+            shape,
+            label_smoothing,
+            logits,
+            labels,
+            control,
+            metrics,
+            logit_gradient,
+        } => {
+            let regions = loss::CrossEntropyRegions {
+                logits: region(logits)?,
+                labels: region(labels)?,
+                gradient: optional(logit_gradient)?,
+                metrics: region(metrics)?,
+                workspace: at.needed_workspace(operation)?,
+                control: region(control)?,
+            };
+            loss::cross_entropy(&cross_entropy(*shape, *label_smoothing), facts, &regions)?
+        }
+        OperationKind::ClipNorm {
+            max_norm,
+            gradients,
+            control,
+        } => clip_launches(at, operation, *max_norm, gradients, *control, facts)?,
+        OperationKind::Update {
+            optimizer,
+            parameter,
+            gradient,
+            states,
+            control,
+        } => update_launches(
+            at,
+            *optimizer,
+            (*parameter, *gradient, states, *control),
+            facts,
+        )?,
+    })
+}
