@@ -1,10 +1,9 @@
 //! What the whole-system tests share.
-#![allow(clippy::print_stderr)] // Tests must say when they skip.
 
 use smidgen::data::{DataSource, Dataset, IGNORE_LABEL, Split};
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{Graph, Session, SessionOptions, Training, zoo};
-use smidgen_reference::golden::data_folder;
+use smidgen_reference::golden::{data_folder, say_skipped};
 use smidgen_reference::layout::to_quads;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ pub fn test_data(path: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: no test data at {}", path.display());
+    say_skipped(&format!("no test data at {}", path.display()));
     None
 }
 

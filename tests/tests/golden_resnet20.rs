@@ -141,6 +141,7 @@ fn evaluation_gives_the_logits_of_pytorch() {
         .read(&logits_name(&setting.session))
         .unwrap();
     let expected = setting.expected("eval.logits");
+    assert_eq!(logits.len(), expected.len());
     for (actual, expected) in logits.iter().zip(&expected) {
         assert!(
             (actual - expected).abs() <= 1e-4,

@@ -6,7 +6,8 @@ mod random;
 use interpreter::Interpreter;
 use random::{Random, close, random_graph, same};
 use smidgen_graph::{
-    Activation, Builder, Graph, Layout, Lowering, Mode, OperationKind, Optimizer, Program, Role, ValueId,
+    Activation, Builder, Graph, Layout, Lowering, Mode, OperationKind, Optimizer, Program, Role,
+    ValueId,
 };
 
 const BATCH: u32 = 3;

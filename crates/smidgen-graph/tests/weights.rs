@@ -1,8 +1,8 @@
 //! Safetensors in and out, and files that lie.
-#![allow(clippy::print_stderr)] // A test says that it skips.
 
 use smidgen_graph::{Graph, Tensor, Weights, WeightsError, zoo};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 fn data() -> PathBuf {
@@ -49,7 +49,8 @@ fn pretrained_networks_load() {
             .join("models")
             .join(format!("{name}_cifar10.safetensors"));
         if !path.exists() {
-            eprintln!("skipped: {} is absent", path.display());
+            // Written past the test harness, which would keep it from being seen.
+            let _ = writeln!(std::io::stderr(), "skipped: {} is absent", path.display());
             continue;
         }
         let weights = Weights::load(&path).unwrap();

@@ -1,6 +1,5 @@
 //! Tests of the `smidgen` command as a whole: what it prints, what it refuses, and how runs go on.
 #![cfg(unix)]
-#![allow(clippy::print_stderr)] // A test that skips says so.
 
 mod bad_files;
 mod bad_input;

@@ -1,7 +1,7 @@
 //! What the command prints.
 
 use crate::support::{
-    TEST_IMAGES, json_lines, run, scratch, shared, smidgen, succeed, write_records,
+    TEST_IMAGES, json_lines, run, say_skipped, scratch, shared, smidgen, succeed, write_records,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,10 +110,10 @@ fn a_pretrained_network_has_the_accuracy_that_pytorch_measures() {
     );
     let weights = data.join("models/resnet20_cifar10.safetensors");
     if !weights.exists() {
-        eprintln!(
-            "skipped: {} is missing; name its folder by SMIDGEN_DATA",
+        say_skipped(&format!(
+            "{} is missing; name its folder by SMIDGEN_DATA",
             weights.display()
-        );
+        ));
         return;
     }
     let (weights, source) = (

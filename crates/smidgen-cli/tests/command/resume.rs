@@ -1,8 +1,8 @@
 //! The same seed gives the same bytes, whatever happens on the way.
 
 use crate::support::{
-    STEPS, Underway, assert_names, json_lines, refusal, refuse, run, scratch, shared, smidgen,
-    succeed,
+    STEPS, Underway, assert_names, json_lines, refusal, refuse, run, say_skipped, scratch, shared,
+    smidgen, succeed,
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -147,7 +147,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 fn a_full_disk_leaves_the_old_checkpoint() {
     let has_prlimit = Command::new("prlimit").arg("--version").output().is_ok();
     if !has_prlimit {
-        eprintln!("skipped: `prlimit`, which makes the disk seem full, is missing");
+        say_skipped("`prlimit`, which makes the disk seem full, is missing");
         return;
     }
     let (_folder, out) = scratch("full");

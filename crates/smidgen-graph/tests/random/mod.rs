@@ -124,4 +124,3 @@ pub(crate) fn random_graph(seed: u64) -> Graph {
     }
     graph
 }
-
