@@ -11,6 +11,10 @@
 //! and grows into what the stack gives back. The height of the whole is the peak, and it is what the session allocates.
 #![deny(missing_docs)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod lifetime;
 mod pack;
 mod plan;

@@ -1,7 +1,7 @@
 use crate::lifetime::{Lifetime, Placement, placements};
 use crate::pack::{Item, liveness, pack};
 use serde::{Deserialize, Serialize};
-use smidgen_graph::{Program, Role};
+use smidgen_graph::{Layout, Program, Role};
 use std::collections::HashMap;
 
 /// What a device demands of places.
@@ -67,7 +67,7 @@ pub struct Plan {
 pub enum PlanError {
     /// A tensor is larger than the device can bind.
     #[error(
-        "`{value}` needs {bytes} bytes, and this device binds at most {limit} at once; use a batch of {batch} or less"
+        "`{value}` needs {bytes} bytes, and this device binds at most {limit} at once; {}", remedy(*batch)
     )]
     TooLarge {
         /// Name of the value (or of the layer whose workspace it is).
@@ -76,8 +76,8 @@ pub enum PlanError {
         bytes: u64,
         /// What the device binds.
         limit: u64,
-        /// The batch at which it would fit, if it shrinks with the batch.
-        batch: u64,
+        /// The largest batch at which it would fit; `None` if it does not shrink with the batch, or not enough.
+        batch: Option<u64>,
     },
     /// Two programs disagree about a persistent value.
     #[error("`{value}` has {here} bytes in one program and {there} in another")]
@@ -153,35 +153,50 @@ impl Plan {
     }
 }
 
+/// Refuses what the device cannot bind, naming the value with the strictest remedy: what no batch helps first, else the least batch.
 fn check_sizes(
     programs: &[&Program],
     workspaces: &[Vec<u64>],
     limits: Limits,
 ) -> Result<(), PlanError> {
     let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);
+    let mut worst: Option<(Option<u64>, &str, u64)> = None;
     for (program, workspaces) in programs.iter().zip(workspaces) {
-        let values = program
-            .values
-            .iter()
-            .map(|value| (&value.name, value.layout.bytes()));
-        let layers = program
-            .operations
-            .iter()
-            .zip(workspaces)
-            .map(|(operation, bytes)| (&operation.layer, *bytes));
-        for (name, bytes) in values.chain(layers) {
-            if bytes > limit {
-                let batch = u64::from(program.batch) * limit / bytes;
-                return Err(PlanError::TooLarge {
-                    value: name.clone(),
-                    bytes,
-                    limit,
-                    batch,
-                });
+        let values = program.values.iter().map(|value| {
+            let is_weight = matches!(value.layout, Layout::Weight(_) | Layout::Vector { .. });
+            (&value.name, value.layout.bytes(), !is_weight)
+        });
+        let operations = program.operations.iter().zip(workspaces);
+        let workspaces = operations.map(|(operation, bytes)| (&operation.layer, *bytes, true));
+        for (name, bytes, shrinks) in values
+            .chain(workspaces)
+            .filter(|(_, bytes, _)| *bytes > limit)
+        {
+            let batch = Some(u64::from(program.batch) * limit / bytes)
+                .filter(|batch| shrinks && *batch > 0);
+            if worst.is_none_or(|(least, ..)| batch < least) {
+                worst = Some((batch, name, bytes));
             }
         }
     }
-    Ok(())
+    worst.map_or(Ok(()), |(batch, value, bytes)| {
+        Err(PlanError::TooLarge {
+            value: value.to_owned(),
+            bytes,
+            limit,
+            batch,
+        })
+    })
+}
+
+fn remedy(batch: Option<u64>) -> String {
+    batch.map_or_else(
+        || {
+            "no batch makes it fit: use a smaller network, smaller pictures or another device"
+                .into()
+        },
+        |batch| format!("use a batch of {batch} or less"),
+    )
 }
 
 /// Hands out aligned bytes one after the other, never across the end of a buffer.

@@ -212,3 +212,37 @@ fn a_tensor_above_the_binding_limit_is_refused_by_name() {
         "{error}"
     );
 }
+
+#[test]
+fn what_is_too_large_to_bind_names_what_helps() {
+    let refusal = |model: &str, side: u32, batch: u32| {
+        let graph = smidgen_graph::zoo::build(model, 10, [3, side, side]).unwrap();
+        let mode = smidgen_graph::Mode::Evaluate;
+        let program = graph
+            .lower(&smidgen_graph::Lowering { batch, mode })
+            .unwrap();
+        Plan::new(&[&program], &[vec![0; program.operations.len()]], LIMITS).unwrap_err()
+    };
+    // The first map of 16 channels has 64 KiB a picture; the pictures, which come first in the program, have less.
+    let error = refusal("resnet20", 32, 20_000);
+    assert!(
+        matches!(
+            error,
+            PlanError::TooLarge {
+                batch: Some(2_048),
+                ..
+            }
+        ),
+        "{error}"
+    );
+    // 4096 x 25088 numbers.
+    let error = refusal("vgg16_bn", 224, 400);
+    assert!(
+        matches!(&error, PlanError::TooLarge { value, batch: None, .. } if value == "classifier.0.weight"),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("no batch makes it fit"),
+        "{error}"
+    );
+}
