@@ -83,7 +83,7 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value_t = 0.0, value_parser = below_one)]
     pub(crate) label_smoothing: f64,
     /// Clip gradients to this global norm
-    #[arg(long, value_parser = not_negative)]
+    #[arg(long, value_parser = above_zero)]
     pub(crate) clip_norm: Option<f64>,
     /// Train only the last N convolutions and what follows them
     #[arg(long, value_name = "N")]
@@ -181,6 +181,16 @@ fn not_negative(text: &str) -> Result<f64, String> {
             Ok(number)
         } else {
             Err("it must not be negative".into())
+        }
+    })
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|number| {
+        if number > 0.0 {
+            Ok(number)
+        } else {
+            Err("it must be above 0".into())
         }
     })
 }

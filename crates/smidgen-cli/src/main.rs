@@ -17,10 +17,6 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("SMIDGEN_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
     let output = Output::new(arguments.json);
     let result = match arguments.command {
         Command::Devices => devices::run(&output).map(|()| ExitCode::SUCCESS),

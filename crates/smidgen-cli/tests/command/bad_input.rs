@@ -19,6 +19,7 @@ fn settings_that_mean_nothing() {
         (&["--schedule", "linear"], &["linear", "cosine"]),
         (&["--lr", "fast"], &["`fast`"]),
         (&["--lr", "-1"], &["-1"]),
+        (&["--clip-norm", "0"], &["--clip-norm", "above 0"]),
         (&["--epochs", "0"], &["--epochs"]),
         (&["--batch", "-4"], &["-4"]),
         (&["--optimizer", "magic"], &["magic", "adamw"]),
