@@ -261,12 +261,13 @@ mod tests {
             .iter()
             .filter(|row| row.file == "ops/sgd.wgsl")
         {
-            let fields = if row.defines.is_empty() {
-                SgdParams::FIELDS
+            let (fields, size) = if row.defines.is_empty() {
+                (SgdParams::FIELDS, size_of::<SgdParams>())
             } else {
-                MomentumParams::FIELDS
+                (MomentumParams::FIELDS, size_of::<MomentumParams>())
             };
             assert_eq!(row.uniform_fields, fields);
+            assert_eq!(row.uniform_size as usize, size);
         }
     }
 }

@@ -33,7 +33,8 @@ pub fn data_folder() -> PathBuf {
 
 /// Says on standard error that a test skips, and why. Written past the test harness, which would keep it from being seen.
 pub fn say_skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+    // In one piece, so that nothing of other threads comes between.
+    let _ = std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
 }
 
 impl Golden {
