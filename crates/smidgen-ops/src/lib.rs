@@ -43,6 +43,7 @@ pub mod layer_norm;
 pub mod loss;
 pub mod optimizer;
 pub mod pool;
+pub mod probe;
 pub mod resize;
 mod shape;
 pub mod shortcut;
