@@ -193,14 +193,32 @@ fn every_kind_of_operation_is_met_by_the_random_networks() {
         );
     }
     for kind in [
-        "Concat",
-        "ConcatBackward",
-        "MaxPoolBackward",
-        "AveragePoolBackward",
-        "ShortcutBackward",
+        "Convolution",
+        "ConvolutionInputGradient",
+        "ConvolutionWeightGradient",
+        "BatchNormStatistics",
+        "BatchNormApply",
+        "BatchNormBackward",
+        "Activation",
+        "ActivationBackward",
+        "Add",
         "Accumulate",
         "Copy",
+        "Concat",
+        "ConcatBackward",
+        "Shortcut",
+        "ShortcutBackward",
+        "MaxPool",
+        "MaxPoolBackward",
+        "AveragePool",
+        "AveragePoolBackward",
+        "GlobalAveragePool",
+        "GlobalAveragePoolBackward",
+        "Dropout",
+        "DropoutBackward",
+        "CrossEntropy",
         "ClipNorm",
+        "Update",
     ] {
         assert!(kinds.contains(kind), "{kind} is in none of {kinds:?}");
     }
