@@ -5,6 +5,10 @@
 //! For tests and benchmarks: functions panic on inconsistent input.
 #![deny(missing_docs)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod activation;
 pub mod attention;
 pub mod batch_norm;
