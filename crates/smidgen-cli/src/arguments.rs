@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Train(Box<TrainArguments>),
     /// Measure the accuracy of a network on a test set
     Eval(EvalArguments),
+    /// Measure how fast the device is, and how much of that the kernels reach
+    Bench(BenchArguments),
 }
 
 const SETTINGS: &str = "settings";
@@ -125,6 +127,19 @@ pub(crate) struct EvalArguments {
     /// Device memory that may be reserved, everything counted, such as 64MiB
     #[arg(long)]
     pub(crate) budget: Option<Bytes>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// Leave out the training steps and the largest kernels
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// A report in Markdown, to paste into an issue
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
+    /// Also show the ratios to an earlier report, written by `smidgen bench --json`
+    #[arg(long, value_name = "OLD.json")]
+    pub(crate) compare: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

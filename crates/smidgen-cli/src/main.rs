@@ -1,6 +1,7 @@
 //! The `smidgen` command: trains and evaluates networks on any GPU, within a byte budget.
 
 mod arguments;
+mod bench;
 mod devices;
 mod evaluate;
 mod output;
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
         Command::Train(settings) => train::run(*settings, arguments.adapter, &output),
         Command::Eval(settings) => {
             evaluate::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Bench(settings) => {
+            bench::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {

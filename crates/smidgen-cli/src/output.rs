@@ -39,6 +39,12 @@ impl Output {
         }
     }
 
+    /// A text that was asked for as such, wherever it goes.
+    pub(crate) fn document(&self, text: &str) {
+        self.finish();
+        write_line(text);
+    }
+
     /// One line of what to do next: for a person even where JSON is written, then on standard error.
     pub(crate) fn hint(&self, line: &str) {
         if self.json {

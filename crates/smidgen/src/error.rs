@@ -131,6 +131,14 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A report of measurements that cannot be used.
+    #[error("{}: {what}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A file or folder that cannot be written.
     #[error("cannot write {}, what was there before is untouched: {source}", path.display())]
     Write {

@@ -25,6 +25,7 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod bench;
 mod bytes;
 pub mod checkpoint;
 mod error;

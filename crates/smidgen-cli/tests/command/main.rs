@@ -3,6 +3,7 @@
 
 mod bad_files;
 mod bad_input;
+mod bench;
 mod output;
 mod resume;
 mod support;

@@ -166,12 +166,16 @@ fn a_closed_pipe_disturbs_nothing() {
 #[test]
 fn help_names_every_setting() {
     for (command, words) in [
-        (&["--help"][..], &["devices", "train", "eval"][..]),
+        (&["--help"][..], &["devices", "train", "eval", "bench"][..]),
         (
             &["train", "--help"],
             &["--resume", "--budget", "--checkpoint-every", "shapes"],
         ),
         (&["eval", "--help"], &["--weights", "test files"]),
+        (
+            &["bench", "--help"],
+            &["--quick", "--markdown", "--compare", "--adapter"],
+        ),
     ] {
         let output = run(command);
         assert!(output.status.success());
