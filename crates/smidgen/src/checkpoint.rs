@@ -59,11 +59,11 @@ pub fn save(session: &mut Session, progress: &Progress, path: &Path) -> Result<(
     Ok(weights.save(path)?)
 }
 
-/// Checks that parameters and running statistics are finite after `steps` steps. A finite loss does not say so: where a number is not,
-/// a rectifier may turn it into zero.
+/// Checks that parameters and running statistics are finite after `steps` steps, and that every step updated them. A finite loss does
+/// not say so: a gradient may not have been.
 ///
 /// # Errors
-/// One is not, or the device failed.
+/// One is not, a step did nothing because its gradients were not finite, or the device failed.
 pub fn check_finite(session: &mut Session, steps: u64) -> Result<(), Error> {
     let weights = session.weights()?;
     refuse_not_finite(session, &weights, steps)
@@ -71,7 +71,11 @@ pub fn check_finite(session: &mut Session, steps: u64) -> Result<(), Error> {
 
 /// Names the tensor that went bad first: the running statistics are of the forward pass, and gradients come from the last layer to the
 /// first.
-fn refuse_not_finite(session: &Session, weights: &Weights, steps: u64) -> Result<(), Error> {
+fn refuse_not_finite(session: &mut Session, weights: &Weights, steps: u64) -> Result<(), Error> {
+    if session.is_halted()? {
+        let step = steps.saturating_sub(1);
+        return Err(Error::GradientNotFinite { step });
+    }
     let (buffers, parameters) = (session.graph().buffers(), session.graph().parameters());
     let mut names = (buffers.iter().map(|buffer| &buffer.name))
         .chain(parameters.iter().rev().map(|parameter| &parameter.name))

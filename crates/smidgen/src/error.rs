@@ -123,6 +123,14 @@ pub enum Error {
         /// The parameter, running statistic or state of the optimiser.
         name: String,
     },
+    /// The norm of the gradients was not finite, so that they could not be clipped.
+    #[error(
+        "the norm of the gradients was not finite at step {step}; the parameters are as before that step, the last checkpoint is intact. A smaller learning rate may help"
+    )]
+    GradientNotFinite {
+        /// The step, from 0.
+        step: u64,
+    },
     /// A checkpoint that cannot be used.
     #[error("{}: {what}", path.display())]
     Checkpoint {

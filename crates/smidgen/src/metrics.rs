@@ -12,6 +12,9 @@ pub struct Metrics {
     pub top1: u64,
     /// Of these, with the label among the first five.
     pub top5: u64,
+    /// Whether the device had stopped updating parameters, at this step or before.
+    #[serde(skip)]
+    pub(crate) halted: bool,
 }
 
 /// JSON has no word for a number that is not finite, and writes `null`.
@@ -30,6 +33,7 @@ impl Metrics {
             images: u64::from(raw.count),
             top1: u64::from(raw.top1),
             top5: u64::from(raw.top5),
+            halted: raw.halted != 0,
         }
     }
 
@@ -57,5 +61,6 @@ impl Metrics {
         self.images += other.images;
         self.top1 += other.top1;
         self.top5 += other.top5;
+        self.halted |= other.halted;
     }
 }

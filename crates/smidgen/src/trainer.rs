@@ -250,6 +250,12 @@ impl<'s> Trainer<'s> {
         if !metrics.loss_sum.is_finite() {
             return Err(self.not_finite(step)?);
         }
+        if metrics.halted {
+            // The loss is fine, so it was the clipping after the loss of the step before.
+            return Err(Error::GradientNotFinite {
+                step: step.saturating_sub(1),
+            });
+        }
         let images_per_second = self.pace.tick(metrics.images);
         Ok(on_event(&Event::Step {
             step,

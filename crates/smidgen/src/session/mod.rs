@@ -33,6 +33,8 @@ pub struct Session {
     graph: Graph,
     plan: Plan,
     footprint: Footprint,
+    /// Whether an evaluation may have halted the device, which concerns only training.
+    evaluated: bool,
 }
 
 impl Session {
@@ -84,17 +86,19 @@ impl Session {
             graph: graph.clone(),
             plan,
             footprint,
+            evaluated: false,
         };
         session.memory.clear();
-        let control = session
-            .evaluation
-            .place(session.evaluation.program.control)?;
-        session
-            .memory
-            .write(control, bytemuck::bytes_of(&Control::default()))?;
+        session.reset_control()?;
         session.load(&graph.initialize(seed))?;
         session.check_allocator(options.budget)?;
         Ok(session)
+    }
+
+    fn reset_control(&mut self) -> Result<(), Error> {
+        let control = self.evaluation.place(self.evaluation.program.control)?;
+        self.memory
+            .write(control, bytemuck::bytes_of(&Control::default()))
     }
 
     /// Compares what wgpu's allocator really reserved, where it tells, with the budget.
@@ -163,6 +167,10 @@ impl Session {
         labels: &[u32],
         options: &StepOptions,
     ) -> Result<(), Error> {
+        if self.evaluated {
+            self.reset_control()?;
+            self.evaluated = false;
+        }
         let Some((training, compiled)) = &self.training else {
             return Err(Error::NotTraining);
         };
@@ -192,6 +200,7 @@ impl Session {
     /// # Errors
     /// As [`train_step`](Self::train_step).
     pub fn evaluate_batch(&mut self, images: &[f32], labels: &[u32]) -> Result<(), Error> {
+        self.evaluated = true;
         let (compiled, control) = (&self.evaluation, Control::default());
         submit(
             &mut self.memory,

@@ -4,6 +4,7 @@ use super::Session;
 use crate::{Error, kernels};
 use smidgen_gpu::bytemuck;
 use smidgen_graph::{Role, Tensor, Weights};
+use smidgen_ops::control::Control;
 
 impl Session {
     /// The numbers of a value, by name, in PyTorch's order (weights as `[out, in / groups, height, width]`, maps as NCHW).
@@ -67,6 +68,17 @@ impl Session {
             weights.tensors.insert(name, Tensor { shape, values });
         }
         Ok(weights)
+    }
+
+    /// Whether a loss or a gradient norm that was not finite has stopped all updates: the parameters are as before that step.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn is_halted(&mut self) -> Result<bool, Error> {
+        let compiled = self.program();
+        let control = compiled.place(compiled.program.control)?;
+        let halted = std::mem::offset_of!(Control, halted) / 4;
+        Ok(!self.evaluated && self.memory.read(control)?[halted] != 0)
     }
 
     /// Names of the optimiser's state.
