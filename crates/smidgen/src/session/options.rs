@@ -21,7 +21,7 @@ pub struct Training {
     pub label_smoothing: f32,
     /// The global norm gradients are clipped to.
     pub clip_norm: Option<f32>,
-    /// Keep every parameter gradient until the end of the step, so that [`Session::read`] can see it; costs their bytes.
+    /// Keep every parameter gradient until the end of the step, so that [`Session::read`](crate::Session::read) can see it; costs their bytes.
     pub keep_gradients: bool,
 }
 
