@@ -1,4 +1,5 @@
 use serde::{Deserialize, Deserializer, Serialize};
+use smidgen_gpu::bytemuck;
 
 /// Loss and counts of one or several batches.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
