@@ -38,7 +38,6 @@ pub mod control;
 pub mod dropout;
 pub mod elementwise;
 mod error;
-pub mod finite;
 pub mod layer_norm;
 pub mod loss;
 pub mod optimizer;

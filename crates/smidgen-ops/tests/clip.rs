@@ -1,9 +1,8 @@
-//! Clipping by the common norm, and the count of values that are not finite.
+//! Clipping by the common norm.
 
-use smidgen_gpu::Region;
 use smidgen_gpu::testing::{Guarded, device, relative_error};
 use smidgen_ops::control::Control;
-use smidgen_ops::{OpsError, clip, finite};
+use smidgen_ops::{OpsError, clip};
 use smidgen_reference::layout::{pad_channels, widen};
 use smidgen_reference::numbers::normal;
 use smidgen_reference::optimizer as twin;
@@ -81,37 +80,6 @@ fn a_norm_that_is_not_finite_halts() {
 }
 
 #[test]
-fn values_that_are_not_finite_are_counted() {
-    let facts = device(false).facts();
-    let mut memory = Guarded::new();
-    let counters = memory.output(3);
-    let mut launches = vec![finite::clear(3, facts, counters).unwrap()];
-    let mut values = normal(1, 5000);
-    let specials = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-    for (special, at) in specials.into_iter().zip([0, 1023, 1024, 4999]) {
-        values[at] = special;
-    }
-    // Large, small and subnormal numbers are finite.
-    values[7] = f32::MAX;
-    values[8] = f32::MIN_POSITIVE / 2.0;
-    let place = |memory: &mut Guarded, values: &[f32]| -> (u32, Region) {
-        (values.len() as u32, memory.input(values))
-    };
-    let (many, first) = place(&mut memory, &values);
-    let (few, last) = place(&mut memory, &[f32::NAN]);
-    let clean = memory.input(&normal(2, 1025));
-    launches.push(finite::check(many, 0, facts, first, counters).unwrap());
-    launches.push(finite::check(1025, 1, facts, clean, counters).unwrap());
-    launches.push(finite::check(few, 2, facts, last, counters).unwrap());
-    let outcome = memory.run(&launches).unwrap();
-    assert_eq!(outcome.read::<u32>(counters), [4, 0, 1]);
-    // Only the elements asked for are looked at.
-    launches[1] = finite::check(4999, 0, facts, first, counters).unwrap();
-    let outcome = memory.run(&launches).unwrap();
-    assert_eq!(outcome.read::<u32>(counters), [3, 0, 1]);
-}
-
-#[test]
 fn nonsense_is_refused() {
     let facts = device(false).facts();
     let mut memory = Guarded::new();
@@ -126,8 +94,6 @@ fn nonsense_is_refused() {
         })
     ));
     assert!(clip::sum_of_squares(0, 0, facts, values, slots).is_err());
-    assert!(finite::check(9, 0, facts, values, slots).is_err());
-    assert!(finite::clear(0, facts, slots).is_err());
     let regions = clip::ClipRegions {
         slots,
         norm: values,
