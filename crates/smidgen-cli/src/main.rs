@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod devices;
 mod evaluate;
+mod hint;
 mod output;
 mod run_folder;
 mod train;
@@ -11,6 +12,7 @@ mod train;
 use arguments::{Arguments, Command};
 use clap::Parser;
 use output::Output;
+use run_folder::RunFolder;
 use std::process::ExitCode;
 
 /// What a shell reports for a program ended by Ctrl-C.
@@ -19,6 +21,10 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
+    let run_folder = match &arguments.command {
+        Command::Train(settings) => settings.resume.clone().or(settings.run.out.clone()),
+        _ => None,
+    };
     let result = match arguments.command {
         Command::Devices => devices::run(&output).map(|()| ExitCode::SUCCESS),
         Command::Train(settings) => train::run(*settings, arguments.adapter, &output),
@@ -30,7 +36,9 @@ fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        output.error(&error);
+        // A folder in which nothing was noted yet is none to go on with.
+        let folder = run_folder.filter(|folder| RunFolder::settings(folder).is_ok());
+        output.error(&error, hint::after(&error, folder.as_deref()).as_deref());
         ExitCode::FAILURE
     })
 }

@@ -87,10 +87,13 @@ impl Output {
         }
     }
 
-    /// One message on standard error.
-    pub(crate) fn error(&self, error: &dyn std::error::Error) {
+    /// One message on standard error, and what to do next where there is more to say.
+    pub(crate) fn error(&self, error: &dyn std::error::Error, hint: Option<&str>) {
         self.finish();
         let _ = writeln!(std::io::stderr(), "error: {error}");
+        if let Some(hint) = hint {
+            let _ = writeln!(std::io::stderr(), "hint: {hint}");
+        }
     }
 }
 

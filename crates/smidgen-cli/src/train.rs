@@ -1,5 +1,6 @@
 use crate::INTERRUPTED;
 use crate::arguments::{DataArgument, OptimizerName, RunArguments, TrainArguments};
+use crate::hint;
 use crate::output::{Output, share};
 use crate::run_folder::RunFolder;
 use serde::Serialize;
@@ -174,9 +175,9 @@ pub(crate) fn run(
         });
         output.hint(&match &settings.out {
             Some(folder) => format!(
-                "stopped after {} steps; go on with: smidgen train --resume {}",
+                "stopped after {} steps; {}",
                 summary.steps,
-                quoted(folder)
+                hint::go_on(folder)
             ),
             None => format!(
                 "stopped after {} steps; nothing was saved, for want of --out",
@@ -201,17 +202,6 @@ pub(crate) fn run(
         None => "nothing was saved, for want of --out".into(),
     });
     Ok(ExitCode::SUCCESS)
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/\\:._-".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
 }
 
 /// Tells of an event; of a step, returns what was told.

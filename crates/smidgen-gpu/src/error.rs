@@ -6,7 +6,7 @@ use smidgen_shaders::ShaderError;
 pub enum GpuError {
     /// No Vulkan, Metal or DX12 adapter at all.
     #[error(
-        "no Vulkan, Metal or DX12 adapter was found; install a GPU driver, or Mesa's software Vulkan (`./x setup` does on Debian and Ubuntu)"
+        "no Vulkan, Metal or DX12 adapter was found; install the driver of the GPU, or a software Vulkan driver such as Mesa's"
     )]
     NoAdapter,
     /// The adapter asked for does not exist.
@@ -79,7 +79,7 @@ pub enum GpuError {
     },
     /// The device was lost: a driver reset, an unplugged device, a kernel that ran too long.
     #[error(
-        "the device was lost: {0}; what was saved in checkpoints is intact, start again with --resume"
+        "the device was lost: {0}; what was read back before is intact: open the device again and go on from state that was saved"
     )]
     Lost(String),
     /// wgpu refused an operation.

@@ -1,7 +1,7 @@
 //! Settings that cannot be met, and numbers that blow up.
 
 use crate::support::{
-    assert_names, json_lines, refusal, refuse, refuse_usage, run, scratch, shared, succeed,
+    assert_names, json_lines, refusal, refuse, refuse_usage, run, scratch, shared, smidgen, succeed,
 };
 use std::fs;
 use std::path::Path;
@@ -37,6 +37,25 @@ fn settings_that_mean_nothing() {
         &message,
         &["`abacus`", devices[0]["name"].as_str().unwrap()],
     );
+}
+
+/// On macOS there is always an adapter.
+#[test]
+#[cfg(target_os = "linux")]
+fn without_an_adapter_the_command_names_what_installs_one() {
+    let output = smidgen()
+        .args(["devices"])
+        .env("VK_DRIVER_FILES", "/nonexistent.json")
+        .env("VK_ICD_FILENAMES", "/nonexistent.json")
+        .env_remove("VK_ADD_DRIVER_FILES")
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines.len(), 2, "{message}");
+    assert_names(lines[0], &["error: ", "no Vulkan", "driver"]);
+    assert_names(lines[1], &["hint: ", "./x setup", "Debian"]);
 }
 
 #[test]
