@@ -3,6 +3,7 @@
 use smidgen_gpu::{
     Device, DeviceRequest, GpuError, Launch, Region, Sequence, Timeline, folded_grid, params,
 };
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 params! { struct FillParams { count: u32, value: f32 } }
@@ -19,10 +20,9 @@ fn device_with_timestamps() -> Option<Device> {
         Timeline::new(&device, 1),
         Err(GpuError::Missing { .. })
     ));
-    #[allow(clippy::print_stderr)]
-    {
-        eprintln!("skipped: {} has no timestamps", device.facts().name);
-    }
+    // Past the test harness, which would keep it from being seen, and in one piece.
+    let message = format!("skipped: {} has no timestamps\n", device.facts().name);
+    let _ = std::io::stderr().write_all(message.as_bytes());
     None
 }
 
