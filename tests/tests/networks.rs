@@ -10,7 +10,8 @@ mod random;
 use interpreter::Interpreter;
 use random::{Random, random_graph};
 use smidgen::{Graph, Session, SessionOptions, StepOptions, Training, zoo};
-use smidgen_graph::{Layout, OperationKind, Role, ValueId};
+use smidgen_graph::{Builder, Convolution, Layout, OperationKind, Role, ValueId};
+use smidgen_reference::dropout;
 use smidgen_reference::layout::to_quads;
 use smidgen_tests::device;
 
@@ -221,5 +222,109 @@ fn every_kind_of_operation_is_met_by_the_random_networks() {
         "Update",
     ] {
         assert!(kinds.contains(kind), "{kind} is in none of {kinds:?}");
+    }
+}
+
+/// A small network, with `dropouts` layers of dropout in a row before its last layer.
+fn dropping_network(shape: [u32; 3], dropouts: u32) -> Graph {
+    let mut network = Builder::new("dropping", shape).unwrap();
+    let input = network.input();
+    let convolution = Convolution::new(8, 3).padding(1);
+    let mut node = network.convolution("conv", input, convolution).unwrap();
+    node = network.relu(node).unwrap();
+    for _ in 0..dropouts {
+        node = network.dropout(node, 0.5).unwrap();
+    }
+    node = network.flatten(node).unwrap();
+    node = network.linear("fc", node, 4).unwrap();
+    network.finish(node).unwrap()
+}
+
+fn training_session(graph: &Graph, batch: u32) -> Session {
+    let options = SessionOptions {
+        batch,
+        training: Some(training()),
+        budget: None,
+    };
+    Session::new(device(), graph, &options, 3).unwrap()
+}
+
+/// One step that changes no parameter.
+fn still_step(session: &mut Session, images: &[f32], labels: &[u32], seed: u32) -> f64 {
+    let options = StepOptions {
+        step: 0,
+        learning_rate: 0.0,
+        seed,
+    };
+    session.train_step(images, labels, &options).unwrap();
+    session.metrics().unwrap().unwrap().loss()
+}
+
+#[test]
+fn dropout_follows_the_seed_of_the_step_and_is_absent_in_evaluation() {
+    let shape = [3, 8, 8];
+    let mut random = Random(1);
+    let pictures: Vec<f32> = (0..BATCH * 3 * 64).map(|_| random.unit() as f32).collect();
+    let images = to_quads(&pictures, BATCH as usize, 3, 64);
+    let labels = [0, 3, 1];
+    let mut dropping = training_session(&dropping_network(shape, 1), BATCH);
+    let mut plain = training_session(&dropping_network(shape, 0), BATCH);
+    plain.load(&dropping.weights().unwrap()).unwrap();
+
+    let loss = still_step(&mut dropping, &images, &labels, 7);
+    let again = still_step(&mut dropping, &images, &labels, 7);
+    assert_eq!(again.to_bits(), loss.to_bits());
+    let other = still_step(&mut dropping, &images, &labels, 8);
+    assert_ne!(other.to_bits(), loss.to_bits());
+    let undropped = still_step(&mut plain, &images, &labels, 7);
+    assert_ne!(undropped.to_bits(), loss.to_bits());
+
+    let [dropping, plain] = [dropping, plain].map(|mut session| {
+        session.evaluate_batch(&images, &labels).unwrap();
+        session.metrics().unwrap().unwrap()
+    });
+    assert_eq!(dropping, plain);
+}
+
+/// Which inputs of the last layer pass all dropouts: the gradient of a weight is zero where its input is.
+fn kept_inputs(dropouts: u32, seed: u32) -> Vec<bool> {
+    let mut session = training_session(&dropping_network([1, 8, 8], dropouts), 1);
+    // Every input of the dropouts is 1.
+    let zeros = session.read("conv.weight").unwrap().len();
+    session.write("conv.weight", &vec![0.0; zeros]).unwrap();
+    session.write("conv.bias", &[1.0; 8]).unwrap();
+    still_step(&mut session, &to_quads(&[0.0; 64], 1, 1, 64), &[0], seed);
+    let program = session.main_program().clone();
+    let name = program
+        .kept
+        .iter()
+        .map(|id| &program.value(*id).name)
+        .find(|name| name.contains("fc.weight"))
+        .unwrap();
+    let gradient = session.read(name).unwrap();
+    let inputs = gradient.len() / 4;
+    gradient[..inputs]
+        .iter()
+        .map(|value| *value != 0.0)
+        .collect()
+}
+
+#[test]
+fn every_dropout_has_a_mask_of_its_own() {
+    for seed in [1, 2] {
+        for dropouts in [1, 2] {
+            let keeps =
+                |element| (0..dropouts).all(|layer| dropout::keeps(seed, layer, element, 0.5));
+            // Of element `(channel / 4 * 64 + pixel) * 4 + channel % 4` of the map to input `channel * 64 + pixel`.
+            let expected: Vec<bool> = (0..8 * 64)
+                .map(|at| (at / 64, at % 64))
+                .map(|(channel, pixel)| keeps((channel / 4 * 64 + pixel) * 4 + channel % 4))
+                .collect();
+            assert_eq!(kept_inputs(dropouts, seed), expected, "{dropouts} dropouts");
+            let kept = expected.iter().filter(|kept| **kept).count();
+            // Masks that were the same would keep half of the inputs, however many there are.
+            let share = 512 >> dropouts;
+            assert!(kept.abs_diff(share) < 60, "{kept} of 512 kept");
+        }
     }
 }
