@@ -1,6 +1,7 @@
 use crate::ledger::{Category, Ledger};
 use crate::{DeviceFacts, GpuError, Launch, adapter};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Buffers up to this size share memory blocks of this size.
@@ -322,8 +323,37 @@ impl Device {
         Ok(contents)
     }
 
+    /// The compiled kernels of launches, in their order. Those that are new are compiled on all cores at once, because drivers take
+    /// their time.
+    pub(crate) fn pipelines(
+        &self,
+        launches: &[Launch],
+    ) -> Result<Vec<wgpu::ComputePipeline>, GpuError> {
+        let mut met = HashSet::new();
+        let distinct: Vec<&Launch> = launches
+            .iter()
+            .filter(|launch| met.insert((launch.shader, &launch.defines)))
+            .collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..cores.min(distinct.len()) {
+                scope.spawn(|| {
+                    while let Some(launch) = distinct.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // A failure shows again below, where it can be returned.
+                        let _ = self.pipeline(launch);
+                    }
+                });
+            }
+        });
+        launches
+            .iter()
+            .map(|launch| self.pipeline(launch))
+            .collect()
+    }
+
     /// The compiled kernel of a launch, from the cache or new.
-    pub(crate) fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline, GpuError> {
+    fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline, GpuError> {
         let key = PipelineKey {
             shader: launch.shader,
             defines: launch.defines.clone(),

@@ -82,10 +82,7 @@ impl Sequence {
         for launch in launches {
             check_launch(device, launch, buffers)?;
         }
-        let pipelines = launches
-            .iter()
-            .map(|launch| device.pipeline(launch))
-            .collect::<Result<Vec<_>, _>>()?;
+        let pipelines = device.pipelines(launches)?;
         // After all that may fail, so that a failure leaves nothing in the ledger.
         let uniforms = if layout.blocks.is_empty() {
             None
