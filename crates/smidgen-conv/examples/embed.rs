@@ -1,5 +1,5 @@
 //! A program of its own: its `wgpu` device, its buffers, its compute pass. It records a convolution and its gradients between whatever
-//! else it may record, reads the result back and checks one value against a plain loop.
+//! else it may record, reads the results back and compares them with plain loops.
 //!
 //! `cargo run --release -p smidgen-conv --example embed`
 #![allow(clippy::print_stdout, unreachable_pub)] // A result is what this program is for; a test runs it too.
@@ -16,28 +16,93 @@ const BATCH: u32 = 2;
 const CHANNELS: u32 = 8;
 const SIZE: u32 = 6;
 
+/// A convolution and its gradients. Maps are planes of quads, weights `[output, input, kernel_y, kernel_x]`.
+#[derive(Debug)]
+pub struct Results {
+    /// The convolution.
+    pub output: Vec<f32>,
+    /// Gradient with respect to the input.
+    pub input_gradient: Vec<f32>,
+    /// Gradient with respect to the weight.
+    pub weight_gradient: Vec<f32>,
+}
+
+impl Results {
+    /// All three, by name.
+    pub fn named(&self) -> [(&'static str, &[f32]); 3] {
+        [
+            ("output", &self.output),
+            ("input gradient", &self.input_gradient),
+            ("weight gradient", &self.weight_gradient),
+        ]
+    }
+}
+
 /// What the program found out.
 #[derive(Debug)]
 pub struct Report {
-    /// One value of the output, from the kernel.
-    pub found: f32,
-    /// The same value, from a plain loop.
-    pub expected: f32,
-    /// `[output, input, kernel_y, kernel_x]`.
-    pub weight_gradient: Vec<f32>,
-    /// Planes of quads.
-    pub input_gradient: Vec<f32>,
+    /// What was convolved.
+    pub input: Vec<f32>,
+    /// With what.
+    pub weight: Vec<f32>,
+    /// From the kernels.
+    pub found: Results,
+    /// From plain loops.
+    pub expected: Results,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let report = run()?;
-    println!(
-        "output: {} from the kernel, {} from a plain loop",
-        report.found, report.expected
-    );
-    println!("weight gradient: {:?} ...", &report.weight_gradient[..3]);
-    println!("input gradient: {:?} ...", &report.input_gradient[..3]);
+    for ((name, found), (_, expected)) in report.found.named().iter().zip(report.expected.named()) {
+        let pairs = found.iter().zip(expected);
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{name}: {:?} ..., off by {worst} at most", &found[..3]);
+    }
     Ok(())
+}
+
+/// Where a value stands in planes of quads.
+fn place(image: u32, channel: u32, y: u32, x: u32) -> usize {
+    let pixel = (image * SIZE + y) * SIZE + x;
+    ((channel / 4 * BATCH * SIZE * SIZE + pixel) * 4 + channel % 4) as usize
+}
+
+/// Calls `visit` with the places in input, weight and output of every product of the convolution.
+fn each_product(mut visit: impl FnMut(usize, usize, usize)) {
+    for image in 0..BATCH {
+        for (to, from) in (0..CHANNELS).flat_map(|to| (0..CHANNELS).map(move |from| (to, from))) {
+            for (y, x) in (0..SIZE).flat_map(|y| (0..SIZE).map(move |x| (y, x))) {
+                for tap in 0..9 {
+                    // The padding is 1.
+                    let (row, column) = (y + tap / 3, x + tap % 3);
+                    if (1..=SIZE).contains(&row) && (1..=SIZE).contains(&column) {
+                        visit(
+                            place(image, from, row - 1, column - 1),
+                            ((to * CHANNELS + from) * 9 + tap) as usize,
+                            place(image, to, y, x),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same from plain loops; the output stands for its own gradient.
+fn plain_loops(input: &[f32], weight: &[f32]) -> Results {
+    let mut output = vec![0.0; input.len()];
+    each_product(|from, through, to| output[to] += input[from] * weight[through]);
+    let mut input_gradient = vec![0.0; input.len()];
+    let mut weight_gradient = vec![0.0; weight.len()];
+    each_product(|from, through, to| {
+        input_gradient[from] += output[to] * weight[through];
+        weight_gradient[through] += output[to] * input[from];
+    });
+    Results {
+        output,
+        input_gradient,
+        weight_gradient,
+    }
 }
 
 /// Runs the program.
@@ -55,23 +120,10 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
 
     let shape =
         ConvolutionShape::new(BATCH, [CHANNELS, SIZE, SIZE], CHANNELS, [3, 3]).with_padding(1);
-    // A function of (image, channel, y, x) as the input, and a weight in PyTorch's order.
-    let value = |image: u32, channel: u32, y: u32, x: u32| {
-        ((image * 7 + channel * 5 + y * 3 + x * 2) % 11) as f32 - 5.0
-    };
-    let pixels = BATCH * SIZE * SIZE;
-    let mut input = vec![0.0_f32; (CHANNELS * pixels) as usize];
-    for image in 0..BATCH {
-        for channel in 0..CHANNELS {
-            for y in 0..SIZE {
-                for x in 0..SIZE {
-                    let pixel = (image * SIZE + y) * SIZE + x;
-                    input[((channel / 4 * pixels + pixel) * 4 + channel % 4) as usize] =
-                        value(image, channel, y, x);
-                }
-            }
-        }
-    }
+    // Planes of quads as the input, and a weight in PyTorch's order.
+    let input: Vec<f32> = (0..CHANNELS * BATCH * SIZE * SIZE)
+        .map(|at| (at * 7 % 11) as f32 - 5.0)
+        .collect();
     let weight: Vec<f32> = (0..CHANNELS * CHANNELS * 9)
         .map(|at| (at % 13) as f32 * 0.25 - 1.5)
         .collect();
@@ -149,29 +201,15 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
     queue.submit([encoder.finish()]);
 
     let read = |at: usize| wrapped.read::<f32>(&buffers[at], 0, buffers[at].size() as usize / 4);
-    let (output, input_gradient) = (read(2)?, read(3)?);
-    let weight_gradient = unpack_weight(&shape, &read(4)?)?;
-
-    let (image, channel, y, x) = (1, 6, 0, 4);
-    let pixel = (image * SIZE + y) * SIZE + x;
-    let found = output[((channel / 4 * pixels + pixel) * 4 + channel % 4) as usize];
-    let mut expected = 0.0;
-    for from in 0..CHANNELS {
-        for tap_y in 0..3 {
-            for tap_x in 0..3 {
-                let (row, column) = (y + tap_y, x + tap_x);
-                if (1..=SIZE).contains(&row) && (1..=SIZE).contains(&column) {
-                    expected += weight
-                        [((channel * CHANNELS + from) * 9 + tap_y * 3 + tap_x) as usize]
-                        * value(image, from, row - 1, column - 1);
-                }
-            }
-        }
-    }
+    let found = Results {
+        output: read(2)?,
+        input_gradient: read(3)?,
+        weight_gradient: unpack_weight(&shape, &read(4)?)?,
+    };
     Ok(Report {
+        expected: plain_loops(&input, &weight),
         found,
-        expected,
-        weight_gradient,
-        input_gradient,
+        input,
+        weight,
     })
 }
