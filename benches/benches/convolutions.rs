@@ -5,8 +5,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Throughput};
 use smidgen_benches::{Memory, device, measure};
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, WeightGradient, forward, input_gradient,
-    weight_gradient, weight_gradient_workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, WeightGradient, forward, input_gradient,
+    weight_gradient, workspace,
 };
 use smidgen_gpu::Region;
 use smidgen_reference::convolution::{Case, cases};
@@ -46,7 +46,7 @@ fn shape(case: &Case) -> ConvolutionShape {
 
 fn passes(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let (shape, facts) = (shape(case), device().facts());
-    let workspace_bytes = weight_gradient_workspace(&shape, facts)
+    let workspace_bytes = workspace(Pass::WeightGradient, &shape, facts, None)
         .unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let mut memory = Memory::new();
     let input = memory.values(shape.input_bytes());
@@ -72,14 +72,17 @@ fn passes(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
         bias: None,
         output,
     };
-    measure("forward", forward(&shape, facts, &regions));
+    measure("forward", forward(&shape, facts, None, &regions));
     let regions = InputGradient {
         output_gradient: output,
         weight,
         input_gradient: sized(result, shape.input_bytes()),
         accumulate: false,
     };
-    measure("input gradient", input_gradient(&shape, facts, &regions));
+    measure(
+        "input gradient",
+        input_gradient(&shape, facts, None, &regions),
+    );
     let regions = WeightGradient {
         input,
         output_gradient: output,
@@ -87,7 +90,10 @@ fn passes(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
         bias_gradient: None,
         workspace,
     };
-    measure("weight gradient", weight_gradient(&shape, facts, &regions));
+    measure(
+        "weight gradient",
+        weight_gradient(&shape, facts, None, &regions),
+    );
 }
 
 fn main() {

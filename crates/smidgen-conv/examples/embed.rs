@@ -5,8 +5,8 @@
 #![allow(clippy::print_stdout, unreachable_pub)] // A result is what this program is for; a test runs it too.
 
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, WeightGradient, forward, input_gradient, pack_weight,
-    unpack_weight, weight_gradient, weight_gradient_workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, WeightGradient, forward, input_gradient,
+    pack_weight, unpack_weight, weight_gradient, workspace,
 };
 use smidgen_gpu::wgpu::{self, util::DeviceExt};
 use smidgen_gpu::{Device, Region, Sequence, bytemuck};
@@ -147,7 +147,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
     };
     // Kernels only ask for what they need of a device; a wrapped one stays the caller's.
     let wrapped = Device::wrap(device.clone(), queue.clone());
-    let workspace_bytes = weight_gradient_workspace(&shape, wrapped.facts())?;
+    let workspace_bytes = workspace(Pass::WeightGradient, &shape, wrapped.facts(), None)?;
     let buffers = [
         filled(&input),
         filled(&packed),
@@ -161,6 +161,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
     let mut launches = forward(
         &shape,
         wrapped.facts(),
+        None,
         &Forward {
             input: region(0),
             weight: region(1),
@@ -172,6 +173,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
     launches.extend(input_gradient(
         &shape,
         wrapped.facts(),
+        None,
         &InputGradient {
             output_gradient: region(2),
             weight: region(1),
@@ -182,6 +184,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
     launches.extend(weight_gradient(
         &shape,
         wrapped.facts(),
+        None,
         &WeightGradient {
             input: region(0),
             output_gradient: region(2),

@@ -1,8 +1,8 @@
 //! Launches of the kernels that gather: the forward pass and the input gradient.
 
 use crate::geometry::Axis;
-use crate::{ConvolutionShape, select};
-use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
+use crate::{ConvolutionShape, GatherTile};
+use smidgen_gpu::{Launch, Region, folded_grid, params};
 
 params! {
     /// Uniform of `conv/direct.wgsl`.
@@ -39,7 +39,7 @@ params! {
 /// Which pass, and what it reads and writes.
 pub(crate) struct Gather<'g> {
     pub(crate) shape: &'g ConvolutionShape,
-    pub(crate) facts: &'g DeviceFacts,
+    pub(crate) tile: GatherTile,
     /// The input gradient: quads change roles, blocks are transposed.
     pub(crate) transposed: bool,
     pub(crate) accumulate: bool,
@@ -90,7 +90,7 @@ impl Gather<'_> {
     /// A matrix product over the pixels.
     pub(crate) fn pointwise(&self) -> Launch {
         let pixels = self.shape.input_plane();
-        let tile = select::pointwise_tile(pixels, self.target_quads(), self.facts);
+        let tile = self.tile;
         let params = PointwiseParams {
             pixels,
             quad_groups: self.target_quads() / tile.quads,
@@ -117,13 +117,7 @@ impl Gather<'_> {
         }
         let shape = self.shape;
         let depthwise = shape.is_depthwise();
-        let tile = if depthwise {
-            select::depthwise_tile(x.targets)
-        } else if shape.groups > 1 {
-            select::gather_tile(x.targets, 1, self.facts)
-        } else {
-            select::gather_tile(x.targets, self.target_quads(), self.facts)
-        };
+        let tile = self.tile;
         let tiles = x.targets.div_ceil(tile.pixels);
         let items = shape.batch * y.targets * tiles;
         let window = (tile.pixels - 1) * x.stride + x.taps.saturating_sub(1) * x.dilation + 1;

@@ -15,7 +15,7 @@
 //! let input = device.buffer_with("input", &[1.0_f32; 4 * 8 * 8])?;
 //! let weight = device.buffer_with("weight", &pack_weight(&shape, &[0.5; 4 * 4 * 9])?)?;
 //! let output = device.storage_buffer("output", shape.output_bytes())?;
-//! let launches = forward(&shape, device.facts(), &Forward {
+//! let launches = forward(&shape, device.facts(), None, &Forward {
 //!     input: Region::whole(0, shape.input_bytes()),
 //!     weight: Region::whole(1, shape.weight_bytes()),
 //!     bias: None,
@@ -31,6 +31,9 @@
 //! The next larger one is `examples/embed.rs`: a program with its own `wgpu` device and buffers that records a convolution and its gradients
 //! on its own pass.
 //!
+//! A pass can be computed in several ways. [`candidates`] lists those worth measuring for a shape on a device as plain [`Variant`] values,
+//! the deterministic default first; every pass takes one of them, or `None` for the default.
+//!
 //! **Activations** are planes of quads, see [`ConvolutionShape`]; kernels keep the channels that pad the last quad zero. **Weights** are
 //! stacks of 4x4 blocks, see [`pack_weight`]; elements that stand for no weight (padding, or between groups) are zero and get a gradient
 //! of exactly zero, so any optimiser leaves them alone.
@@ -41,10 +44,13 @@ mod geometry;
 mod passes;
 mod select;
 mod shape;
+mod variant;
 mod weight;
 mod weight_gradient;
 
 pub use passes::{Forward, InputGradient, forward, input_gradient};
+pub use select::{candidates, fits};
 pub use shape::{ConvolutionShape, ShapeError};
+pub use variant::{BlockTile, GatherTile, ParseVariantError, Pass, Variant};
 pub use weight::{pack_weight, unpack_weight};
-pub use weight_gradient::{WeightGradient, weight_gradient, weight_gradient_workspace};
+pub use weight_gradient::{WeightGradient, weight_gradient, workspace};

@@ -2,7 +2,8 @@
 
 use crate::gather::Gather;
 use crate::geometry::{Axis, Extent};
-use crate::{ConvolutionShape, ShapeError};
+use crate::select::choose;
+use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
 use smidgen_gpu::{DeviceFacts, Launch, Region};
 
 /// What the forward pass reads and writes.
@@ -47,6 +48,18 @@ pub(crate) fn sized(name: &'static str, region: Region, needed: u64) -> Result<R
     })
 }
 
+fn gather_tile(
+    variant: Option<Variant>,
+    pass: Pass,
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+) -> Result<GatherTile, ShapeError> {
+    match choose(variant, pass, shape, facts)? {
+        Variant::Gather(tile) => Ok(tile),
+        variant @ Variant::Blocks(_) => Err(ShapeError::UnfitVariant { variant, pass }),
+    }
+}
+
 fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
     let inputs = [shape.input_height, shape.input_width];
     let outputs = [shape.output_height(), shape.output_width()];
@@ -60,16 +73,17 @@ fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
     })
 }
 
-/// Launches of `output = convolution(input, weight) + bias`.
+/// Launches of `output = convolution(input, weight) + bias`, by the given variant, or else the default of the device's class.
 ///
 /// # Errors
-/// A shape that is not valid, or a region smaller than it needs.
+/// A shape that is not valid, a variant that does not fit it, or a region smaller than it needs.
 pub fn forward(
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
+    variant: Option<Variant>,
     regions: &Forward,
 ) -> Result<Vec<Launch>, ShapeError> {
-    shape.validate()?;
+    let tile = gather_tile(variant, Pass::Forward, shape, facts)?;
     let mut bound = vec![
         sized("input", regions.input, shape.input_bytes())?,
         sized("weight", regions.weight, shape.weight_bytes())?,
@@ -80,7 +94,7 @@ pub fn forward(
     bound.push(sized("output", regions.output, shape.output_bytes())?);
     let gather = Gather {
         shape,
-        facts,
+        tile,
         transposed: false,
         accumulate: false,
         bias: regions.bias.is_some(),
@@ -99,19 +113,20 @@ pub fn forward(
 }
 
 /// Launches of the gradient with respect to the input: one, or one for every residue of a pixel modulo the stride, so that none computes
-/// with taps that cannot reach it.
+/// with taps that cannot reach it. By the given variant, or else the default of the device's class.
 ///
 /// # Errors
-/// A shape that is not valid, or a region smaller than it needs.
+/// A shape that is not valid, a variant that does not fit it, or a region smaller than it needs.
 pub fn input_gradient(
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
+    variant: Option<Variant>,
     regions: &InputGradient,
 ) -> Result<Vec<Launch>, ShapeError> {
-    shape.validate()?;
+    let tile = gather_tile(variant, Pass::InputGradient, shape, facts)?;
     let gather = Gather {
         shape,
-        facts,
+        tile,
         transposed: true,
         accumulate: regions.accumulate,
         bias: false,

@@ -1,26 +1,87 @@
-//! The choice of tiles: pure functions of shape and device, apart from the launches.
+//! The choice of variants: pure functions of pass, shape and device, apart from the launches.
 
-use crate::ConvolutionShape;
+use crate::weight_gradient::{share_steps, workgroups_of_share};
+use crate::{BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
 use smidgen_gpu::{DeviceFacts, DeviceKind};
 
-/// Neighbouring pixels of a row that one invocation takes: as many, up to `most`, as waste little of the row.
-fn row_tile(count: u32, most: u32) -> u32 {
-    [8, 4, 2]
-        .into_iter()
-        .filter(|tile| *tile <= most)
-        .find(|tile| count.next_multiple_of(*tile) * 3 <= count * 4)
-        .unwrap_or(1)
+/// The variants of a pass that are worth measuring on a device, within `room` bytes of workspace (a variant that divides a sum into
+/// shares makes fewer of them where there is less room). The first is the one to take where nothing is measured: a rule that gives
+/// the same answer every time.
+///
+/// # Errors
+/// A shape that is not valid.
+pub fn candidates(
+    pass: Pass,
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    room: u64,
+) -> Result<Vec<Variant>, ShapeError> {
+    shape.validate()?;
+    let mut candidates: Vec<Variant> = if pass == Pass::WeightGradient {
+        let tiles = block_tiles(shape, facts, room).into_iter();
+        tiles.map(Variant::Blocks).collect()
+    } else {
+        let tiles = gather_tiles(pass, shape, facts).into_iter();
+        tiles.map(Variant::Gather).collect()
+    };
+    let mut met = std::collections::HashSet::new();
+    candidates.retain(|variant| met.insert(*variant) && fits(*variant, pass, shape, facts));
+    Ok(candidates)
 }
 
-/// What an invocation of a gathering kernel computes, and how it comes by its weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GatherTile {
-    /// Neighbouring pixels.
-    pub(crate) pixels: u32,
-    /// Target quads.
-    pub(crate) quads: u32,
-    /// The subgroup whose lanes load the weights together; `None` where each invocation loads all it needs.
-    pub(crate) subgroup: Option<u32>,
+/// Whether `variant` can compute this pass of a (valid) shape on a device. A variant that was written down elsewhere may not.
+#[must_use]
+pub fn fits(variant: Variant, pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> bool {
+    let tiled = |pixels: u32| [1, 2, 4, 8].contains(&pixels);
+    match (variant, pass) {
+        (Variant::Gather(tile), Pass::Forward | Pass::InputGradient) => {
+            tiled(tile.pixels)
+                && (1..=8).contains(&tile.quads)
+                && tile.pixels * tile.quads <= 32
+                && target_quads(pass, shape).is_multiple_of(tile.quads)
+                && (shape.groups == 1 || tile.quads == 1)
+                && (tile.subgroup.is_none()
+                    || !shape.is_depthwise() && tile.subgroup == subgroup(facts))
+        }
+        (Variant::Blocks(tile), Pass::WeightGradient) => {
+            let counted = (1..=256).contains(&tile.shares) && tiled(tile.pixels);
+            if shape.is_depthwise() {
+                return counted && tile == depthwise_blocks(shape, tile.pixels, tile.shares);
+            }
+            let sides = [tile.output_quads, tile.input_quads];
+            counted
+                && (1..=shape.kernel[1].min(8)).contains(&tile.taps)
+                && sides.iter().all(|quads| (1..=8).contains(quads))
+                && shape.output_quads().is_multiple_of(tile.output_quads)
+                && shape.slots().is_multiple_of(tile.input_quads)
+                && (shape.groups == 1 || sides == [1, 1])
+                && tile.lanes.is_power_of_two()
+                && (4..=facts.max_invocations.min(256)).contains(&tile.lanes)
+                && tile.blocks() * 4 * 16 * tile.lanes <= facts.workgroup_memory_bytes.min(16 << 10)
+        }
+        _ => false,
+    }
+}
+
+/// The given variant, or the default where none is given.
+pub(crate) fn choose(
+    given: Option<Variant>,
+    pass: Pass,
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+) -> Result<Variant, ShapeError> {
+    shape.validate()?;
+    let Some(variant) = given else {
+        return Ok(match pass {
+            Pass::WeightGradient => Variant::Blocks(default_blocks(shape, facts, u64::MAX)),
+            _ => Variant::Gather(default_gather(pass, shape, facts)),
+        });
+    };
+    if fits(variant, pass, shape, facts) {
+        Ok(variant)
+    } else {
+        Err(ShapeError::UnfitVariant { variant, pass })
+    }
 }
 
 impl GatherTile {
@@ -38,17 +99,20 @@ impl GatherTile {
     }
 }
 
-/// The size of the subgroups that share weights. A software device pays dearly for every load, even of one address by all lanes;
-/// a GPU broadcasts such a load by itself.
-fn sharing_subgroup(facts: &DeviceFacts) -> Option<u32> {
-    match facts.subgroup_sizes {
-        Some((least, most))
-            if least == most && (4..=64).contains(&most) && facts.kind == DeviceKind::Software =>
-        {
-            Some(most)
-        }
-        _ => None,
+impl BlockTile {
+    /// Blocks that the workgroup sums.
+    pub(crate) fn blocks(self) -> u32 {
+        self.output_quads * self.taps * self.input_quads
     }
+}
+
+/// Neighbouring pixels of a row that one invocation takes: as many, up to `most`, as waste little of the row.
+fn row_tile(count: u32, most: u32) -> u32 {
+    [8, 4, 2]
+        .into_iter()
+        .filter(|tile| *tile <= most)
+        .find(|tile| count.next_multiple_of(*tile) * 3 <= count * 4)
+        .unwrap_or(1)
 }
 
 /// The largest divisor of `quads` up to `most`, so that no quad is left over.
@@ -59,114 +123,220 @@ fn dividing(quads: u32, most: u32) -> u32 {
         .unwrap_or(1)
 }
 
-/// For rows of `count` pixels. Where a subgroup shares the weights, a large tile pays; where a software device cannot share them, each
-/// weight should meet the most pixels; a GPU wants more, smaller invocations.
-pub(crate) fn gather_tile(count: u32, quads: u32, facts: &DeviceFacts) -> GatherTile {
-    let subgroup = sharing_subgroup(facts);
-    let (most_pixels, most_quads) = match (subgroup, facts.kind) {
-        (Some(_), _) => (4, 4),
-        (None, DeviceKind::Software) => (8, 1),
-        _ => (4, 2),
-    };
-    let pixels = row_tile(count, most_pixels);
-    let most_quads = if subgroup.is_some() {
-        most_quads
+/// The size of a device's subgroups, where all have the same.
+fn subgroup(facts: &DeviceFacts) -> Option<u32> {
+    facts
+        .subgroup_sizes
+        .filter(|(least, most)| least == most && (4..=64).contains(most))
+        .map(|(_, most)| most)
+}
+
+/// Quads that a gathering pass computes.
+fn target_quads(pass: Pass, shape: &ConvolutionShape) -> u32 {
+    if pass == Pass::InputGradient {
+        shape.input_quads()
     } else {
-        most_quads.min(8 / pixels)
-    };
-    GatherTile {
-        pixels,
-        quads: dividing(quads, most_quads),
-        subgroup,
+        shape.output_quads()
     }
 }
 
-/// For a depthwise kernel, whose sums are few.
-pub(crate) fn depthwise_tile(count: u32) -> GatherTile {
-    GatherTile {
-        pixels: row_tile(count, 4),
-        quads: 1,
-        subgroup: None,
-    }
+/// What the tiles of a gathering pass have to cover.
+struct Targets {
+    /// Pixels side by side: of a row, or of all for a matrix product.
+    pixels: u32,
+    quads: u32,
+    /// Whether this is a product over pixels, whose tiles stride.
+    product: bool,
 }
 
-/// For a pointwise kernel: as many pixels as still fill a workgroup.
-pub(crate) fn pointwise_tile(pixels: u32, quads: u32, facts: &DeviceFacts) -> GatherTile {
-    let subgroup = sharing_subgroup(facts);
-    let pixels = match pixels {
-        0..=64 => 1,
-        65..=128 => 2,
-        _ => 4,
+fn targets(pass: Pass, shape: &ConvolutionShape) -> Targets {
+    let flat = shape.flattened();
+    let pixels = if pass == Pass::InputGradient {
+        // Of the first residue of the stride; the others have as many, or one less.
+        flat.input_width.div_ceil(flat.stride[1])
+    } else {
+        flat.output_width()
     };
-    let most_quads = match (subgroup, facts.kind) {
-        (Some(_), _) => 4,
-        (None, DeviceKind::Software) => (8 / pixels).min(4),
-        _ => 2,
-    };
-    GatherTile {
-        pixels,
-        quads: dividing(quads, most_quads),
-        subgroup,
-    }
-}
-
-/// Pixels of a run of the weight gradient.
-pub(crate) fn run_pixels(count: u32) -> u32 {
-    row_tile(count, 4)
-}
-
-/// Blocks that a workgroup of the weight gradient sums: output quads, taps of a row, input quads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BlockTile {
-    pub(crate) output_quads: u32,
-    pub(crate) taps: u32,
-    pub(crate) input_quads: u32,
-}
-
-pub(crate) fn block_tile(shape: &ConvolutionShape, facts: &DeviceFacts) -> BlockTile {
-    let row = shape.kernel[1];
-    let taps = row.div_ceil(row.div_ceil(3));
-    let output_quads = if shape.groups > 1 {
+    let quads = if shape.groups > 1 {
         1
     } else {
-        dividing(shape.output_quads(), 2)
+        target_quads(pass, shape)
     };
+    Targets {
+        pixels,
+        quads,
+        product: shape.is_pointwise() && shape.groups == 1,
+    }
+}
+
+impl Targets {
+    /// As much of a tile of `pixels` by `quads` as wastes little.
+    fn tile(&self, pixels: u32, quads: u32, subgroup: Option<u32>) -> GatherTile {
+        let pixels = if self.product {
+            // As many as still fill a workgroup.
+            match self.pixels {
+                0..=64 => 1,
+                65..=128 => pixels.min(2),
+                _ => pixels.min(4),
+            }
+        } else {
+            row_tile(self.pixels, pixels)
+        };
+        GatherTile {
+            pixels,
+            quads: dividing(self.quads, quads),
+            subgroup,
+        }
+    }
+}
+
+/// Where a subgroup shares the weights, a large tile pays; where a software device cannot share them, each weight should meet the most
+/// pixels; a GPU wants more, smaller invocations.
+fn default_gather(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> GatherTile {
+    let targets = targets(pass, shape);
+    if shape.is_depthwise() {
+        return targets.tile(4, 1, None);
+    }
+    let software = facts.kind == DeviceKind::Software;
+    // A software device pays dearly for every load, even of one address by all lanes; a GPU broadcasts such a load by itself.
+    if let Some(size) = subgroup(facts).filter(|_| software) {
+        return targets.tile(4, 4, Some(size));
+    }
+    let most = if software { 8 } else { 4 };
+    let tile = targets.tile(most, 1, None);
+    let most_quads = match (software, targets.product) {
+        (true, true) => (8 / tile.pixels).min(4),
+        (true, false) => 1,
+        (false, true) => 2,
+        (false, false) => (8 / tile.pixels).min(2),
+    };
+    targets.tile(most, most_quads, None)
+}
+
+/// The default and what may beat it.
+fn gather_tiles(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> Vec<GatherTile> {
+    let targets = targets(pass, shape);
+    let mut tiles = vec![default_gather(pass, shape, facts)];
+    if shape.is_depthwise() {
+        tiles.extend([8, 2].map(|pixels| targets.tile(pixels, 1, None)));
+        return tiles;
+    }
+    if let Some(size) = subgroup(facts) {
+        tiles.extend([(8, 2), (4, 2), (2, 4), (4, 4)].map(|(p, q)| targets.tile(p, q, Some(size))));
+    }
+    // On a software device whose subgroups share, they lose by several times.
+    if facts.kind != DeviceKind::Software || subgroup(facts).is_none() {
+        tiles.extend([(8, 1), (4, 1), (2, 2), (2, 4)].map(|(p, q)| targets.tile(p, q, None)));
+    }
+    tiles
+}
+
+fn depthwise_blocks(shape: &ConvolutionShape, pixels: u32, shares: u32) -> BlockTile {
+    BlockTile {
+        output_quads: 1,
+        taps: shape.kernel[1],
+        input_quads: 1,
+        pixels,
+        lanes: 64,
+        shares,
+    }
+}
+
+fn default_blocks(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> BlockTile {
+    let software = facts.kind == DeviceKind::Software;
+    let pixels = row_tile(shape.flattened().output_width(), 4);
+    let row = shape.kernel[1];
+    let grouped = shape.groups > 1;
+    let taps = row.div_ceil(row.div_ceil(3));
     // Where workgroup memory is plain memory, larger tiles pay: each loaded value meets more of the others. Strided convolutions are few,
     // and not worth the longer compilation.
-    let large = taps == 1 || (facts.kind == DeviceKind::Software && shape.stride == [1, 1]);
-    let input_quads = if shape.groups > 1 || !large {
-        1
-    } else {
-        dividing(shape.slots(), 2)
-    };
-    BlockTile {
-        output_quads,
+    let large = taps == 1 || (software && shape.stride == [1, 1]);
+    let tile = BlockTile {
+        output_quads: if grouped {
+            1
+        } else {
+            dividing(shape.output_quads(), 2)
+        },
         taps,
-        input_quads,
+        input_quads: if grouped || !large {
+            1
+        } else {
+            dividing(shape.slots(), 2)
+        },
+        pixels,
+        // A software device runs a few at a time anyway, and fewer need less memory to be summed in.
+        lanes: if software { 8 } else { 32 },
+        shares: 1,
+    };
+    let tile = if shape.is_depthwise() {
+        depthwise_blocks(shape, pixels, 1)
+    } else {
+        tile
+    };
+    shared(tile, 1.0, shape, facts, room)
+}
+
+/// The tile with `factor` times as many shares as the rule of [`shares`] says, within the room.
+fn shared(
+    tile: BlockTile,
+    factor: f64,
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    room: u64,
+) -> BlockTile {
+    let (groups, steps) = (workgroups_of_share(shape, tile), share_steps(shape, tile));
+    let bytes = shape.weight_bytes();
+    let wanted = f64::from(shares(groups, u64::from(steps), bytes, facts)) * factor;
+    let most = room.min(MOST_SHARE_BYTES) / bytes.max(1);
+    let shares = (wanted as u64).min(most).clamp(1, 256) as u32;
+    BlockTile {
+        // Shares of whole steps: as many as are left with something to do.
+        shares: steps.div_ceil(steps.div_ceil(shares).max(1)).max(1),
+        ..tile
     }
 }
 
-/// Invocations of a workgroup of the weight gradient: a software device runs a few at a time anyway, and fewer need less memory to be summed in.
-pub(crate) fn weight_lanes(facts: &DeviceFacts) -> u32 {
-    if facts.kind == DeviceKind::Software {
-        8
-    } else {
-        32
+/// The default and what may beat it.
+fn block_tiles(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> Vec<BlockTile> {
+    let default = default_blocks(shape, facts, room);
+    let with = |tile, factor| shared(tile, factor, shape, facts, room);
+    let pixels = |most| row_tile(shape.flattened().output_width(), most);
+    let mut tiles = vec![default];
+    if !shape.is_depthwise() && shape.groups == 1 {
+        tiles.extend([(2, 2), (1, 2), (2, 1), (4, 1)].map(|(outputs, inputs)| {
+            let tile = BlockTile {
+                output_quads: dividing(shape.output_quads(), outputs),
+                input_quads: dividing(shape.slots(), inputs),
+                ..default
+            };
+            with(tile, 1.0)
+        }));
     }
+    tiles.extend([8, 2].map(|most| {
+        let tile = BlockTile {
+            pixels: pixels(most),
+            ..default
+        };
+        with(tile, 1.0)
+    }));
+    tiles.extend([0.25, 4.0].map(|factor| with(default, factor)));
+    tiles
 }
+
+/// The results of all shares take no more than this.
+const MOST_SHARE_BYTES: u64 = 32 << 20;
 
 /// Into how many shares of the pixels a sum is split, so that the device has enough workgroups: `groups` workgroups work on each
 /// share, `steps` is the number of loop steps that can be shared out, `bytes` what one share's result takes.
-pub(crate) fn splits(groups: u64, steps: u64, bytes: u64, facts: &DeviceFacts) -> u32 {
+pub(crate) fn shares(groups: u64, steps: u64, bytes: u64, facts: &DeviceFacts) -> u32 {
     // A share's result has to be written and summed, so a share should be a few steps long.
     let (wanted_groups, steps_of_share) = match facts.kind {
         DeviceKind::Software => (16, 8),
         DeviceKind::Integrated => (256, 4),
         DeviceKind::Discrete | DeviceKind::Virtual => (1024, 2),
     };
-    const MOST_BYTES: u64 = 32 << 20;
     let wanted = wanted_groups / groups.max(1);
-    let most = (steps / steps_of_share).min(MOST_BYTES / bytes.max(1));
+    let most = (steps / steps_of_share).min(MOST_SHARE_BYTES / bytes.max(1));
     wanted.min(most).clamp(1, 256) as u32
 }
 
@@ -174,7 +344,14 @@ pub(crate) fn splits(groups: u64, steps: u64, bytes: u64, facts: &DeviceFacts) -
 mod tests {
     use super::*;
 
-    fn facts(kind: DeviceKind) -> DeviceFacts {
+    const KINDS: [DeviceKind; 3] = [
+        DeviceKind::Software,
+        DeviceKind::Integrated,
+        DeviceKind::Discrete,
+    ];
+    const PASSES: [Pass; 3] = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient];
+
+    fn facts(kind: DeviceKind, subgroup_sizes: Option<(u32, u32)>) -> DeviceFacts {
         DeviceFacts {
             name: String::new(),
             driver: String::new(),
@@ -186,10 +363,33 @@ mod tests {
             uniform_alignment: 256,
             workgroup_memory_bytes: 16 << 10,
             max_invocations: 256,
-            subgroup_sizes: None,
+            subgroup_sizes,
             timestamps: false,
             half_precision: false,
         }
+    }
+
+    /// Dense, strided, grouped, depthwise, pointwise and odd ones.
+    fn shapes() -> Vec<ConvolutionShape> {
+        let mut shapes = vec![
+            ConvolutionShape::linear(5, 7, 9),
+            ConvolutionShape::linear(512, 512, 512),
+            ConvolutionShape::new(2, [64, 28, 28], 384, [1, 1]),
+            ConvolutionShape::new(2, [24, 9, 9], 24, [3, 3]).with_groups(24),
+            ConvolutionShape::new(2, [24, 9, 9], 12, [3, 3]).with_groups(3),
+        ];
+        for kernel in [1, 2, 3, 5, 7, 11] {
+            for channels in [1, 4, 8, 20, 64] {
+                for width in [11, 16, 31] {
+                    let mut shape =
+                        ConvolutionShape::new(1, [channels, 16, width], channels, [kernel; 2]);
+                    shapes.push(shape);
+                    shape.stride = [2, 2];
+                    shapes.push(shape);
+                }
+            }
+        }
+        shapes
     }
 
     #[test]
@@ -210,42 +410,113 @@ mod tests {
     }
 
     #[test]
-    fn no_quad_is_left_over_and_the_blocks_fit_the_workgroup_memory() {
-        for kind in [
-            DeviceKind::Software,
-            DeviceKind::Integrated,
-            DeviceKind::Discrete,
-        ] {
-            for quads in 1..20 {
-                for count in 1..40 {
-                    assert_eq!(quads % gather_tile(count, quads, &facts(kind)).quads, 0);
-                    assert_eq!(quads % pointwise_tile(count, quads, &facts(kind)).quads, 0);
-                }
-            }
-        }
-        for kernel in 1..12 {
-            for channels in [1, 4, 8, 20, 64] {
-                let shape = ConvolutionShape::new(1, [channels, 16, 16], channels, [kernel; 2]);
-                for kind in [DeviceKind::Software, DeviceKind::Discrete] {
-                    let tile = block_tile(&shape, &facts(kind));
-                    let blocks = tile.output_quads * tile.taps * tile.input_quads;
-                    let vectors = blocks * 4 * weight_lanes(&facts(kind));
-                    assert!(vectors * 16 <= 16 << 10);
-                    assert_eq!(shape.output_quads() % tile.output_quads, 0);
-                    assert_eq!(shape.slots() % tile.input_quads, 0);
+    fn every_pass_has_candidates_of_its_own_and_the_first_is_the_default() {
+        for shape in shapes() {
+            for kind in KINDS {
+                for sizes in [None, Some((8, 8)), Some((32, 32)), Some((8, 32))] {
+                    let facts = facts(kind, sizes);
+                    for pass in PASSES {
+                        let found = candidates(pass, &shape, &facts, u64::MAX).unwrap();
+                        let default = choose(None, pass, &shape, &facts).unwrap();
+                        assert_eq!(found.first(), Some(&default), "{pass}, {shape:?}");
+                        assert!(found.len() <= 9, "{pass}, {shape:?}: {found:?}");
+                        for variant in &found {
+                            assert_eq!(choose(Some(*variant), pass, &shape, &facts), Ok(*variant));
+                        }
+                    }
                 }
             }
         }
     }
 
     #[test]
+    fn a_variant_that_does_not_fit_is_refused() {
+        let shape = ConvolutionShape::new(1, [8, 9, 9], 12, [3, 3]);
+        let facts = facts(DeviceKind::Discrete, Some((32, 32)));
+        for (text, pass, good) in [
+            ("direct 4x3", Pass::Forward, true),
+            ("direct 4x2", Pass::Forward, false),
+            ("direct 4x2", Pass::InputGradient, true),
+            ("direct 3x1", Pass::Forward, false),
+            ("direct 4x0", Pass::Forward, false),
+            ("direct 4x1", Pass::WeightGradient, false),
+            ("subgroup-32 4x1", Pass::Forward, true),
+            ("subgroup-8 4x1", Pass::Forward, false),
+            (
+                "blocks 3x3x2 pixels 4 lanes 8 shares 4",
+                Pass::WeightGradient,
+                true,
+            ),
+            (
+                "blocks 3x3x2 pixels 4 lanes 8 shares 4",
+                Pass::Forward,
+                false,
+            ),
+            (
+                "blocks 2x3x2 pixels 4 lanes 8 shares 4",
+                Pass::WeightGradient,
+                false,
+            ),
+            (
+                "blocks 3x3x2 pixels 4 lanes 256 shares 4",
+                Pass::WeightGradient,
+                false,
+            ),
+            (
+                "blocks 3x4x2 pixels 4 lanes 8 shares 4",
+                Pass::WeightGradient,
+                false,
+            ),
+            (
+                "blocks 3x3x2 pixels 4 lanes 8 shares 0",
+                Pass::WeightGradient,
+                false,
+            ),
+        ] {
+            let variant = text.parse().unwrap();
+            let chosen = choose(Some(variant), pass, &shape, &facts);
+            assert_eq!(chosen.is_ok(), good, "{text}, {pass}");
+            if let Err(error) = chosen {
+                assert!(error.to_string().contains(text), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn subgroups_share_only_where_all_have_one_size() {
+        let shape = ConvolutionShape::new(32, [16, 32, 32], 16, [3, 3]).with_padding(1);
+        let first = |sizes| {
+            let facts = facts(DeviceKind::Software, sizes);
+            candidates(Pass::Forward, &shape, &facts, 0).unwrap()[0].to_string()
+        };
+        assert_eq!(first(Some((8, 8))), "subgroup-8 4x4");
+        assert_eq!(first(Some((8, 16))), "direct 8x1");
+        assert_eq!(first(None), "direct 8x1");
+    }
+
+    #[test]
+    fn less_room_means_fewer_shares() {
+        let shape = ConvolutionShape::new(32, [16, 32, 32], 16, [3, 3]).with_padding(1);
+        let facts = facts(DeviceKind::Discrete, None);
+        let shares = |room| {
+            let found = candidates(Pass::WeightGradient, &shape, &facts, room).unwrap();
+            found.into_iter().map(|variant| match variant {
+                Variant::Blocks(tile) => tile.shares,
+                other => panic!("{other}"),
+            })
+        };
+        assert!(shares(0).all(|shares| shares == 1));
+        assert!(shares(4 * shape.weight_bytes()).all(|shares| shares <= 4));
+        assert!(shares(u64::MAX).any(|shares| shares > 16));
+    }
+
+    #[test]
     fn a_wide_device_gets_more_shares_within_bounds() {
-        let shares = |kind| splits(24, 4096, 1 << 16, &facts(kind));
-        assert_eq!(shares(DeviceKind::Software), 1);
-        assert!(shares(DeviceKind::Discrete) > shares(DeviceKind::Integrated));
-        assert_eq!(splits(1, 1, 1 << 16, &facts(DeviceKind::Discrete)), 1);
-        assert!(
-            u64::from(splits(1, 1 << 20, 1 << 22, &facts(DeviceKind::Discrete))) << 22 <= 32 << 20
-        );
+        let of = |kind| shares(24, 4096, 1 << 16, &facts(kind, None));
+        assert_eq!(of(DeviceKind::Software), 1);
+        assert!(of(DeviceKind::Discrete) > of(DeviceKind::Integrated));
+        let discrete = facts(DeviceKind::Discrete, None);
+        assert_eq!(shares(1, 1, 1 << 16, &discrete), 1);
+        assert!(u64::from(shares(1, 1 << 20, 1 << 22, &discrete)) << 22 <= 32 << 20);
     }
 }

@@ -80,6 +80,16 @@ pub enum ShapeError {
         /// Numbers expected.
         expected: usize,
     },
+    /// A variant cannot compute this pass of this shape on this device.
+    #[error(
+        "variant `{variant}` cannot compute the {pass} of this shape on this device; take one of `candidates`"
+    )]
+    UnfitVariant {
+        /// The variant.
+        variant: crate::Variant,
+        /// The pass.
+        pass: crate::Pass,
+    },
     /// A region is smaller than what a kernel would read or write there.
     #[error("the region of the {region} has {given} bytes, this shape needs {needed}")]
     RegionTooSmall {

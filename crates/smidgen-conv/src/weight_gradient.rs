@@ -1,9 +1,9 @@
 //! The weight gradient and the bias gradient: shares of the pixels, then their sum in a fixed order.
 
 use crate::passes::sized;
-use crate::select::{self, BlockTile};
+use crate::select::{self, choose};
 use crate::shape::QUAD_BYTES;
-use crate::{ConvolutionShape, ShapeError, gather::groups_of};
+use crate::{BlockTile, ConvolutionShape, Pass, ShapeError, Variant, gather::groups_of};
 use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
 
 /// What the weight gradient reads and writes.
@@ -17,7 +17,7 @@ pub struct WeightGradient {
     pub weight_gradient: Region,
     /// `shape.bias_bytes()`, where the bias gradient is wanted.
     pub bias_gradient: Option<Region>,
-    /// `weight_gradient_workspace` bytes. With less, or none, the pixels are split into fewer shares: slower on a wide device.
+    /// [`workspace`](crate::workspace) bytes. With less, or none, the pixels are split into fewer shares: slower on a wide device.
     pub workspace: Option<Region>,
 }
 
@@ -55,7 +55,6 @@ params! {
     pub(crate) struct SumParams { count: u32, splits: u32 }
 }
 
-const DEPTHWISE_LANES: u32 = 64;
 const BIAS_LANES: u32 = 64;
 
 /// How the work over the pixels is shared out.
@@ -65,10 +64,9 @@ struct Share {
 }
 
 impl Share {
-    /// `items` taken `lanes` at a time; no more shares than results of `bytes` fit the `room`.
-    fn of(items: u32, lanes: u32, groups: u64, bytes: u64, room: u64, facts: &DeviceFacts) -> Self {
+    /// `items` taken `lanes` at a time, in `wanted` shares; no more of them than results of `bytes` fit the `room`.
+    fn of(items: u32, lanes: u32, wanted: u32, bytes: u64, room: u64) -> Self {
         let steps = items.div_ceil(lanes);
-        let wanted = select::splits(groups, u64::from(steps), bytes, facts);
         let splits = u64::from(wanted).min(room / bytes.max(1)).max(1) as u32;
         let per_split = steps.div_ceil(splits) * lanes;
         Self {
@@ -76,38 +74,43 @@ impl Share {
             splits: items.div_ceil(per_split),
         }
     }
+
+    fn workspace(&self, bytes: u64) -> u64 {
+        if self.splits > 1 {
+            u64::from(self.splits) * bytes
+        } else {
+            0
+        }
+    }
 }
 
-/// The weight gradient of one shape: its tiles and runs.
+/// Workgroups that sum one share of the pixels.
+pub(crate) fn workgroups_of_share(shape: &ConvolutionShape, tile: BlockTile) -> u64 {
+    Plan::of(shape, tile).groups()
+}
+
+/// Loop steps that can be shared out.
+pub(crate) fn share_steps(shape: &ConvolutionShape, tile: BlockTile) -> u32 {
+    Plan::of(shape, tile).runs.div_ceil(tile.lanes)
+}
+
+/// The weight gradient of one shape: its tile and runs.
 struct Plan {
     shape: ConvolutionShape,
     tile: BlockTile,
-    weight_lanes: u32,
-    pixels: u32,
     runs_per_row: u32,
     runs: u32,
 }
 
 impl Plan {
-    fn of(shape: &ConvolutionShape, facts: &DeviceFacts) -> Self {
+    fn of(shape: &ConvolutionShape, tile: BlockTile) -> Self {
         let shape = shape.flattened();
-        let pixels = select::run_pixels(shape.output_width());
-        let runs_per_row = shape.output_width().div_ceil(pixels);
+        let runs_per_row = shape.output_width().div_ceil(tile.pixels);
         Self {
             shape,
-            tile: select::block_tile(&shape, facts),
-            weight_lanes: select::weight_lanes(facts),
-            pixels,
+            tile,
             runs_per_row,
             runs: shape.batch * shape.output_height() * runs_per_row,
-        }
-    }
-
-    fn lanes(&self) -> u32 {
-        if self.shape.is_depthwise() {
-            DEPTHWISE_LANES
-        } else {
-            self.weight_lanes
         }
     }
 
@@ -135,29 +138,21 @@ impl Plan {
             * rows
     }
 
-    fn share(&self, room: u64, facts: &DeviceFacts) -> Share {
-        Share::of(
-            self.runs,
-            self.lanes(),
-            self.groups(),
-            self.shape.weight_bytes(),
-            room,
-            facts,
-        )
+    fn share(&self, room: u64) -> Share {
+        let tile = &self.tile;
+        let bytes = self.shape.weight_bytes();
+        Share::of(self.runs, tile.lanes, tile.shares, bytes, room)
     }
 
     /// How far apart the runs of one invocation are: in runs of a row, rows of an image, images.
     fn steps(&self) -> [u32; 3] {
-        let (rows, height) = (self.lanes() / self.runs_per_row, self.shape.output_height());
-        [
-            self.lanes() % self.runs_per_row,
-            rows % height,
-            rows / height,
-        ]
+        let lanes = self.tile.lanes;
+        let (rows, height) = (lanes / self.runs_per_row, self.shape.output_height());
+        [lanes % self.runs_per_row, rows % height, rows / height]
     }
 
     fn window(&self, taps: u32) -> u32 {
-        (self.pixels - 1) * self.shape.stride[1] + (taps - 1) * self.shape.dilation[1] + 1
+        (self.tile.pixels - 1) * self.shape.stride[1] + (taps - 1) * self.shape.dilation[1] + 1
     }
 
     fn launch(
@@ -174,7 +169,7 @@ impl Plan {
         let regions = vec![input, output_gradient, partial];
         let mut defines = vec![
             ("DILATION_X", shape.dilation[1].to_string()),
-            ("PIXELS", self.pixels.to_string()),
+            ("PIXELS", self.tile.pixels.to_string()),
             ("STRIDE_X", shape.stride[1].to_string()),
         ];
         if shape.is_depthwise() {
@@ -216,12 +211,9 @@ impl Plan {
             defines.push(("GROUPED", String::new()));
         }
         defines.extend([
-            (
-                "BLOCKS",
-                (tile.output_quads * tile.taps * tile.input_quads).to_string(),
-            ),
+            ("BLOCKS", tile.blocks().to_string()),
             ("INPUT_QUADS", tile.input_quads.to_string()),
-            ("LANES", self.weight_lanes.to_string()),
+            ("LANES", tile.lanes.to_string()),
             ("OUTPUT_QUADS", tile.output_quads.to_string()),
             ("TAPS", tile.taps.to_string()),
             ("WINDOW", self.window(tile.taps).to_string()),
@@ -268,15 +260,10 @@ impl Plan {
 }
 
 fn bias_share(shape: &ConvolutionShape, room: u64, facts: &DeviceFacts) -> Share {
-    let groups = u64::from(shape.output_quads());
-    Share::of(
-        shape.output_plane(),
-        BIAS_LANES,
-        groups,
-        shape.bias_bytes(),
-        room,
-        facts,
-    )
+    let (pixels, bytes) = (shape.output_plane(), shape.bias_bytes());
+    let steps = u64::from(pixels.div_ceil(BIAS_LANES));
+    let wanted = select::shares(u64::from(shape.output_quads()), steps, bytes, facts);
+    Share::of(pixels, BIAS_LANES, wanted, bytes, room)
 }
 
 fn sum(partial: Region, splits: u32, total: Region) -> Launch {
@@ -291,47 +278,44 @@ fn sum(partial: Region, splits: u32, total: Region) -> Launch {
     )
 }
 
-/// Bytes of workspace that the weight gradient (with or without bias gradient) works fastest with; 0 where it needs none.
+/// Bytes of workspace with which a variant of a pass (the default where none is given) does all it is made for; 0 where it needs none.
+/// The weight gradient's are enough with and without a bias gradient.
 ///
 /// # Errors
-/// A shape that is not valid.
-pub fn weight_gradient_workspace(
+/// A shape that is not valid, or a variant that does not fit it.
+pub fn workspace(
+    pass: Pass,
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
+    variant: Option<Variant>,
 ) -> Result<u64, ShapeError> {
-    shape.validate()?;
-    let shares = [
-        (
-            Plan::of(shape, facts).share(u64::MAX, facts).splits,
-            shape.weight_bytes(),
-        ),
-        (
-            bias_share(shape, u64::MAX, facts).splits,
-            shape.bias_bytes(),
-        ),
-    ];
-    let needed = |(splits, bytes): (u32, u64)| {
-        if splits > 1 {
-            u64::from(splits) * bytes
-        } else {
-            0
+    Ok(match choose(variant, pass, shape, facts)? {
+        Variant::Gather(_) => 0,
+        Variant::Blocks(tile) => {
+            let share = Plan::of(shape, tile).share(u64::MAX);
+            let bias = bias_share(shape, u64::MAX, facts);
+            (share.workspace(shape.weight_bytes())).max(bias.workspace(shape.bias_bytes()))
         }
-    };
-    Ok(shares.into_iter().map(needed).max().unwrap_or(0))
+    })
 }
 
 /// Launches of the gradient with respect to the weight and, where wanted, the bias.
 ///
-/// The shares of the pixels are summed in a fixed order: the same bits every run on one device with one size of workspace.
+/// The shares of the pixels are summed in a fixed order: the same bits every run on one device with one variant and size of workspace.
 ///
 /// # Errors
-/// A shape that is not valid, or a region smaller than it needs (a workspace may have any size).
+/// A shape that is not valid, a variant that does not fit it, or a region smaller than it needs (a workspace may have any size).
 pub fn weight_gradient(
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
+    variant: Option<Variant>,
     regions: &WeightGradient,
 ) -> Result<Vec<Launch>, ShapeError> {
-    shape.validate()?;
+    let variant = choose(variant, Pass::WeightGradient, shape, facts)?;
+    let Variant::Blocks(tile) = variant else {
+        let pass = Pass::WeightGradient;
+        return Err(ShapeError::UnfitVariant { variant, pass });
+    };
     let input = sized("input", regions.input, shape.input_bytes())?;
     let output_gradient = sized(
         "output gradient",
@@ -344,7 +328,7 @@ pub fn weight_gradient(
         shape.weight_bytes(),
     )?;
     let room = regions.workspace.map_or(0, |workspace| workspace.size);
-    let plan = Plan::of(shape, facts);
+    let plan = Plan::of(shape, tile);
     let mut launches = Vec::new();
     // Runs `first` into the workspace and sums it, or straight into `total` where there is one share.
     let mut in_shares =
@@ -359,7 +343,7 @@ pub fn weight_gradient(
             }
             _ => launches.push(first(total)),
         };
-    let share = plan.share(room, facts);
+    let share = plan.share(room);
     in_shares(&share, weight_gradient, &|partial| {
         plan.launch(&share, input, output_gradient, partial)
     });

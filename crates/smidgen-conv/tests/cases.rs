@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, WeightGradient, forward, input_gradient, pack_weight,
-    unpack_weight, weight_gradient, weight_gradient_workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, Variant, WeightGradient, candidates, forward,
+    input_gradient, pack_weight, unpack_weight, weight_gradient, workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, relative_error};
 use smidgen_gpu::{DeviceFacts, DeviceKind};
@@ -56,6 +56,8 @@ struct Mode {
     weights: bool,
     /// Compiled once more with run-time checks, to compare.
     checked: bool,
+    /// Of the three passes; by default the device's.
+    variants: [Option<Variant>; 3],
 }
 
 struct Data {
@@ -112,11 +114,13 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
     let by_weight = memory.output(shape.weight_bytes() as usize / 4);
     let by_weight_alone = memory.output(shape.weight_bytes() as usize / 4);
     let by_bias = memory.output(shape.bias_bytes() as usize / 4);
-    let workspace_bytes = weight_gradient_workspace(&shape, facts).unwrap();
+    let [forward_variant, input_variant, weight_variant] = mode.variants;
+    let workspace_bytes = workspace(Pass::WeightGradient, &shape, facts, weight_variant).unwrap();
     let workspace = (workspace_bytes > 0).then(|| memory.output(workspace_bytes as usize / 4));
     let mut launches = forward(
         &shape,
         facts,
+        forward_variant,
         &Forward {
             input,
             weight,
@@ -129,6 +133,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         input_gradient(
             &shape,
             facts,
+            input_variant,
             &InputGradient {
                 output_gradient,
                 weight,
@@ -150,7 +155,9 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
                 bias_gradient,
                 workspace,
             };
-            launches.extend(smidgen_conv::weight_gradient(&shape, facts, &regions).unwrap());
+            launches.extend(
+                smidgen_conv::weight_gradient(&shape, facts, weight_variant, &regions).unwrap(),
+            );
         }
     }
     let outcome = if mode.checked {
@@ -221,6 +228,7 @@ fn every_case_agrees_with_its_twin_where_subgroups_share_weights() {
             plain: at % 2 == 0,
             weights: true,
             checked: also_checked.contains(&case.name),
+            variants: [None; 3],
         };
         let shaders = check(case, &facts, mode);
         if mode.checked {
@@ -251,6 +259,7 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
             plain: at % 2 == 1,
             weights: few.contains(&case.name),
             checked: few.contains(&case.name),
+            variants: [None; 3],
         };
         let shaders = check(case, facts, mode);
         if mode.checked {
@@ -270,7 +279,7 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
     let case = Case::new("many pixels", 8, [6, 24, 25], 5, [3, 3]).padding(1, 1);
     let facts = alone(DeviceKind::Discrete);
     let shape = shape_of(&case);
-    let workspace_bytes = weight_gradient_workspace(&shape, &facts).unwrap();
+    let workspace_bytes = workspace(Pass::WeightGradient, &shape, &facts, None).unwrap();
     assert!(workspace_bytes > 4 * shape.weight_bytes());
     let data = Data::of(&case);
     let run = || {
@@ -286,7 +295,7 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
             bias_gradient: None,
             workspace: Some(workspace),
         };
-        let launches = weight_gradient(&shape, &facts, &regions).unwrap();
+        let launches = weight_gradient(&shape, &facts, None, &regions).unwrap();
         memory.run(&launches).unwrap().read::<f32>(by_weight)
     };
     let blocks = run();
@@ -295,6 +304,26 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
     assert_close(&case, "weight gradient", &found, &expected);
     let bits = |values: Vec<f32>| -> Vec<u32> { values.into_iter().map(f32::to_bits).collect() };
     assert_eq!(bits(run()), bits(blocks));
+}
+
+#[test]
+fn every_candidate_agrees_with_its_twin() {
+    let case = Case::new("all candidates", 2, [8, 7, 10], 16, [3, 3]).padding(1, 1);
+    // The first ones run in the tests above; where one pass has fewer candidates than another, its default runs again.
+    for facts in [sharing(), alone(DeviceKind::Discrete)] {
+        let of = |pass| candidates(pass, &shape_of(&case), &facts, u64::MAX).unwrap();
+        let passes = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient].map(of);
+        let most = passes.iter().map(Vec::len).max().unwrap();
+        for at in 1..most {
+            let mode = Mode {
+                plain: true,
+                weights: true,
+                checked: false,
+                variants: [0, 1, 2].map(|pass: usize| passes[pass].get(at).copied()),
+            };
+            check(&case, &facts, mode);
+        }
+    }
 }
 
 /// A row: columns of the input, kernel, stride, padding, dilation. Each is a kernel of its own to compile, so these are few; all
@@ -339,7 +368,7 @@ proptest! {
 
     #[test]
     fn random_shapes_agree_with_their_twin(case in any_case()) {
-        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: true };
+        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: true, variants: [None; 3] };
         check(&case, &alone(DeviceKind::Discrete), mode);
     }
 }

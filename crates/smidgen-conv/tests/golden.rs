@@ -1,8 +1,8 @@
 //! Golden vectors made with PyTorch.
 
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, WeightGradient, forward, input_gradient, pack_weight,
-    unpack_weight, weight_gradient, weight_gradient_workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, WeightGradient, forward, input_gradient,
+    pack_weight, unpack_weight, weight_gradient, workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, relative_error};
 use smidgen_reference::golden::Golden;
@@ -54,11 +54,12 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
         let by_input = memory.output(shape.input_bytes() as usize / 4);
         let by_weight = memory.output(shape.weight_bytes() as usize / 4);
         let by_bias = bias.map(|_| memory.output(shape.bias_bytes() as usize / 4));
-        let workspace_bytes = weight_gradient_workspace(&shape, facts).unwrap();
+        let workspace_bytes = workspace(Pass::WeightGradient, &shape, facts, None).unwrap();
         let workspace = (workspace_bytes > 0).then(|| memory.output(workspace_bytes as usize / 4));
         let mut launches = forward(
             &shape,
             facts,
+            None,
             &Forward {
                 input,
                 weight,
@@ -71,6 +72,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
             input_gradient(
                 &shape,
                 facts,
+                None,
                 &InputGradient {
                     output_gradient,
                     weight,
@@ -84,6 +86,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
             weight_gradient(
                 &shape,
                 facts,
+                None,
                 &WeightGradient {
                     input,
                     output_gradient,

@@ -1,8 +1,8 @@
 //! Shapes that cannot be computed, and regions that are too small, are refused with a reason.
 
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, ShapeError, WeightGradient, forward, input_gradient,
-    weight_gradient, weight_gradient_workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, ShapeError, WeightGradient, forward,
+    input_gradient, weight_gradient, workspace,
 };
 use smidgen_gpu::{DeviceFacts, DeviceKind, Region};
 
@@ -133,30 +133,40 @@ fn every_pass_refuses_a_shape_that_is_not_valid() {
     let (by_output, by_input, by_weight) = regions(&shape());
     let (wrong, facts) = (shape().with_stride(0), facts());
     let expected = ShapeError::Zero { name: "stride" };
-    assert_eq!(forward(&wrong, &facts, &by_output), Err(expected.clone()));
     assert_eq!(
-        input_gradient(&wrong, &facts, &by_input),
+        forward(&wrong, &facts, None, &by_output),
         Err(expected.clone())
     );
     assert_eq!(
-        weight_gradient(&wrong, &facts, &by_weight),
+        input_gradient(&wrong, &facts, None, &by_input),
         Err(expected.clone())
     );
-    assert_eq!(weight_gradient_workspace(&wrong, &facts), Err(expected));
+    assert_eq!(
+        weight_gradient(&wrong, &facts, None, &by_weight),
+        Err(expected.clone())
+    );
+    assert_eq!(
+        workspace(Pass::WeightGradient, &wrong, &facts, None),
+        Err(expected)
+    );
 }
 
 #[test]
 fn every_region_must_be_as_large_as_the_shape_needs() {
     let (shape, facts) = (shape(), facts());
     let (by_output, by_input, by_weight) = regions(&shape);
-    assert!(!forward(&shape, &facts, &by_output).unwrap().is_empty());
     assert!(
-        !input_gradient(&shape, &facts, &by_input)
+        !forward(&shape, &facts, None, &by_output)
             .unwrap()
             .is_empty()
     );
     assert!(
-        !weight_gradient(&shape, &facts, &by_weight)
+        !input_gradient(&shape, &facts, None, &by_input)
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        !weight_gradient(&shape, &facts, None, &by_weight)
             .unwrap()
             .is_empty()
     );
@@ -165,17 +175,17 @@ fn every_region_must_be_as_large_as_the_shape_needs() {
     let forward_without = |change: fn(&mut Forward) -> &mut Region| {
         let mut regions = by_output;
         short(change(&mut regions));
-        forward(&shape, &facts, &regions)
+        forward(&shape, &facts, None, &regions)
     };
     let input_gradient_without = |change: fn(&mut InputGradient) -> &mut Region| {
         let mut regions = by_input;
         short(change(&mut regions));
-        input_gradient(&shape, &facts, &regions)
+        input_gradient(&shape, &facts, None, &regions)
     };
     let weight_gradient_without = |change: fn(&mut WeightGradient) -> &mut Region| {
         let mut regions = by_weight;
         short(change(&mut regions));
-        weight_gradient(&shape, &facts, &regions)
+        weight_gradient(&shape, &facts, None, &regions)
     };
     for (name, needed, refused) in [
         (
@@ -246,7 +256,7 @@ fn every_region_must_be_as_large_as_the_shape_needs() {
 #[test]
 fn a_workspace_of_any_size_is_used_as_far_as_it_reaches() {
     let (shape, facts) = (ConvolutionShape::new(32, [8, 32, 32], 8, [3, 3]), facts());
-    let wanted = weight_gradient_workspace(&shape, &facts).unwrap();
+    let wanted = workspace(Pass::WeightGradient, &shape, &facts, None).unwrap();
     assert!(wanted > 2 * shape.weight_bytes());
     for size in [0, 4, shape.weight_bytes(), wanted / 2, wanted, 2 * wanted] {
         let workspace = Region::whole(4, size);
@@ -254,7 +264,7 @@ fn a_workspace_of_any_size_is_used_as_far_as_it_reaches() {
             workspace: Some(workspace),
             ..regions(&shape).2
         };
-        for launch in weight_gradient(&shape, &facts, &regions).unwrap() {
+        for launch in weight_gradient(&shape, &facts, None, &regions).unwrap() {
             for region in launch.regions.iter().filter(|region| region.buffer == 4) {
                 assert!(region.size <= size, "{size}: {launch:?}");
             }

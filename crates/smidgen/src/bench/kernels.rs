@@ -5,8 +5,8 @@ use super::measure::{Bench, Subject};
 use super::{Kind, Row, Unit};
 use crate::Error;
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, WeightGradient, forward, input_gradient,
-    weight_gradient, weight_gradient_workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, WeightGradient, forward, input_gradient,
+    weight_gradient, workspace,
 };
 use smidgen_gpu::Region;
 
@@ -72,7 +72,7 @@ impl Case {
     /// A matrix product, or the three passes of a convolution.
     pub(super) fn rows(&self, bench: &Bench<'_>) -> Result<Vec<Row>, Error> {
         let (shape, facts) = (&self.shape, bench.device.facts());
-        let workspace_bytes = weight_gradient_workspace(shape, facts)?;
+        let workspace_bytes = workspace(Pass::WeightGradient, shape, facts, None)?;
         let sizes = [
             shape.input_bytes(),
             shape.weight_bytes(),
@@ -87,6 +87,7 @@ impl Case {
         let forward = forward(
             shape,
             facts,
+            None,
             &Forward {
                 input,
                 weight,
@@ -101,6 +102,7 @@ impl Case {
         let input_gradient = input_gradient(
             shape,
             facts,
+            None,
             &InputGradient {
                 output_gradient: output,
                 weight,
@@ -111,6 +113,7 @@ impl Case {
         let weight_gradient = weight_gradient(
             shape,
             facts,
+            None,
             &WeightGradient {
                 input,
                 output_gradient: output,

@@ -33,7 +33,12 @@ pub(super) fn launch(
                 bias: optional(bias)?,
                 output: region(output)?,
             };
-            smidgen_conv::forward(&convolution_shape(attributes, *shape), facts, &regions)?
+            smidgen_conv::forward(
+                &convolution_shape(attributes, *shape),
+                facts,
+                None,
+                &regions,
+            )?
         }
         OperationKind::ConvolutionInputGradient {
             attributes,
@@ -49,7 +54,12 @@ pub(super) fn launch(
                 input_gradient: region(input_gradient)?,
                 accumulate: *accumulate,
             };
-            smidgen_conv::input_gradient(&convolution_shape(attributes, *shape), facts, &regions)?
+            smidgen_conv::input_gradient(
+                &convolution_shape(attributes, *shape),
+                facts,
+                None,
+                &regions,
+            )?
         }
         OperationKind::ConvolutionWeightGradient {
             attributes,
@@ -66,7 +76,12 @@ pub(super) fn launch(
                 bias_gradient: optional(bias_gradient)?,
                 workspace: at.workspace(operation),
             };
-            smidgen_conv::weight_gradient(&convolution_shape(attributes, *shape), facts, &regions)?
+            smidgen_conv::weight_gradient(
+                &convolution_shape(attributes, *shape),
+                facts,
+                None,
+                &regions,
+            )?
         }
         OperationKind::BatchNormStatistics {
             shape,

@@ -30,9 +30,12 @@ fn workspace(program: &Program, kind: &OperationKind, facts: &DeviceFacts) -> Re
     Ok(match kind {
         OperationKind::ConvolutionWeightGradient {
             attributes, shape, ..
-        } => {
-            smidgen_conv::weight_gradient_workspace(&convolution_shape(attributes, *shape), facts)?
-        }
+        } => smidgen_conv::workspace(
+            smidgen_conv::Pass::WeightGradient,
+            &convolution_shape(attributes, *shape),
+            facts,
+            None,
+        )?,
         OperationKind::BatchNormStatistics { shape, .. } => {
             batch_norm::statistics_workspace(&map_shape(*shape), facts)
         }

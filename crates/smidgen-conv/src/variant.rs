@@ -1,0 +1,221 @@
+//! A way to compute a pass, as a value: it can be compared, written down and read again.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A pass of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pass {
+    /// The output from the input and the weight.
+    Forward,
+    /// The gradient with respect to the input.
+    InputGradient,
+    /// The gradient with respect to the weight, and to the bias where wanted.
+    WeightGradient,
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Forward => "forward",
+            Self::InputGradient => "input gradient",
+            Self::WeightGradient => "weight gradient",
+        })
+    }
+}
+
+/// One way to compute a pass. Its text, such as `subgroup-8 4x4`, stays the same from version to version and is what is written down; a
+/// variant that a later version lacks is refused by [`fits`](crate::fits) or when it is read, never taken for another.
+///
+/// Two variants of one pass may differ in the order of their sums, and so in the last bits of their results.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
+pub enum Variant {
+    /// Forward and input gradient: an invocation gathers all that its targets are the sum of. `direct 4x2`, `subgroup-8 4x4`.
+    Gather(GatherTile),
+    /// Weight gradient: a workgroup sums some blocks over its share of the pixels. `blocks 2x3x2 pixels 4 lanes 8 shares 16`.
+    Blocks(BlockTile),
+}
+
+/// What an invocation of a gathering kernel computes, and how it comes by its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatherTile {
+    /// Neighbouring pixels.
+    pub pixels: u32,
+    /// Target quads; a divisor of the number there are.
+    pub quads: u32,
+    /// The size of the subgroup whose lanes load the weights together; `None` where each invocation loads all it needs.
+    pub subgroup: Option<u32>,
+}
+
+/// What a workgroup of the weight gradient sums, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockTile {
+    /// Output quads; a divisor of the number there are.
+    pub output_quads: u32,
+    /// Taps of a row of the kernel.
+    pub taps: u32,
+    /// Input quads; a divisor of the number an output quad has.
+    pub input_quads: u32,
+    /// Neighbouring pixels that an invocation takes at a time.
+    pub pixels: u32,
+    /// Invocations of the workgroup.
+    pub lanes: u32,
+    /// Shares of the pixels, each summed apart where the workspace has room for their results.
+    pub shares: u32,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gather(tile) => {
+                match tile.subgroup {
+                    Some(size) => write!(formatter, "subgroup-{size}")?,
+                    None => formatter.write_str("direct")?,
+                }
+                write!(formatter, " {}x{}", tile.pixels, tile.quads)
+            }
+            Self::Blocks(tile) => write!(
+                formatter,
+                "blocks {}x{}x{} pixels {} lanes {} shares {}",
+                tile.output_quads,
+                tile.taps,
+                tile.input_quads,
+                tile.pixels,
+                tile.lanes,
+                tile.shares
+            ),
+        }
+    }
+}
+
+/// A text that names no variant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no variant of a kernel that this version knows, such as `subgroup-8 4x4`")]
+pub struct ParseVariantError(String);
+
+impl FromStr for Variant {
+    type Err = ParseVariantError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = parse(text);
+        // One text, one variant: `direct 04x2` is none.
+        let exact = parsed.filter(|variant| variant.to_string() == text);
+        exact.ok_or_else(|| ParseVariantError(text.into()))
+    }
+}
+
+fn parse(text: &str) -> Option<Variant> {
+    let (family, rest) = text.split_once(' ')?;
+    if family == "blocks" {
+        let words: Vec<&str> = rest.split(' ').collect();
+        let [size, "pixels", pixels, "lanes", lanes, "shares", shares] = words[..] else {
+            return None;
+        };
+        let [output_quads, taps, input_quads] = sizes(size)?;
+        return Some(Variant::Blocks(BlockTile {
+            output_quads,
+            taps,
+            input_quads,
+            pixels: pixels.parse().ok()?,
+            lanes: lanes.parse().ok()?,
+            shares: shares.parse().ok()?,
+        }));
+    }
+    let subgroup = match family.strip_prefix("subgroup-") {
+        Some(size) => Some(size.parse().ok()?),
+        None if family == "direct" => None,
+        None => return None,
+    };
+    let [pixels, quads] = sizes(rest)?;
+    Some(Variant::Gather(GatherTile {
+        pixels,
+        quads,
+        subgroup,
+    }))
+}
+
+/// The numbers of `4x2`, each at least 1.
+fn sizes<const N: usize>(text: &str) -> Option<[u32; N]> {
+    let sizes: Option<Vec<u32>> = text.split('x').map(|size| size.parse().ok()).collect();
+    sizes?.try_into().ok()
+}
+
+impl From<Variant> for String {
+    fn from(variant: Variant) -> Self {
+        variant.to_string()
+    }
+}
+
+impl TryFrom<String> for Variant {
+    type Error = ParseVariantError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATHER: GatherTile = GatherTile {
+        pixels: 4,
+        quads: 2,
+        subgroup: None,
+    };
+    const BLOCKS: BlockTile = BlockTile {
+        output_quads: 2,
+        taps: 3,
+        input_quads: 1,
+        pixels: 4,
+        lanes: 32,
+        shares: 16,
+    };
+
+    #[test]
+    fn a_variant_is_written_in_words_and_read_again() {
+        let shared = GatherTile {
+            subgroup: Some(8),
+            ..GATHER
+        };
+        for (variant, text) in [
+            (Variant::Gather(GATHER), "direct 4x2"),
+            (Variant::Gather(shared), "subgroup-8 4x2"),
+            (
+                Variant::Blocks(BLOCKS),
+                "blocks 2x3x1 pixels 4 lanes 32 shares 16",
+            ),
+        ] {
+            assert_eq!(variant.to_string(), text);
+            assert_eq!(text.parse(), Ok(variant));
+            let json = serde_json::to_string(&variant).unwrap();
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<Variant>(&json).unwrap(), variant);
+        }
+    }
+
+    #[test]
+    fn any_other_text_is_refused() {
+        for text in [
+            "",
+            "direct",
+            "direct 4",
+            "direct 4x2x1",
+            "direct 04x2",
+            "direct  4x2",
+            "subgroup- 4x2",
+            "subgroup 4x2",
+            "winograd 2",
+            "blocks 2x3x1",
+            "blocks 2x3x1 pixels 4 lanes 32 shares",
+            "blocks 2x3x1 pixels 4 lanes 32 shares 16 ",
+        ] {
+            let error = text.parse::<Variant>().unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}
