@@ -7,6 +7,7 @@ mod builder;
 mod differentiate;
 mod emitter;
 mod error;
+pub mod forms;
 mod gradients;
 mod graph;
 mod init;

@@ -5,6 +5,7 @@ mod random;
 
 use interpreter::Interpreter;
 use random::{Random, close, random_graph, same};
+use smidgen_graph::forms::{Form, Forms, Outline};
 use smidgen_graph::{
     Activation, Builder, Graph, Layout, Lowering, Mode, OperationKind, Optimizer, Program, Role,
     ValueId,
@@ -232,6 +233,52 @@ fn random_networks() {
         consistent(&program);
     }
     assert!(copied > 0, "some of them share gradients");
+}
+
+#[test]
+fn computing_again_changes_no_bit() {
+    let mut again = 0;
+    for seed in 0..60 {
+        let graph = random_graph(seed);
+        let clip = (seed % 4 == 3).then_some(1.0);
+        let program = graph.lower(&train(SGD, clip)).unwrap();
+        let outline = Outline::new(&program);
+        let mut random = Random(seed);
+        let stashes = outline.stashes().iter();
+        let forms: Forms = stashes
+            .filter(|stash| stash.repeatable && random.below(3) > 0)
+            .map(|stash| (stash.value, Form::Recomputed))
+            .collect();
+        let other = outline.apply(&program, &forms).unwrap();
+        consistent(&other);
+        again += other.operations.len() - program.operations.len();
+        let (mut plain, mut rewritten) = (start(&program), start(&other));
+        plain.run();
+        rewritten.run();
+        assert_eq!(plain.loss.to_bits(), rewritten.loss.to_bits());
+        for &gradient in &program.kept {
+            assert_eq!(plain.get(gradient), rewritten.get(gradient), "seed {seed}");
+        }
+    }
+    assert!(again > 300, "{again} operations ran twice");
+}
+
+#[test]
+fn a_form_for_what_is_no_stash_is_refused() {
+    let program = (random_graph(1).lower(&train(SGD, None))).unwrap();
+    let outline = Outline::new(&program);
+    let forms = Forms::from([(program.logits, Form::Recomputed)]);
+    let error = outline.apply(&program, &forms).unwrap_err();
+    assert!(error.to_string().contains("is not kept"), "{error}");
+    let unrepeatable = (outline.stashes().iter())
+        .find(|stash| !stash.repeatable)
+        .unwrap();
+    let forms = Forms::from([(unrepeatable.value, Form::Recomputed)]);
+    // The pictures are not made by any operation: to hold them otherwise than whole changes nothing.
+    if unrepeatable.producer.is_some() {
+        let error = outline.apply(&program, &forms).unwrap_err();
+        assert!(error.to_string().contains("hold it whole"), "{error}");
+    }
 }
 
 /// What is read was written; nothing is written twice at one place; parameters are not read after their update.

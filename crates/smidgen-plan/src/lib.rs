@@ -15,9 +15,14 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod chain;
+mod costs;
 mod lifetime;
 mod pack;
 mod plan;
+mod planner;
 
+pub use costs::{Costs, Roofline, multiply_adds};
 pub use lifetime::{Lifetime, Placement, placements};
 pub use plan::{Limits, Peak, Place, Plan, PlanError, ProgramPlan, persistent_bytes};
+pub use planner::{Choice, Planner};

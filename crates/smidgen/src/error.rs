@@ -1,6 +1,7 @@
 use crate::{Bytes, ParseBytesError};
 use smidgen_data::DataError;
 use smidgen_gpu::GpuError;
+use smidgen_graph::forms::FormError;
 use smidgen_graph::{GraphError, WeightsError};
 use smidgen_plan::PlanError;
 use std::path::PathBuf;
@@ -21,6 +22,9 @@ pub enum Error {
     /// The plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The forms of stashes.
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// The data set.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -42,10 +42,13 @@ pub use error::Error;
 pub use footprint::Footprint;
 pub use metrics::Metrics;
 pub use schedule::Schedule;
-pub use session::{Blueprint, STEPS_IN_FLIGHT, Session, SessionOptions, StepOptions, Training};
+pub use session::{
+    Blueprint, PlanPoint, Plans, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions,
+    Training, largest_batch,
+};
 pub use trainer::{Checkpoints, End, Event, Summary, Trainer, TrainerOptions, evaluate};
 
 pub use smidgen_data as data;
 pub use smidgen_gpu as gpu;
-pub use smidgen_graph::{Graph, Optimizer, replace_file, zoo};
+pub use smidgen_graph::{Graph, Optimizer, forms, replace_file, zoo};
 pub use smidgen_plan as plan;

@@ -1,9 +1,11 @@
-use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
-use super::{STEPS_IN_FLIGHT, SessionOptions};
-use crate::{Error, Footprint, Metrics, kernels};
-use smidgen_gpu::{DeviceFacts, Launch, Sequence};
-use smidgen_graph::{Graph, Lowering, Mode, Program};
-use smidgen_plan::{Limits, Plan};
+use super::SessionOptions;
+use super::draft::Draft;
+use super::plans::Plans;
+use crate::{Error, Footprint};
+use smidgen_gpu::{DeviceFacts, Launch};
+use smidgen_graph::forms::Forms;
+use smidgen_graph::{Graph, Program};
+use smidgen_plan::Plan;
 
 /// A session before anything is reserved: what it will run and what it will need.
 #[derive(Debug)]
@@ -13,81 +15,29 @@ pub struct Blueprint {
     pub(super) launches: Vec<Vec<Vec<Launch>>>,
     pub(super) footprint: Footprint,
     pub(super) staging_bytes: u64,
+    pub(super) forms: Forms,
 }
 
 impl Blueprint {
-    /// Plans `graph` for a device of which only the facts are needed.
+    /// Plans `graph` for a device of which only the facts are needed: the fastest plan within the budget, if one is named; else the
+    /// plan that keeps every stash whole.
     ///
     /// # Errors
-    /// A network that cannot be lowered, a batch of 0, or a tensor larger than the device binds.
+    /// A network that cannot be lowered, a batch of 0, a tensor larger than the device binds, or a budget below the least that
+    /// would do.
     pub fn new(
         graph: &Graph,
         facts: &DeviceFacts,
         options: &SessionOptions,
     ) -> Result<Self, Error> {
-        if options.batch == 0 {
-            return Err(Error::EmptyBatch);
+        let draft = Draft::new(graph, facts, options)?;
+        let whole = draft.blueprint(&Forms::new())?;
+        match options.budget {
+            Some(budget) if whole.footprint.total() > budget => {
+                Plans::of(draft)?.within(graph, options, budget)
+            }
+            _ => Ok(whole),
         }
-        let mut modes = vec![Mode::Evaluate];
-        if let Some(training) = &options.training {
-            modes.insert(
-                0,
-                Mode::Train {
-                    optimizer: training.optimizer,
-                    label_smoothing: training.label_smoothing,
-                    clip_norm: training.clip_norm,
-                    keep_gradients: training.keep_gradients,
-                },
-            );
-        }
-        let programs = modes
-            .into_iter()
-            .map(|mode| {
-                graph.lower(&Lowering {
-                    batch: options.batch,
-                    mode,
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let limits = Limits {
-            alignment: facts.storage_alignment.max(256),
-            max_binding_bytes: facts.max_binding_bytes,
-            max_buffer_bytes: facts.max_buffer_bytes / 256 * 256,
-        };
-        let workspaces = programs
-            .iter()
-            .map(|program| kernels::workspaces(program, facts))
-            .collect::<Result<Vec<_>, _>>()?;
-        let plan = Plan::new(&programs.iter().collect::<Vec<_>>(), &workspaces, limits)?;
-        let launches = programs
-            .iter()
-            .zip(&plan.programs)
-            .map(|(program, places)| kernels::launches(program, places, limits, facts))
-            .collect::<Result<Vec<_>, _>>()?;
-        let uniforms: Vec<u64> = launches
-            .iter()
-            .map(|list| Sequence::uniform_bytes(&list.concat(), facts.uniform_alignment))
-            .collect();
-        let staging_bytes = upload_bytes(&programs[0]).max(TRANSFER_BYTES);
-        let readback = [
-            vec![Metrics::BYTES; STEPS_IN_FLIGHT],
-            vec![TRANSFER_BYTES; STAGING_BUFFERS],
-        ]
-        .concat();
-        let footprint = Footprint::new(
-            facts,
-            &plan.buffers(),
-            &uniforms,
-            &[staging_bytes; STAGING_BUFFERS],
-            &readback,
-        );
-        Ok(Self {
-            programs,
-            plan,
-            launches,
-            footprint,
-            staging_bytes,
-        })
     }
 
     /// Every byte the session will reserve.
@@ -102,47 +52,16 @@ impl Blueprint {
         &self.plan
     }
 
-    /// Refuses a budget that is too small, naming the least that would do and the batch that would fit.
-    pub(super) fn check_budget(
-        &self,
-        graph: &Graph,
-        facts: &DeviceFacts,
-        options: &SessionOptions,
-    ) -> Result<(), Error> {
-        let least = self.footprint.total();
-        let Some(budget) = options.budget.filter(|budget| *budget < least) else {
-            return Ok(());
-        };
-        let peak = &self.plan.programs[0].peak;
-        let operation = self.programs[0]
-            .operations
-            .get(peak.operation)
-            .map_or_else(String::new, |o| o.layer.clone());
-        let fits = |batch: &u32| {
-            let smaller = SessionOptions {
-                batch: *batch,
-                budget: None,
-                ..options.clone()
-            };
-            Self::new(graph, facts, &smaller)
-                .is_ok_and(|blueprint| blueprint.footprint.total() <= budget)
-        };
-        // The footprint grows with the batch: the largest that fits is found by bisection.
-        let (mut low, mut high) = (0, options.batch);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if fits(&middle) {
-                low = middle
-            } else {
-                high = middle
-            }
-        }
-        Err(Error::BudgetTooSmall {
-            budget,
-            least,
-            batch: options.batch,
-            operation,
-            fitting_batch: (low > 0).then_some(low),
-        })
+    /// The form of every stash that is not whole. The values are those of the program in which all are.
+    #[must_use]
+    pub fn forms(&self) -> &Forms {
+        &self.forms
+    }
+
+    /// The layer at which the main program needs the most memory.
+    pub(super) fn binding_layer(&self) -> String {
+        let at = self.plan.programs[0].peak.operation;
+        let operation = self.programs[0].operations.get(at);
+        operation.map_or_else(String::new, |operation| operation.layer.clone())
     }
 }

@@ -3,17 +3,22 @@
 mod blueprint;
 mod compiled;
 mod diagnosis;
+mod draft;
 mod memory;
 mod options;
+mod plans;
+mod roofline;
 mod state;
 
 pub use blueprint::Blueprint;
 pub use options::{SessionOptions, StepOptions, Training};
+pub use plans::{PlanPoint, Plans, StashPoint, largest_batch};
 
 use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
 use memory::Memory;
 use smidgen_gpu::{Device, ReadbackRing, bytemuck, wgpu};
+use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
 use smidgen_plan::Plan;
@@ -33,6 +38,7 @@ pub struct Session {
     graph: Graph,
     plan: Plan,
     footprint: Footprint,
+    forms: Forms,
     /// Whether an evaluation may have halted the device, which concerns only training.
     evaluated: bool,
 }
@@ -49,7 +55,6 @@ impl Session {
         seed: u64,
     ) -> Result<Self, Error> {
         let blueprint = Blueprint::new(graph, device.facts(), options)?;
-        blueprint.check_budget(graph, device.facts(), options)?;
         if let Some(budget) = options.budget {
             device.ledger().limit_to(budget.0);
         }
@@ -59,6 +64,7 @@ impl Session {
             launches,
             footprint,
             staging_bytes,
+            forms,
         } = blueprint;
         let memory = Memory::new(device, &plan, staging_bytes)?;
         let parts = programs.into_iter().zip(&plan.programs).zip(launches);
@@ -86,6 +92,7 @@ impl Session {
             graph: graph.clone(),
             plan,
             footprint,
+            forms,
             evaluated: false,
         };
         session.memory.clear();
@@ -130,6 +137,12 @@ impl Session {
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The form of every stash that is not whole; its values are those of the program in which all are.
+    #[must_use]
+    pub fn forms(&self) -> &Forms {
+        &self.forms
     }
 
     /// What was predicted before anything was reserved.

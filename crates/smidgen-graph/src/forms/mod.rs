@@ -1,0 +1,52 @@
+//! How stashes are held, and the program that follows.
+//!
+//! A [`Program`](crate::Program) as it is lowered keeps every stash whole. [`Outline::schedule`] says what runs, and when, if some
+//! are held in another [`Form`]; [`Outline::apply`] makes a program of it. Everything downstream (lifetimes, packing, launches)
+//! reads that program and needs to know nothing of forms.
+
+mod apply;
+mod outline;
+mod rename;
+mod schedule;
+
+pub use outline::{Outline, Stash};
+pub use schedule::{Entry, Schedule};
+
+use crate::program::ValueId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a stash is held from its last use in the forward pass to its first in the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Form {
+    /// As it was made.
+    Whole,
+    /// Not at all: the operation that made it runs again just before the first use, on inputs that are held or made again
+    /// themselves. Exact, to the bit: the same kernel on the same numbers.
+    Recomputed,
+}
+
+/// The form of every stash that is not held whole.
+pub type Forms = BTreeMap<ValueId, Form>;
+
+/// Why forms cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormError {
+    /// The value is not made by an operation that may run twice.
+    #[error("`{value}` cannot be computed again: {reason}; hold it whole")]
+    NotRepeatable {
+        /// Name of the value.
+        value: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The value is no stash of the program.
+    #[error(
+        "`{value}` is not kept for the backward pass of this program; the plan is of another one"
+    )]
+    NoStash {
+        /// Name of the value.
+        value: String,
+    },
+}

@@ -1,0 +1,161 @@
+use crate::operation::{Content, Operation, OperationKind, Phase};
+use crate::program::{Program, Role, ValueId};
+
+/// A forward value that backward needs again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stash {
+    /// The value.
+    pub value: ValueId,
+    /// Its bytes when held whole.
+    pub bytes: u64,
+    /// What backward needs of it: the most that any of its readers asks for.
+    pub content: Content,
+    /// The forward operation that makes it; `None` for the pictures.
+    pub producer: Option<usize>,
+    /// Whether [`Form::Recomputed`](super::Form::Recomputed) is open to it.
+    pub repeatable: bool,
+}
+
+/// What of a program matters for forms: who reads and writes what. Made once, asked thousands of times by a planner.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    pub(super) reads: Vec<Vec<usize>>,
+    pub(super) writes: Vec<Vec<usize>>,
+    pub(super) phases: Vec<Phase>,
+    /// By value: the forward operation that makes it.
+    pub(super) producers: Vec<Option<usize>>,
+    pub(super) persistent: Vec<bool>,
+    /// By operation: whether it may run a second time.
+    pub(super) repeatable: Vec<bool>,
+    /// By value: whether it is held unless a form says otherwise.
+    pub(super) stashed: Vec<bool>,
+    stashes: Vec<Stash>,
+    pub(super) names: Vec<String>,
+}
+
+impl Outline {
+    /// The outline of a program in which every stash is whole.
+    #[must_use]
+    pub fn new(program: &Program) -> Self {
+        let ids = |list: Vec<ValueId>| list.into_iter().map(|id| id.0).collect::<Vec<_>>();
+        let operations = &program.operations;
+        let reads: Vec<Vec<usize>> = operations.iter().map(|o| ids(o.reads())).collect();
+        let writes: Vec<Vec<usize>> = operations.iter().map(|o| ids(o.writes())).collect();
+        let phases: Vec<Phase> = operations.iter().map(|o| o.phase).collect();
+        let persistent: Vec<bool> =
+            (program.values.iter().map(|v| v.role.is_persistent())).collect();
+        let repeatable: Vec<bool> = operations.iter().map(may_run_again).collect();
+        let mut producers = vec![None; program.values.len()];
+        for (at, written) in writes.iter().enumerate() {
+            for &value in written {
+                if phases[at] == Phase::Forward && !persistent[value] {
+                    producers[value].get_or_insert(at);
+                }
+            }
+        }
+        let mut needs: Vec<Option<Content>> = vec![None; program.values.len()];
+        for operation in operations.iter().filter(|o| is_backward(o.phase)) {
+            let contents = operation.needs();
+            for id in operation.reads() {
+                let made_forward =
+                    producers[id.0].is_some() || program.value(id).role == Role::Images;
+                if made_forward {
+                    let content = contents.iter().find(|(need, _)| *need == id);
+                    let content = content.map_or(Content::Exact, |(_, content)| *content);
+                    let needed = needs[id.0].get_or_insert(content);
+                    *needed = stricter(*needed, content);
+                }
+            }
+        }
+        let stashes = needs.iter().enumerate().filter_map(|(value, content)| {
+            let producer = producers[value];
+            Some(Stash {
+                value: ValueId(value),
+                bytes: program.values[value].layout.bytes(),
+                content: (*content)?,
+                producer,
+                repeatable: producer.is_some_and(|at| repeatable[at]),
+            })
+        });
+        let mut stashes: Vec<Stash> = stashes.collect();
+        stashes.sort_by_key(|stash| (stash.producer, stash.value));
+        Self {
+            stashed: needs.iter().map(Option::is_some).collect(),
+            stashes,
+            reads,
+            writes,
+            phases,
+            producers,
+            persistent,
+            repeatable,
+            names: program
+                .values
+                .iter()
+                .map(|value| value.name.clone())
+                .collect(),
+        }
+    }
+
+    /// The stashes, in the order in which they are made.
+    #[must_use]
+    pub fn stashes(&self) -> &[Stash] {
+        &self.stashes
+    }
+
+    /// Whether backward needs a value of the forward pass.
+    #[must_use]
+    pub fn is_stash(&self, value: ValueId) -> bool {
+        self.stashed[value.0]
+    }
+
+    /// The forward operation that makes a value.
+    #[must_use]
+    pub fn producer(&self, value: ValueId) -> Option<usize> {
+        self.producers[value.0]
+    }
+
+    /// The values an operation reads, by its index.
+    #[must_use]
+    pub fn reads(&self, operation: usize) -> &[usize] {
+        &self.reads[operation]
+    }
+
+    /// The values an operation writes, by its index.
+    #[must_use]
+    pub fn writes(&self, operation: usize) -> &[usize] {
+        &self.writes[operation]
+    }
+}
+
+pub(super) fn is_backward(phase: Phase) -> bool {
+    matches!(phase, Phase::Backward | Phase::Update)
+}
+
+fn stricter(left: Content, right: Content) -> Content {
+    match (left, right) {
+        (Content::Exact, _) | (_, Content::Exact) => Content::Exact,
+        // Numbers and signs: a lossy form must keep the signs apart.
+        (Content::Linear, _) | (_, Content::Linear) => Content::Linear,
+        _ => Content::Mask,
+    }
+}
+
+/// Whether running an operation twice does no harm: it depends on nothing that changes within the step before its own backward
+/// operation, and changes nothing but its outputs. Statistics are out: they would move the running ones twice.
+fn may_run_again(operation: &Operation) -> bool {
+    use OperationKind as Kind;
+    operation.phase == Phase::Forward
+        && matches!(
+            operation.kind,
+            Kind::Convolution { .. }
+                | Kind::BatchNormApply { .. }
+                | Kind::Activation { .. }
+                | Kind::Add { .. }
+                | Kind::Concat { .. }
+                | Kind::Shortcut { .. }
+                | Kind::MaxPool { .. }
+                | Kind::AveragePool { .. }
+                | Kind::GlobalAveragePool { .. }
+                | Kind::Dropout { .. }
+        )
+}

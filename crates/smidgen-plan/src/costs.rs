@@ -1,0 +1,49 @@
+//! What operations cost in time.
+
+use smidgen_graph::{Operation, OperationKind, Program};
+
+/// Predicts how long operations take. A measured table is one, [`Roofline`] another.
+pub trait Costs {
+    /// Seconds of one run of an operation of `program`.
+    fn seconds(&self, program: &Program, operation: &Operation) -> f64;
+}
+
+/// The slower of arithmetic and memory, plus a constant for every launch (Williams et al., "Roofline", 2009).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Roofline {
+    /// Floating-point operations a second that convolutions reach.
+    pub flops: f64,
+    /// Bytes a second, read and written together.
+    pub bytes: f64,
+    /// Seconds that a launch takes whatever it does.
+    pub launch: f64,
+}
+
+impl Costs for Roofline {
+    fn seconds(&self, program: &Program, operation: &Operation) -> f64 {
+        let ids = operation.reads().into_iter().chain(operation.writes());
+        let bytes: u64 = ids.map(|id| program.value(id).layout.bytes()).sum();
+        let memory = bytes as f64 / self.bytes;
+        let arithmetic = 2.0 * multiply_adds(&operation.kind) as f64 / self.flops;
+        self.launch + memory.max(arithmetic)
+    }
+}
+
+/// Multiply-adds of the operations that have many for each number they read; 0 for all others.
+#[must_use]
+pub fn multiply_adds(kind: &OperationKind) -> u64 {
+    match kind {
+        OperationKind::Convolution {
+            attributes, shape, ..
+        }
+        | OperationKind::ConvolutionInputGradient {
+            attributes, shape, ..
+        }
+        | OperationKind::ConvolutionWeightGradient {
+            attributes, shape, ..
+        } => attributes.output_shape(*shape).map_or(0, |output| {
+            output.pixels() * attributes.multiply_adds_per_pixel()
+        }),
+        _ => 0,
+    }
+}

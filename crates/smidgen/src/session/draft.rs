@@ -1,0 +1,100 @@
+use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
+use super::{Blueprint, STEPS_IN_FLIGHT, SessionOptions};
+use crate::{Error, Footprint, Metrics, kernels};
+use smidgen_gpu::{DeviceFacts, Sequence};
+use smidgen_graph::forms::{Forms, Outline};
+use smidgen_graph::{Graph, Lowering, Mode, Program};
+use smidgen_plan::{Limits, Plan};
+
+/// What a session is to run, before it is settled how its stashes are held.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Training first, where there is any; every stash is whole.
+    pub(super) programs: Vec<Program>,
+    /// Of the first program.
+    pub(super) outline: Outline,
+    pub(super) facts: DeviceFacts,
+    pub(super) limits: Limits,
+}
+
+impl Draft {
+    pub(super) fn new(
+        graph: &Graph,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+    ) -> Result<Self, Error> {
+        if options.batch == 0 {
+            return Err(Error::EmptyBatch);
+        }
+        let mut modes = vec![Mode::Evaluate];
+        if let Some(training) = &options.training {
+            modes.insert(
+                0,
+                Mode::Train {
+                    optimizer: training.optimizer,
+                    label_smoothing: training.label_smoothing,
+                    clip_norm: training.clip_norm,
+                    keep_gradients: training.keep_gradients,
+                },
+            );
+        }
+        let batch = options.batch;
+        let programs = modes
+            .into_iter()
+            .map(|mode| graph.lower(&Lowering { batch, mode }))
+            .collect::<Result<Vec<_>, _>>()?;
+        let limits = Limits {
+            alignment: facts.storage_alignment.max(256),
+            max_binding_bytes: facts.max_binding_bytes,
+            max_buffer_bytes: facts.max_buffer_bytes / 256 * 256,
+        };
+        Ok(Self {
+            outline: Outline::new(&programs[0]),
+            programs,
+            facts: facts.clone(),
+            limits,
+        })
+    }
+
+    /// The session in which stashes are held in these forms.
+    pub(super) fn blueprint(&self, forms: &Forms) -> Result<Blueprint, Error> {
+        let (facts, limits) = (&self.facts, self.limits);
+        let mut programs = vec![self.outline.apply(&self.programs[0], forms)?];
+        programs.extend_from_slice(&self.programs[1..]);
+        let workspaces = programs
+            .iter()
+            .map(|program| kernels::workspaces(program, facts))
+            .collect::<Result<Vec<_>, _>>()?;
+        let plan = Plan::new(&programs.iter().collect::<Vec<_>>(), &workspaces, limits)?;
+        let launches = programs
+            .iter()
+            .zip(&plan.programs)
+            .map(|(program, places)| kernels::launches(program, places, limits, facts))
+            .collect::<Result<Vec<_>, _>>()?;
+        let uniforms: Vec<u64> = launches
+            .iter()
+            .map(|list| Sequence::uniform_bytes(&list.concat(), facts.uniform_alignment))
+            .collect();
+        let staging_bytes = upload_bytes(&programs[0]).max(TRANSFER_BYTES);
+        let readback = [
+            vec![Metrics::BYTES; STEPS_IN_FLIGHT],
+            vec![TRANSFER_BYTES; STAGING_BUFFERS],
+        ]
+        .concat();
+        let footprint = Footprint::new(
+            facts,
+            &plan.buffers(),
+            &uniforms,
+            &[staging_bytes; STAGING_BUFFERS],
+            &readback,
+        );
+        Ok(Blueprint {
+            programs,
+            plan,
+            launches,
+            footprint,
+            staging_bytes,
+            forms: forms.clone(),
+        })
+    }
+}

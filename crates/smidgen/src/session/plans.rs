@@ -1,0 +1,242 @@
+use super::draft::Draft;
+use super::roofline::roofline;
+use super::{Blueprint, SessionOptions};
+use crate::{Bytes, Error, kernels};
+use serde::Serialize;
+use smidgen_gpu::DeviceFacts;
+use smidgen_graph::Graph;
+use smidgen_graph::forms::{Form, Forms};
+use smidgen_plan::{Choice, Planner};
+
+/// Every plan worth having for a network on a device, from the fastest to the smallest.
+#[derive(Debug)]
+pub struct Plans {
+    draft: Draft,
+    choices: Vec<Choice>,
+    /// Bytes that every plan needs beside the arena, at least.
+    beside: u64,
+    /// Bytes of the arena's persistent part.
+    persistent: u64,
+}
+
+/// One plan in a table of plans.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanPoint {
+    /// The budget it needs, everything counted.
+    pub bytes: Bytes,
+    /// Predicted seconds of a step.
+    pub seconds: f64,
+    /// The form of every stash that is not whole.
+    pub forms: Forms,
+}
+
+/// How a plan holds one stash.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StashPoint {
+    /// Name of the value.
+    pub value: String,
+    /// The layer that makes it; empty for the pictures.
+    pub layer: String,
+    /// Its form.
+    pub form: Form,
+    /// Its bytes when whole.
+    pub whole_bytes: u64,
+    /// Its bytes on the stack in this form.
+    pub held_bytes: u64,
+    /// What holding this stash whole would save of a step, in predicted seconds, all others as they are.
+    pub seconds: f64,
+}
+
+impl Plans {
+    /// Plans `graph` for a device of which only the facts are needed. The budget of `options` is not looked at.
+    ///
+    /// # Errors
+    /// A network that cannot be lowered, a batch of 0, or a tensor larger than the device binds.
+    pub fn new(
+        graph: &Graph,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+    ) -> Result<Self, Error> {
+        Self::of(Draft::new(graph, facts, options)?)
+    }
+
+    pub(super) fn of(draft: Draft) -> Result<Self, Error> {
+        let whole = draft.blueprint(&Forms::new())?;
+        let choices = draft.planner()?.curve();
+        let beside = whole.footprint.total().0 - whole.footprint.arena - whole.footprint.rounding;
+        let persistent = whole.plan.programs[0].peak.persistent;
+        Ok(Self {
+            draft,
+            choices,
+            beside,
+            persistent,
+        })
+    }
+
+    /// The table: what each plan needs and how long its step is predicted to take, by falling bytes and so by rising time.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn points(&self) -> Result<Vec<PlanPoint>, Error> {
+        let mut points: Vec<PlanPoint> = Vec::new();
+        for choice in &self.choices {
+            let bytes = self.draft.blueprint(&choice.forms)?.footprint.total();
+            // What packing or a page more takes away may leave a slower plan no smaller: then it is not worth having.
+            if points.last().is_none_or(|faster| bytes < faster.bytes) {
+                points.push(PlanPoint {
+                    bytes,
+                    seconds: choice.seconds,
+                    forms: choice.forms.clone(),
+                });
+            }
+        }
+        Ok(points)
+    }
+
+    /// The fastest plan that needs no more than `budget`.
+    ///
+    /// # Errors
+    /// A budget below the least that would do, with that least and the batch that would fit.
+    pub fn within(
+        &self,
+        graph: &Graph,
+        options: &SessionOptions,
+        budget: Bytes,
+    ) -> Result<Blueprint, Error> {
+        for choice in self
+            .choices
+            .iter()
+            .filter(|choice| self.bound(choice) <= budget.0)
+        {
+            let blueprint = self.draft.blueprint(&choice.forms)?;
+            if blueprint.footprint.total() <= budget {
+                return Ok(blueprint);
+            }
+        }
+        let least = self.least()?;
+        let facts = &self.draft.facts;
+        let fits = |batch: u32| fits(graph, facts, options, batch, budget);
+        Err(Error::BudgetTooSmall {
+            budget,
+            least: least.footprint.total(),
+            batch: options.batch,
+            operation: least.binding_layer(),
+            fitting_batch: largest(0, options.batch, fits),
+        })
+    }
+
+    /// The plan that needs the least.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn least(&self) -> Result<Blueprint, Error> {
+        let mut least = self.draft.blueprint(&Forms::new())?;
+        for choice in self.choices.iter().rev() {
+            if self.bound(choice) >= least.footprint.total().0 {
+                break;
+            }
+            let blueprint = self.draft.blueprint(&choice.forms)?;
+            if blueprint.footprint.total() < least.footprint.total() {
+                least = blueprint;
+            }
+        }
+        Ok(least)
+    }
+
+    /// How a plan of this network, batch and device holds every stash, in the order in which they are made.
+    ///
+    /// # Errors
+    /// Forms that this network does not allow: the plan is of another.
+    pub fn explain(&self, forms: &Forms) -> Result<Vec<StashPoint>, Error> {
+        let planner = self.draft.planner()?;
+        let program = &self.draft.programs[0];
+        let seconds = planner.weigh(forms.clone())?.seconds;
+        let points = self.draft.outline.stashes().iter().map(|stash| {
+            let form = forms.get(&stash.value).copied().unwrap_or(Form::Whole);
+            let mut others = forms.clone();
+            others.remove(&stash.value);
+            let producer = stash
+                .producer
+                .map(|at| program.operations[at].layer.clone());
+            Ok(StashPoint {
+                value: program.value(stash.value).name.clone(),
+                layer: producer.unwrap_or_default(),
+                form,
+                whole_bytes: stash.bytes,
+                held_bytes: match form {
+                    Form::Whole => stash.bytes,
+                    Form::Recomputed => 0,
+                },
+                seconds: seconds - planner.weigh(others)?.seconds,
+            })
+        });
+        points.collect()
+    }
+
+    /// No session with these forms needs less.
+    fn bound(&self, choice: &Choice) -> u64 {
+        self.beside + self.persistent + choice.height
+    }
+}
+
+impl Draft {
+    fn planner(&self) -> Result<Planner<'_>, Error> {
+        let workspaces = kernels::workspaces(&self.programs[0], &self.facts)?;
+        Ok(Planner::new(
+            &self.programs[0],
+            &self.outline,
+            &workspaces,
+            self.limits.alignment,
+            &roofline(&self.facts),
+        ))
+    }
+}
+
+/// The largest batch that a budget trains (or evaluates); `None` if not even one image fits. The batch of `options` is not looked
+/// at; no more than `most` is tried.
+///
+/// # Errors
+/// A network that cannot be planned for one image either.
+pub fn largest_batch(
+    graph: &Graph,
+    facts: &DeviceFacts,
+    options: &SessionOptions,
+    budget: Bytes,
+    most: u32,
+) -> Result<Option<u32>, Error> {
+    let fits = |batch| fits(graph, facts, options, batch, budget);
+    let (mut low, mut high) = (0, 1);
+    while high <= most && fits(high) {
+        (low, high) = (high, high.saturating_mul(2));
+    }
+    Ok(largest(low, high.min(most.saturating_add(1)), fits))
+}
+
+fn fits(
+    graph: &Graph,
+    facts: &DeviceFacts,
+    options: &SessionOptions,
+    batch: u32,
+    budget: Bytes,
+) -> bool {
+    let options = SessionOptions {
+        batch,
+        ..options.clone()
+    };
+    let least = Plans::new(graph, facts, &options).and_then(|plans| plans.least());
+    least.is_ok_and(|least| least.footprint.total() <= budget)
+}
+
+/// The largest batch that fits, above `low`, which does (or is 0), and below `high`, which does not: found by bisection, because the
+/// need grows with the batch.
+fn largest(mut low: u32, mut high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if fits(middle) {
+            low = middle
+        } else {
+            high = middle
+        }
+    }
+    (low > 0).then_some(low)
+}

@@ -1,0 +1,99 @@
+//! The budget as a promise: what a plan under a budget computes, and that it stays within it.
+
+use smidgen::forms::Form;
+use smidgen::{Bytes, Error, Plans, Session, SessionOptions, StepOptions, Training};
+use smidgen_tests::{device, network, shapes_batch};
+
+fn options(batch: u32, budget: Option<Bytes>) -> SessionOptions {
+    SessionOptions {
+        batch,
+        training: Some(Training::default()),
+        budget,
+    }
+}
+
+/// All parameters and running statistics after some steps, as bits.
+fn after_steps(session: &mut Session, steps: u64) -> Vec<(String, Vec<u32>)> {
+    let (images, labels) = shapes_batch(session.batch() as usize);
+    for step in 0..steps {
+        let options = StepOptions {
+            step,
+            learning_rate: 0.1,
+            seed: 1,
+        };
+        session.train_step(&images, &labels, &options).unwrap();
+        session.metrics().unwrap();
+    }
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+    let weights = session.weights().unwrap();
+    (weights.tensors.iter())
+        .map(|(name, tensor)| (name.clone(), bits(&tensor.values)))
+        .collect()
+}
+
+#[test]
+fn exact_plans_change_no_bit_and_stay_within_the_budget() {
+    for (model, batch) in [("resnet20", 8), ("mobilenet_v2", 2), ("vgg11_bn", 2)] {
+        let graph = network(model);
+        let mut whole = Session::new(device(), &graph, &options(batch, None), 1).unwrap();
+        let expected = after_steps(&mut whole, 3);
+        let keep_all = whole.footprint().total();
+        drop(whole);
+        let plans = Plans::new(&graph, device().facts(), &options(batch, None)).unwrap();
+        let least = plans.least().unwrap().footprint().total();
+        for budget in [least, Bytes((least.0 + keep_all.0) / 2)] {
+            let mut session =
+                Session::new(device(), &graph, &options(batch, Some(budget)), 1).unwrap();
+            assert!(
+                session
+                    .forms()
+                    .values()
+                    .any(|form| *form == Form::Recomputed),
+                "{model}"
+            );
+            assert!(session.footprint().total() <= budget);
+            assert!(
+                after_steps(&mut session, 3) == expected,
+                "{model} in {budget}"
+            );
+            assert!(session.device().ledger().reserved() <= budget.0);
+            if let Some(report) = session.device().wgpu().generate_allocator_report() {
+                assert!(
+                    report.total_reserved_bytes <= budget.0,
+                    "{model} in {budget}"
+                );
+            }
+        }
+        let below = options(batch, Some(Bytes(least.0 - 1)));
+        match Session::new(device(), &graph, &below, 1) {
+            Err(Error::BudgetTooSmall { least: named, .. }) => assert_eq!(named, least),
+            other => panic!("{model}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_larger_budget_is_never_slower() {
+    let graph = network("resnet20");
+    let plans = Plans::new(&graph, device().facts(), &options(64, None)).unwrap();
+    let points = plans.points().unwrap();
+    for pair in points.windows(2) {
+        assert!(pair[0].bytes > pair[1].bytes && pair[0].seconds <= pair[1].seconds);
+    }
+    // What is named is what is needed: each point is the answer to its own bytes, and one byte less gives the next.
+    for (at, point) in points.iter().enumerate().step_by(9) {
+        let within = |budget| plans.within(&graph, &options(64, None), budget);
+        assert_eq!(within(point.bytes).unwrap().forms(), &point.forms);
+        if let Some(next) = points.get(at + 1) {
+            assert_eq!(
+                within(Bytes(point.bytes.0 - 1)).unwrap().forms(),
+                &next.forms
+            );
+        }
+    }
+    let held = |forms| -> u64 {
+        let explained = plans.explain(forms).unwrap();
+        explained.iter().map(|stash| stash.held_bytes).sum()
+    };
+    assert!(held(&points[points.len() - 1].forms) < held(&points[0].forms) / 2);
+}
