@@ -51,7 +51,7 @@ fn more_bytes_never_take_more_time() {
         for clip in [None, Some(1.0)] {
             let program = program(model, side, batch, clip);
             let (_, curve) = curve(&program);
-            assert!(curve.len() > 3, "{model}: {} choices", curve.len());
+            assert!(curve.len() > 1, "{model}: {} choices", curve.len());
             for pair in curve.windows(2) {
                 assert!(
                     pair[0].height > pair[1].height && pair[0].seconds <= pair[1].seconds,
