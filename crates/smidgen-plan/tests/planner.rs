@@ -59,10 +59,6 @@ fn more_bytes_never_take_more_time() {
                 );
             }
             let share = curve[curve.len() - 1].height as f64 / curve[0].height as f64;
-            println!(
-                "{model} {batch}: {} choices, the least {share:.2} of keep-all",
-                curve.len()
-            );
             // Where all gradients are clipped together, they hold until the end, whatever becomes of the stashes.
             assert!(share < 0.7 || clip.is_some(), "{model}: {share}");
         }
@@ -137,14 +133,8 @@ fn planning_takes_no_time() {
     ] {
         let program = program(model, side, batch, None);
         let start = Instant::now();
-        let (_, curve) = curve(&program);
+        assert!(!curve(&program).1.is_empty(), "{model}");
         let seconds = start.elapsed().as_secs_f64();
-        println!(
-            "{model}: {seconds:.3} s, {} choices from {} to {} MiB",
-            curve.len(),
-            curve[0].height >> 20,
-            curve[curve.len() - 1].height >> 20
-        );
         // 0.1 s on a quiet machine; others may be at work on this one.
         assert!(seconds < 2.0, "{model}: {seconds} s");
     }
