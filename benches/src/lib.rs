@@ -4,7 +4,7 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
-use smidgen_gpu::{Device, DeviceRequest, GpuError, Launch, Region, Sequence};
+use smidgen_gpu::{Device, DeviceRequest, GpuError, Launch, Region, Sequence, wgpu};
 use smidgen_ops::MapShape;
 use smidgen_reference::elementwise::MapCase;
 use smidgen_reference::numbers::normal;
@@ -70,6 +70,14 @@ impl Memory {
     /// A region with these contents.
     pub fn words(&mut self, words: &[u32]) -> Region {
         self.region(words.iter().copied())
+    }
+
+    /// The contents on a device; [`release`] takes it off the ledger again.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn upload(&self, device: &Device) -> Result<wgpu::Buffer, GpuError> {
+        device.buffer_with(LABEL, &self.words)
     }
 
     fn region(&mut self, words: impl Iterator<Item = u32>) -> Region {
@@ -168,15 +176,20 @@ pub fn measure(
             });
         });
     if prepared.is_some() {
-        let mut ledger = device().ledger();
-        ledger.release(LABEL);
-        ledger.release("kernel parameters");
+        release(device());
     }
+}
+
+/// Takes what a benchmark reserved off the ledger.
+pub fn release(device: &Device) {
+    let mut ledger = device.ledger();
+    ledger.release(LABEL);
+    ledger.release("kernel parameters");
 }
 
 /// Fills memory and runs the launches once, since drivers compile a kernel when it first runs.
 fn prepare(memory: &Memory, launches: &[Launch]) -> Result<Sequence, GpuError> {
-    let buffer = device().buffer_with(LABEL, &memory.words)?;
+    let buffer = memory.upload(device())?;
     let sequence = Sequence::prepare(device(), launches, &[&buffer])?;
     device().run(|pass| sequence.record(pass))?;
     Ok(sequence)

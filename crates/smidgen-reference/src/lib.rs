@@ -16,6 +16,7 @@ pub mod convolution;
 pub mod dropout;
 pub mod elementwise;
 pub mod golden;
+pub mod gradient_filter;
 pub mod layer_norm;
 pub mod layout;
 pub mod loss;

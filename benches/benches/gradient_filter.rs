@@ -1,0 +1,249 @@
+//! The filtered backward pass of a convolution against the exact one, interleaved: patch sums, patch averages, tap sums, both products,
+//! and the gradient written to every pixel and every tap, against input and weight gradient of `smidgen-conv`.
+//!
+//! `cargo bench -p smidgen-benches --bench gradient_filter`, with parts of layer names to run only those, and `--parts` for the time of
+//! each launch.
+#![allow(clippy::print_stdout)] // A table is what this program is for.
+
+use smidgen_benches::{Memory, device};
+use smidgen_conv::ConvolutionShape;
+use smidgen_filter::{
+    FilterShape, InputGradient, PatchAverages, PatchSums, TapSums, Taps, WeightGradient,
+};
+use smidgen_gpu::{Device, Launch, Sequence};
+use std::error::Error;
+use std::time::Instant;
+
+const ROUNDS: usize = 9;
+const PATCHES: [u32; 2] = [2, 4];
+
+struct Layer {
+    name: &'static str,
+    batch: u32,
+    input: [u32; 3],
+    outputs: u32,
+    kernel: u32,
+    depthwise: bool,
+}
+
+const fn layer(name: &'static str, input: [u32; 3], outputs: u32, kernel: u32) -> Layer {
+    Layer {
+        name,
+        batch: 8,
+        input,
+        outputs,
+        kernel,
+        depthwise: false,
+    }
+}
+
+const LAYERS: [Layer; 7] = [
+    layer("3x3, 64 on 56x56", [64, 56, 56], 64, 3),
+    layer("3x3, 64 on 28x28", [64, 28, 28], 64, 3),
+    layer("3x3, 128 on 28x28", [128, 28, 28], 128, 3),
+    layer("3x3, 128 on 14x14", [128, 14, 14], 128, 3),
+    layer("3x3, 256 on 14x14", [256, 14, 14], 256, 3),
+    layer("1x1, 96 to 576 on 14x14", [96, 14, 14], 576, 1),
+    Layer {
+        depthwise: true,
+        ..layer("depthwise 3x3, 576 on 14x14", [576, 14, 14], 576, 3)
+    },
+];
+
+fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dyn Error>> {
+    let shape = ConvolutionShape::new(layer.batch, layer.input, layer.outputs, [layer.kernel; 2])
+        .with_padding(layer.kernel / 2)
+        .with_groups(if layer.depthwise { layer.outputs } else { 1 });
+    let facts = device.facts();
+    let mut memory = Memory::new();
+    let input = memory.values(shape.input_bytes());
+    let weight = memory.values(shape.weight_bytes());
+    let output_gradient = memory.values(shape.output_bytes());
+    let workspace = smidgen_conv::weight_gradient_workspace(&shape, facts)?;
+    let workspace = (workspace > 0).then(|| memory.values(workspace));
+    let regions = smidgen_conv::WeightGradient {
+        input,
+        output_gradient,
+        weight_gradient: memory.values(shape.weight_bytes()),
+        bias_gradient: None,
+        workspace,
+    };
+    let mut launches = smidgen_conv::weight_gradient(&shape, facts, &regions)?;
+    let regions = smidgen_conv::InputGradient {
+        output_gradient,
+        weight,
+        input_gradient: memory.values(shape.input_bytes()),
+        accumulate: false,
+    };
+    launches.extend(smidgen_conv::input_gradient(&shape, facts, &regions)?);
+    Ok((memory, launches))
+}
+
+fn filtered(
+    layer: &Layer,
+    patch: u32,
+    device: &Device,
+) -> Result<(Memory, Vec<Launch>), Box<dyn Error>> {
+    let shape = FilterShape::new(
+        layer.batch,
+        layer.input,
+        layer.outputs,
+        [layer.kernel; 2],
+        patch,
+    )
+    .with_padding(layer.kernel / 2);
+    let shape = FilterShape {
+        depthwise: layer.depthwise,
+        ..shape
+    };
+    let facts = device.facts();
+    let mut memory = Memory::new();
+    let regions = PatchSums {
+        input: memory.values(shape.input_bytes()),
+        patch_sums: memory.values(shape.patch_sums_bytes()),
+    };
+    let patch_sums = regions.patch_sums;
+    let mut launches = smidgen_filter::patch_sums(&shape, &regions)?;
+    let regions = PatchAverages {
+        output_gradient: memory.values(shape.output_bytes()),
+        patch_averages: memory.values(shape.patch_averages_bytes()),
+    };
+    let patch_averages = regions.patch_averages;
+    launches.extend(smidgen_filter::patch_averages(&shape, &regions)?);
+    let workspace = smidgen_filter::weight_gradient_workspace(&shape, facts)?;
+    let regions = WeightGradient {
+        patch_sums,
+        patch_averages,
+        weight_gradient: memory.values(shape.weight_bytes()),
+        taps: Taps::Every,
+        workspace: (workspace > 0).then(|| memory.values(workspace)),
+    };
+    launches.extend(smidgen_filter::weight_gradient(&shape, facts, &regions)?);
+    let weight = memory.values(shape.weight_bytes());
+    // The sums over one tap are that tap.
+    let tap_sums = if layer.kernel == 1 {
+        weight
+    } else {
+        let regions = TapSums {
+            weight,
+            tap_sums: memory.values(shape.tap_sums_bytes()),
+        };
+        launches.extend(smidgen_filter::tap_sums(&shape, &regions)?);
+        regions.tap_sums
+    };
+    let regions = InputGradient {
+        patch_averages,
+        weight: tap_sums,
+        input_gradient: memory.values(shape.input_bytes()),
+        accumulate: false,
+        mask: None,
+    };
+    launches.extend(smidgen_filter::input_gradient(&shape, facts, &regions)?);
+    Ok((memory, launches))
+}
+
+/// Launches made ready, on memory of their own.
+struct Arm {
+    sequence: Sequence,
+    milliseconds: Vec<f64>,
+}
+
+impl Arm {
+    fn new(
+        device: &Device,
+        (memory, launches): (Memory, Vec<Launch>),
+    ) -> Result<Self, Box<dyn Error>> {
+        let buffer = memory.upload(device)?;
+        let sequence = Sequence::prepare(device, &launches, &[&buffer])?;
+        // Drivers compile a kernel when it first runs.
+        device.run(|pass| sequence.record(pass))?;
+        Ok(Self {
+            sequence,
+            milliseconds: Vec::new(),
+        })
+    }
+
+    fn run(&mut self, device: &Device) -> Result<(), Box<dyn Error>> {
+        let start = Instant::now();
+        device.run(|pass| self.sequence.record(pass))?;
+        self.milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
+        Ok(())
+    }
+
+    /// The median time of each launch alone.
+    fn parts(&self, device: &Device) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
+        let mut parts = Vec::new();
+        for at in 0..self.sequence.len() {
+            let mut times = Vec::new();
+            for _ in 0..ROUNDS {
+                let start = Instant::now();
+                device.run(|pass| self.sequence.record_range(pass, at..at + 1))?;
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+            parts.push((
+                self.sequence.label(at).unwrap_or("").to_owned(),
+                median(&mut times),
+            ));
+        }
+        Ok(parts)
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let parts = arguments.iter().any(|argument| argument == "--parts");
+    let names: Vec<&String> = arguments
+        .iter()
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let device = device();
+    println!("batch 8, median of {ROUNDS} rounds; ratios are medians of the ratios of a round");
+    println!(
+        "| layer | exact | patch 2 | patch 4 | ratio 2 | ratio 4 |\n|---|---|---|---|---|---|"
+    );
+    for layer in &LAYERS {
+        if !names.is_empty() && !names.iter().any(|name| layer.name.contains(name.as_str())) {
+            continue;
+        }
+        let mut arms = vec![Arm::new(device, exact(layer, device)?)?];
+        for patch in PATCHES {
+            arms.push(Arm::new(device, filtered(layer, patch, device)?)?);
+        }
+        for _ in 0..ROUNDS {
+            for arm in &mut arms {
+                arm.run(device)?;
+            }
+        }
+        let ratio = |arm: &Arm| {
+            let pairs = arms[0].milliseconds.iter().zip(&arm.milliseconds);
+            median(
+                &mut pairs
+                    .map(|(exact, other)| exact / other)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let ratios = [ratio(&arms[1]), ratio(&arms[2])];
+        let times = [0, 1, 2].map(|at: usize| median(&mut arms[at].milliseconds.clone()));
+        println!(
+            "| {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.1} | {:.1} |",
+            layer.name, times[0], times[1], times[2], ratios[0], ratios[1]
+        );
+        if parts {
+            for arm in &arms {
+                for (label, time) in arm.parts(device)? {
+                    println!("    {label}: {time:.2} ms");
+                }
+            }
+        }
+        smidgen_benches::release(device);
+    }
+    Ok(())
+}

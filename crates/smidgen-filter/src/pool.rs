@@ -1,0 +1,124 @@
+//! From maps to patches: sums of the input, averages of the output gradient.
+
+use crate::axis::Axis;
+use crate::error::sized;
+use crate::{FilterError, FilterShape};
+use smidgen_gpu::{Launch, Region, folded_grid, params};
+
+params! {
+    /// Uniform of `filter/patch_pool.wgsl`.
+    pub(crate) struct PoolParams {
+        patches: u32, pixels: u32, quads: u32, height: u32, width: u32, patches_y: u32, patches_x: u32,
+        window_y: u32, window_x: u32, offset_y: i32, offset_x: i32, factor: f32,
+    }
+}
+
+/// What [`patch_sums`] reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatchSums {
+    /// Planes of quads, `shape.input_bytes()`.
+    pub input: Region,
+    /// Planes of quads, `shape.patch_sums_bytes()`.
+    pub patch_sums: Region,
+}
+
+/// What [`patch_averages`] reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatchAverages {
+    /// Planes of quads, `shape.output_bytes()`.
+    pub output_gradient: Region,
+    /// Planes of quads, `shape.patch_averages_bytes()`.
+    pub patch_averages: Region,
+}
+
+pub(crate) const LANES: u64 = 64;
+
+/// Launches of the sums of the input over each patch: all that the weight gradient needs of it.
+///
+/// # Errors
+/// A shape that is not valid, or a region smaller than it needs.
+pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch>, FilterError> {
+    shape.validate()?;
+    let source = sized("input", regions.input, shape.input_bytes())?;
+    let pooled = sized("patch sums", regions.patch_sums, shape.patch_sums_bytes())?;
+    let axes = [0, 1].map(|axis| shape.input_axis(axis));
+    let quads = shape.input_quads();
+    Ok(vec![pool(
+        shape,
+        quads,
+        shape.input_plane(),
+        axes,
+        None,
+        vec![source, pooled],
+    )])
+}
+
+/// Launches of the averages of the output gradient over the pixels of each patch, divided by the strides: an input pixel stands for
+/// one output pixel in `stride_y * stride_x`, so a gradient that is the same everywhere keeps the size that the exact pass gives it.
+///
+/// # Errors
+/// A shape that is not valid, or a region smaller than it needs.
+pub fn patch_averages(
+    shape: &FilterShape,
+    regions: &PatchAverages,
+) -> Result<Vec<Launch>, FilterError> {
+    shape.validate()?;
+    let source = sized(
+        "output gradient",
+        regions.output_gradient,
+        shape.output_bytes(),
+    )?;
+    let pooled = sized(
+        "patch averages",
+        regions.patch_averages,
+        shape.patch_averages_bytes(),
+    )?;
+    let axes = [0, 1].map(|axis| shape.output_axis(axis));
+    let quads = shape.output_quads();
+    let factor = Some(shape.density());
+    Ok(vec![pool(
+        shape,
+        quads,
+        shape.output_plane(),
+        axes,
+        factor,
+        vec![source, pooled],
+    )])
+}
+
+/// Averages times a factor, or sums without one.
+fn pool(
+    shape: &FilterShape,
+    quads: u32,
+    pixels: u32,
+    [y, x]: [Axis; 2],
+    average: Option<f32>,
+    regions: Vec<Region>,
+) -> Launch {
+    let params = PoolParams {
+        patches: shape.patch_plane(),
+        pixels,
+        quads,
+        height: y.extent,
+        width: x.extent,
+        patches_y: y.patches,
+        patches_x: x.patches,
+        window_y: y.window,
+        window_x: x.window,
+        offset_y: y.offset,
+        offset_x: x.offset,
+        factor: average.unwrap_or(1.0),
+    };
+    let defines: &[(&str, String)] = match average {
+        Some(_) => &[("AVERAGE", String::new())],
+        None => &[],
+    };
+    let groups = u64::from(params.patches).div_ceil(LANES) * u64::from(quads);
+    Launch::new(
+        "filter/patch_pool.wgsl",
+        defines,
+        &params,
+        regions,
+        folded_grid(groups),
+    )
+}

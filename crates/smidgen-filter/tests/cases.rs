@@ -1,0 +1,409 @@
+//! Every case of the table, and random shapes, against the double-precision twin.
+
+use proptest::prelude::*;
+use smidgen_filter::{
+    BiasGradient, FilterShape, InputGradient, Mask, PatchAverages, PatchSums, TapSums, Taps,
+    WeightGradient, bias_gradient, input_gradient, patch_averages, patch_sums, tap_sums,
+    weight_gradient, weight_gradient_workspace,
+};
+use smidgen_gpu::testing::{Guarded, device, relative_error};
+use smidgen_gpu::{DeviceFacts, DeviceKind};
+use smidgen_reference::convolution::{self, Case};
+use smidgen_reference::gradient_filter::{self as twin, FilterCase};
+use smidgen_reference::layout::{from_quads, to_quads, widen};
+use smidgen_reference::numbers::normal;
+use std::collections::HashSet;
+
+const TOLERANCE: f64 = 1e-5;
+
+fn shape_of(case: &FilterCase) -> FilterShape {
+    let pair = |values: [usize; 2]| values.map(|value| value as u32);
+    let convolution = &case.convolution;
+    FilterShape {
+        batch: convolution.batch as u32,
+        input_channels: convolution.input[0] as u32,
+        input_height: convolution.input[1] as u32,
+        input_width: convolution.input[2] as u32,
+        output_channels: convolution.output_channels as u32,
+        kernel: pair(convolution.kernel),
+        stride: pair(convolution.stride),
+        padding: pair(convolution.padding),
+        dilation: pair(convolution.dilation),
+        depthwise: convolution.groups > 1,
+        patch: case.patch as u32,
+    }
+}
+
+fn facts(kind: DeviceKind, share: bool) -> DeviceFacts {
+    let mut facts = DeviceFacts {
+        kind,
+        ..device(false).facts().clone()
+    };
+    if !share {
+        facts.subgroup_sizes = None;
+    }
+    facts
+}
+
+/// Where each weight stands in the blocks.
+fn positions(shape: &FilterShape, taps: usize) -> Vec<usize> {
+    let inputs = if shape.depthwise {
+        1
+    } else {
+        shape.input_channels as usize
+    };
+    let quads = inputs.div_ceil(4);
+    let mut positions = Vec::new();
+    for output in 0..shape.output_channels as usize {
+        for input in 0..inputs {
+            for tap in 0..taps {
+                positions.push(if shape.depthwise {
+                    (output / 4 * taps + tap) * 4 + output % 4
+                } else {
+                    ((output / 4 * taps + tap) * quads + input / 4) * 16
+                        + input % 4 * 4
+                        + output % 4
+                });
+            }
+        }
+    }
+    positions
+}
+
+fn pack(shape: &FilterShape, taps: usize, bytes: u64, plain: &[f32]) -> Vec<f32> {
+    let mut blocks = vec![0.0; bytes as usize / 4];
+    for (position, value) in positions(shape, taps).into_iter().zip(plain) {
+        blocks[position] = *value;
+    }
+    blocks
+}
+
+fn unpack(shape: &FilterShape, taps: usize, blocks: &[f32]) -> Vec<f32> {
+    let plain: Vec<f32> = positions(shape, taps)
+        .iter()
+        .map(|at| blocks[*at])
+        .collect();
+    let bytes = blocks.len() as u64 * 4;
+    assert_eq!(
+        pack(shape, taps, bytes, &plain),
+        blocks,
+        "what stands for no weight is not zero"
+    );
+    plain
+}
+
+/// Checks everything about one case, in one of four ways, and names the shaders that ran.
+fn check(
+    case: &FilterCase,
+    facts: &DeviceFacts,
+    way: usize,
+    checked: bool,
+) -> HashSet<&'static str> {
+    let convolution = &case.convolution;
+    let (accumulate, masked) = (way % 2 == 1, way / 2 % 2 == 1);
+    let shape = shape_of(case);
+    let taps = convolution.kernel[0] * convolution.kernel[1];
+    let x = normal(1, convolution.input_len());
+    let w = normal(2, convolution.weight_len());
+    let dy = normal(3, convolution.output_len());
+    let before = normal(4, convolution.input_len());
+    let batch = convolution.batch;
+    let [inputs, height, width] = convolution.input;
+    let outputs = convolution.output_channels;
+    let output_pixels: usize = convolution.output_size().iter().product();
+    let patches = case.patches()[0] * case.patches()[1];
+
+    let mut memory = Guarded::new();
+    let words = |bytes: u64| bytes as usize / 4;
+    let input = memory.input(&to_quads(&x, batch, inputs, height * width));
+    let weight = memory.input(&pack(&shape, taps, shape.weight_bytes(), &w));
+    let output_gradient = memory.input(&to_quads(&dy, batch, outputs, output_pixels));
+    let sums = memory.output(words(shape.patch_sums_bytes()));
+    let averages = memory.output(words(shape.patch_averages_bytes()));
+    let summed_weight = memory.output(words(shape.tap_sums_bytes()));
+    let by_input = if accumulate {
+        memory.input(&to_quads(&before, batch, inputs, height * width))
+    } else {
+        memory.output(words(shape.input_bytes()))
+    };
+    let by_weight = memory.output(words(shape.weight_bytes()));
+    let by_pair = memory.output(words(shape.tap_sums_bytes()));
+    let by_bias = memory.output(words(shape.bias_bytes()));
+    let workspace_bytes = weight_gradient_workspace(&shape, facts).unwrap();
+    let workspace = (workspace_bytes > 0).then(|| memory.output(words(workspace_bytes)));
+
+    let mut launches = patch_sums(
+        &shape,
+        &PatchSums {
+            input,
+            patch_sums: sums,
+        },
+    )
+    .unwrap();
+    let regions = PatchAverages {
+        output_gradient,
+        patch_averages: averages,
+    };
+    launches.extend(patch_averages(&shape, &regions).unwrap());
+    let regions = TapSums {
+        weight,
+        tap_sums: summed_weight,
+    };
+    launches.extend(tap_sums(&shape, &regions).unwrap());
+    let regions = InputGradient {
+        patch_averages: averages,
+        weight: if shape.reads_every_tap() {
+            weight
+        } else {
+            summed_weight
+        },
+        input_gradient: by_input,
+        accumulate,
+        mask: masked.then(|| Mask::relu(input)),
+    };
+    launches.extend(input_gradient(&shape, facts, &regions).unwrap());
+    for (target, taps, workspace) in [
+        (by_weight, Taps::Every, workspace),
+        (by_pair, Taps::Once, None),
+    ] {
+        let regions = WeightGradient {
+            patch_sums: sums,
+            patch_averages: averages,
+            weight_gradient: target,
+            taps,
+            workspace,
+        };
+        launches.extend(weight_gradient(&shape, facts, &regions).unwrap());
+    }
+    let regions = BiasGradient {
+        patch_averages: averages,
+        bias_gradient: by_bias,
+    };
+    launches.extend(bias_gradient(&shape, &regions).unwrap());
+    let outcome = if checked {
+        memory.run(&launches).unwrap()
+    } else {
+        memory.run_unchecked(&launches).unwrap()
+    };
+
+    let close = |what: &str, found: &[f32], expected: &[f64]| {
+        let error = relative_error(found, expected);
+        assert!(
+            error <= TOLERANCE,
+            "{}: {what} is off by {error:e}; {case:?}",
+            convolution.name
+        );
+    };
+    let [x, w, dy] = [&x, &w, &dy].map(|values| widen(values));
+    let found = from_quads(&outcome.read(sums), batch, inputs, patches);
+    close("patch sums", &found, &twin::patch_sums(case, &x));
+    let density = 1.0 / (convolution.stride[0] * convolution.stride[1]) as f64;
+    let found = from_quads(&outcome.read(averages), batch, outputs, patches);
+    let expected: Vec<f64> = twin::patch_averages(case, &dy)
+        .iter()
+        .map(|average| average * density)
+        .collect();
+    close("patch averages", &found, &expected);
+    let found = unpack(&shape, 1, &outcome.read::<f32>(summed_weight));
+    close("tap sums", &found, &twin::tap_sums(case, &w));
+    let found = from_quads(&outcome.read(by_input), batch, inputs, height * width);
+    let expected: Vec<f64> = twin::input_gradient(case, &dy, &w)
+        .iter()
+        .enumerate()
+        .map(|(at, value)| {
+            let sum = if accumulate {
+                value + f64::from(before[at])
+            } else {
+                *value
+            };
+            if masked && x[at] <= 0.0 { 0.0 } else { sum }
+        })
+        .collect();
+    close("input gradient", &found, &expected);
+    let expected = twin::weight_gradient(case, &x, &dy);
+    let found = unpack(&shape, taps, &outcome.read::<f32>(by_weight));
+    close("weight gradient", &found, &expected);
+    let found = unpack(&shape, 1, &outcome.read::<f32>(by_pair));
+    let once: Vec<f64> = expected.iter().step_by(taps).copied().collect();
+    close("weight gradient of a pair", &found, &once);
+    let found: Vec<f32> = outcome.read(by_bias);
+    let expected = convolution::bias_gradient(convolution, &dy);
+    close("bias gradient", &found[..outputs], &expected);
+    assert!(found[outputs..].iter().all(|value| *value == 0.0));
+    launches.iter().map(|launch| launch.shader).collect()
+}
+
+#[test]
+fn every_case_agrees_with_its_twin_where_subgroups_share_weights() {
+    let facts = facts(DeviceKind::Software, true);
+    for (at, case) in twin::cases().iter().enumerate() {
+        check(case, &facts, at, false);
+    }
+}
+
+#[test]
+fn every_case_agrees_with_its_twin_on_other_devices_checked_and_unchecked() {
+    let facts = [
+        facts(DeviceKind::Discrete, false),
+        facts(DeviceKind::Software, false),
+    ];
+    // Each variant is compiled anew with checks, so few are.
+    let also_checked = ["7x7 by 2", "1x1, many patches", "depthwise"];
+    let mut ran = HashSet::new();
+    for (at, case) in twin::cases().iter().enumerate() {
+        let checked = also_checked.contains(&case.convolution.name);
+        let shaders = check(
+            case,
+            &facts[usize::from(!checked && at % 3 == 2)],
+            at + 2,
+            checked,
+        );
+        if checked {
+            ran.extend(shaders);
+        }
+    }
+    let all: HashSet<_> = smidgen_shaders::VARIANTS
+        .iter()
+        .map(|variant| variant.file)
+        .filter(|file| file.starts_with("filter/"))
+        .collect();
+    assert_eq!(ran, all, "kernels that ran with run-time checks");
+}
+
+#[test]
+fn the_published_constants_hold_on_the_device() {
+    let shape = FilterShape::new(1, [1, 4, 4], 1, [3, 3], 2).with_padding(1);
+    let x: Vec<f32> = (0..16).map(|value| value as f32).collect();
+    let dy: Vec<f32> = x.iter().map(|x| (x - 7.5) / 4.0).collect();
+    let w: Vec<f32> = (1..=9).map(|value| value as f32).collect();
+    let facts = device(false).facts();
+    let mut memory = Guarded::new();
+    let input = memory.input(&to_quads(&x, 1, 1, 16));
+    let output_gradient = memory.input(&to_quads(&dy, 1, 1, 16));
+    let weight = memory.input(&pack(&shape, 9, shape.weight_bytes(), &w));
+    let sums = memory.output(16);
+    let averages = memory.output(16);
+    let summed = memory.output(16);
+    let by_input = memory.output(64);
+    let by_weight = memory.output(9 * 16);
+    let regions = PatchSums {
+        input,
+        patch_sums: sums,
+    };
+    let mut launches = patch_sums(&shape, &regions).unwrap();
+    let regions = PatchAverages {
+        output_gradient,
+        patch_averages: averages,
+    };
+    launches.extend(patch_averages(&shape, &regions).unwrap());
+    let regions = TapSums {
+        weight,
+        tap_sums: summed,
+    };
+    launches.extend(tap_sums(&shape, &regions).unwrap());
+    let regions = InputGradient {
+        patch_averages: averages,
+        weight: summed,
+        input_gradient: by_input,
+        accumulate: false,
+        mask: None,
+    };
+    launches.extend(input_gradient(&shape, facts, &regions).unwrap());
+    let regions = WeightGradient {
+        patch_sums: sums,
+        patch_averages: averages,
+        weight_gradient: by_weight,
+        taps: Taps::Every,
+        workspace: None,
+    };
+    launches.extend(weight_gradient(&shape, facts, &regions).unwrap());
+    let outcome = memory.run(&launches).unwrap();
+    let map = |region, pixels| from_quads(&outcome.read(region), 1, 1, pixels);
+    assert_eq!(map(sums, 4), [10.0, 18.0, 42.0, 50.0]);
+    assert_eq!(map(averages, 4), [-1.25, -0.75, 0.75, 1.25]);
+    assert_eq!(unpack(&shape, 1, &outcome.read::<f32>(summed)), [45.0]);
+    let [a, b, c, d] = [-56.25, -33.75, 33.75, 56.25];
+    assert_eq!(
+        map(by_input, 16),
+        [a, a, b, b, a, a, b, b, c, c, d, d, c, c, d, d]
+    );
+    assert_eq!(
+        unpack(&shape, 9, &outcome.read::<f32>(by_weight)),
+        [68.0; 9]
+    );
+}
+
+#[test]
+fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
+    let convolution = Case::new("many patches", 8, [6, 24, 25], 5, [3, 3]).padding(1, 1);
+    let case = FilterCase::new(convolution, 2);
+    let facts = facts(DeviceKind::Discrete, false);
+    let shape = shape_of(&case);
+    let workspace_bytes = weight_gradient_workspace(&shape, &facts).unwrap();
+    assert!(workspace_bytes > 4 * shape.tap_sums_bytes());
+    check(&case, &facts, 0, true);
+    let patches = case.patches()[0] * case.patches()[1];
+    let x = normal(1, 8 * 6 * patches);
+    let dy = normal(2, 8 * 5 * patches);
+    let run = || {
+        let mut memory = Guarded::new();
+        let regions = WeightGradient {
+            patch_sums: memory.input(&to_quads(&x, 8, 6, patches)),
+            patch_averages: memory.input(&to_quads(&dy, 8, 5, patches)),
+            weight_gradient: memory.output(shape.weight_bytes() as usize / 4),
+            taps: Taps::Every,
+            workspace: Some(memory.output(workspace_bytes as usize / 4)),
+        };
+        let launches = weight_gradient(&shape, &facts, &regions).unwrap();
+        let outcome = memory.run_unchecked(&launches).unwrap();
+        let values: Vec<f32> = outcome.read(regions.weight_gradient);
+        values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    assert_eq!(run(), run());
+}
+
+fn any_case() -> impl Strategy<Value = FilterCase> {
+    (
+        (1..4_usize, 1..14_usize, 1..14_usize, 1..9_usize),
+        (1..6_usize, 1..3_usize, 0..4_usize, 1..6_usize),
+        (1..6_usize, 1..3_usize, 0..4_usize, 1..6_usize),
+        (1..10_usize, 1..10_usize, 0..3_usize),
+    )
+        .prop_map(|((batch, height, width, patch), y, x, channels)| {
+            let (inputs, outputs, kind) = channels;
+            // One in three is depthwise.
+            let (outputs, groups) = if kind == 0 && inputs > 1 {
+                (inputs, inputs)
+            } else {
+                (outputs, 1)
+            };
+            let convolution = Case {
+                name: "random",
+                batch,
+                input: [inputs, height, width],
+                output_channels: outputs,
+                kernel: [y.0, x.0],
+                stride: [y.1, x.1],
+                padding: [y.2, x.2],
+                dilation: [y.3, x.3],
+                groups,
+            };
+            FilterCase::new(convolution, patch)
+        })
+        .prop_filter("the kernel must fit", |case| {
+            let fits = |axis: usize| {
+                let c = &case.convolution;
+                c.dilation[axis] * (c.kernel[axis] - 1) < c.input[axis + 1] + 2 * c.padding[axis]
+            };
+            fits(0) && fits(1)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_shapes_agree_with_their_twin(case in any_case(), way in 0..4_usize) {
+        check(&case, &facts(DeviceKind::Discrete, false), way, false);
+    }
+}

@@ -1,0 +1,55 @@
+// pooled[c, p] = factor * sum over the pixels of patch p:  source[c, y, x]
+// AVERAGE:     the sum divided by the number of those pixels
+//
+// Tile: one patch of one quad an invocation. Dispatch: [ceil(patches / 64) * quads] workgroups of 64, folded.
+#import common/grid
+#import common/patches
+
+struct Params {
+    // Of all images.
+    patches: u32,
+    pixels: u32,
+    quads: u32,
+    height: u32,
+    width: u32,
+    patches_y: u32,
+    patches_x: u32,
+    window_y: u32,
+    window_x: u32,
+    offset_y: i32,
+    offset_x: i32,
+    factor: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> pooled: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = flat_workgroup(workgroup, workgroups);
+    let patch_groups = (params.patches + 63u) / 64u;
+    let quad = group / patch_groups;
+    let at = (group - quad * patch_groups) * 64u + lane;
+    if at >= params.patches || quad >= params.quads {
+        return;
+    }
+    let place = patch_place(at, params.patches_y, params.patches_x);
+    let rows = patch_rows(place.y, params.patches_y, params.window_y, params.offset_y, params.height);
+    let columns = patch_rows(place.x, params.patches_x, params.window_x, params.offset_x, params.width);
+    let base = quad * params.pixels + place.image * params.height * params.width;
+    var sum = vec4<f32>();
+    for (var y = rows.x; y < rows.y; y++) {
+        for (var x = columns.x; x < columns.y; x++) {
+            sum += source[base + y * params.width + x];
+        }
+    }
+#ifdef AVERAGE
+    sum /= f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
+#endif
+    pooled[quad * params.patches + at] = sum * params.factor;
+}
