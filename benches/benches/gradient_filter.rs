@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout)] // A table is what this program is for.
 
 use smidgen_benches::{Memory, device};
-use smidgen_conv::ConvolutionShape;
+use smidgen_conv::{ConvolutionShape, Pass};
 use smidgen_filter::{
     FilterShape, InputGradient, PatchAverages, PatchSums, TapSums, Taps, WeightGradient,
 };
@@ -59,7 +59,7 @@ fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dy
     let input = memory.values(shape.input_bytes());
     let weight = memory.values(shape.weight_bytes());
     let output_gradient = memory.values(shape.output_bytes());
-    let workspace = smidgen_conv::weight_gradient_workspace(&shape, facts)?;
+    let workspace = smidgen_conv::workspace(Pass::WeightGradient, &shape, facts, None)?;
     let workspace = (workspace > 0).then(|| memory.values(workspace));
     let regions = smidgen_conv::WeightGradient {
         input,
@@ -68,14 +68,14 @@ fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dy
         bias_gradient: None,
         workspace,
     };
-    let mut launches = smidgen_conv::weight_gradient(&shape, facts, &regions)?;
+    let mut launches = smidgen_conv::weight_gradient(&shape, facts, None, &regions)?;
     let regions = smidgen_conv::InputGradient {
         output_gradient,
         weight,
         input_gradient: memory.values(shape.input_bytes()),
         accumulate: false,
     };
-    launches.extend(smidgen_conv::input_gradient(&shape, facts, &regions)?);
+    launches.extend(smidgen_conv::input_gradient(&shape, facts, None, &regions)?);
     Ok((memory, launches))
 }
 

@@ -207,7 +207,12 @@ impl FilterShape {
 
     /// Patches from one tap to the next, along an axis: 0 where all taps fall into about the same patch.
     pub(crate) fn tap_step(&self, axis: usize) -> u32 {
-        self.dilation[axis] / self.window(axis)
+        // Neighbouring taps count as one even where a patch is one pixel: patch 1 filters over the taps alone.
+        if self.dilation[axis] == 1 {
+            0
+        } else {
+            self.dilation[axis] / self.window(axis)
+        }
     }
 
     /// Whether the dilation is so wide that taps fall into different patches: the input gradient then reads the whole weight, not its

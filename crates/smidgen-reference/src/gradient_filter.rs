@@ -173,8 +173,14 @@ pub fn input_gradient(case: &FilterCase, output_gradient: &[f64], weight: &[f64]
     let (inputs, outputs) = (convolution.input[0], convolution.output_channels);
     let seen = if case.depthwise() { 1 } else { inputs };
     let [kernel_y, kernel_x] = convolution.kernel;
+    // Neighbouring taps are one, even where a patch is one pixel.
     let apart = [0, 1].map(|axis| {
-        (convolution.dilation[axis] / (case.patch * convolution.stride[axis])) as isize
+        let (dilation, stride) = (convolution.dilation[axis], convolution.stride[axis]);
+        if dilation == 1 {
+            0
+        } else {
+            (dilation / (case.patch * stride)) as isize
+        }
     });
     let middle = |kernel: usize| (kernel as isize - 1) / 2;
     let mut gradient = vec![0.0; convolution.input_len()];
