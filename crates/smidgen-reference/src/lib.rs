@@ -25,3 +25,4 @@ pub mod optimizer;
 pub mod pool;
 pub mod resize;
 pub mod softmax;
+pub mod stash;

@@ -1,0 +1,286 @@
+//! Launches of the codecs.
+
+use crate::{Bound, Codec, StashError, StashShape};
+use smidgen_gpu::{Launch, Region, folded_grid, params};
+
+params! { struct GroupedParams { quads: u32, pixels: u32, blocks: u32, all_blocks: u32, words: u32, tensor: u32, seed_word: u32 } }
+params! { struct LatticeParams { quads: u32, pixels: u32, blocks: u32, all_blocks: u32, words: u32 } }
+params! { struct MaskParams { pixels: u32, words: u32, all_words: u32 } }
+params! { struct HalfParams { count: u32 } }
+params! { struct PlaneParams { quads: u32, pixels: u32 } }
+
+/// Where the random rounding of a stash gets its seed. With the same seed it rounds the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed {
+    /// Device memory that holds the seed, a u32, such as a block that is written before every step.
+    pub region: Region,
+    /// Which of its 32-bit words that is.
+    pub word: u32,
+    /// Tells tensors apart, so that no two are rounded alike.
+    pub tensor: u32,
+}
+
+/// Regions of [`encode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encode {
+    /// What is encoded, [`Codec::value_bytes`].
+    pub values: Region,
+    /// The stash, [`Codec::encoded_bytes`]; written whole.
+    pub stash: Region,
+    /// For codecs that [round at random](Codec::is_random).
+    pub seed: Option<Seed>,
+    /// [`Bound::BYTES`], for [`Codec::Lattice`]: what is wanted, and after the encoder what was reached.
+    pub bound: Option<Region>,
+}
+
+/// Regions of [`decode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decode {
+    /// The stash, [`Codec::encoded_bytes`].
+    pub stash: Region,
+    /// What comes out, [`Codec::value_bytes`].
+    pub values: Region,
+}
+
+/// Regions of [`slope_backward`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlopeBackward {
+    /// The stash, [`Codec::encoded_bytes`].
+    pub stash: Region,
+    /// Gradient of the loss by the output of the activation.
+    pub output_gradient: Region,
+    /// Gradient by its input; may be the same region as `output_gradient`.
+    pub input_gradient: Region,
+}
+
+fn expect(name: &'static str, region: Region, needed: u64) -> Result<(), StashError> {
+    if region.size < needed {
+        return Err(StashError::Region {
+            region: name,
+            given: region.size,
+            needed,
+        });
+    }
+    Ok(())
+}
+
+/// `stash = encode(values)`, in one launch (two for [`Codec::Lattice`]).
+///
+/// # Errors
+/// A shape that is empty or too large, a region that is missing or too small.
+pub fn encode(
+    codec: Codec,
+    shape: &StashShape,
+    regions: &Encode,
+) -> Result<Vec<Launch>, StashError> {
+    shape.check()?;
+    expect("values", regions.values, codec.value_bytes(shape))?;
+    expect("stash", regions.stash, codec.encoded_bytes(shape))?;
+    match codec {
+        Codec::Half => Ok(vec![half(shape, regions)]),
+        Codec::Mask | Codec::MaskSix | Codec::Taps { .. } => Ok(vec![mask(codec, shape, regions)]),
+        Codec::Lattice { .. } => {
+            let bound = regions.bound.ok_or(StashError::Missing {
+                codec: codec.name(),
+                what: "a region with the wanted bound, which also receives the one reached",
+            })?;
+            expect("bound", bound, Bound::BYTES)?;
+            Ok(lattice(codec, shape, regions, bound))
+        }
+        _ => {
+            let seed = regions.seed.ok_or(StashError::Missing {
+                codec: codec.name(),
+                what: "a seed for its random rounding",
+            })?;
+            expect("seed", seed.region, (u64::from(seed.word) + 1) * 4)?;
+            Ok(vec![grouped(codec, shape, regions, &seed)])
+        }
+    }
+}
+
+fn half(shape: &StashShape, regions: &Encode) -> Launch {
+    let params = HalfParams {
+        count: shape.elements() as u32,
+    };
+    Launch::new(
+        "stash/encode_half.wgsl",
+        &[],
+        &params,
+        vec![regions.values, regions.stash],
+        folded_grid(shape.elements().div_ceil(512)),
+    )
+}
+
+fn mask(codec: Codec, shape: &StashShape, regions: &Encode) -> Launch {
+    let words = codec.plane_words(shape) as u32;
+    let params = MaskParams {
+        pixels: shape.pixels,
+        words,
+        all_words: shape.quads * words,
+    };
+    Launch::new(
+        "stash/encode_mask.wgsl",
+        &codec.loader_defines(),
+        &params,
+        vec![regions.values, regions.stash],
+        [words.div_ceil(256), shape.quads, 1],
+    )
+}
+
+fn grouped(codec: Codec, shape: &StashShape, regions: &Encode, seed: &Seed) -> Launch {
+    let blocks = codec.plane_blocks(shape) as u32;
+    let params = GroupedParams {
+        quads: shape.quads,
+        pixels: shape.pixels,
+        blocks,
+        all_blocks: shape.quads * blocks,
+        words: codec.plane_words(shape) as u32,
+        tensor: seed.tensor,
+        seed_word: seed.word,
+    };
+    let mut defines = codec.loader_defines();
+    defines.extend(
+        codec
+            .levels()
+            .map(|levels| ("STASH_LEVELS", levels.to_string())),
+    );
+    Launch::new(
+        "stash/encode_grouped.wgsl",
+        &defines,
+        &params,
+        vec![seed.region, regions.values, regions.stash],
+        folded_grid(u64::from(params.all_blocks).div_ceil(8)),
+    )
+}
+
+fn lattice(codec: Codec, shape: &StashShape, regions: &Encode, bound: Region) -> Vec<Launch> {
+    let blocks = codec.plane_blocks(shape) as u32;
+    let params = LatticeParams {
+        quads: shape.quads,
+        pixels: shape.pixels,
+        blocks,
+        all_blocks: shape.quads * blocks,
+        words: codec.plane_words(shape) as u32,
+    };
+    let defines: Vec<_> = codec
+        .loader_defines()
+        .into_iter()
+        .filter(|(name, _)| *name != "STASH_LATTICE")
+        .collect();
+    vec![
+        Launch {
+            label: "stash/lattice_begin".into(),
+            shader: "stash/lattice_begin.wgsl",
+            defines: Vec::new(),
+            params: Vec::new(),
+            fields: &[],
+            regions: vec![bound],
+            workgroups: [1, 1, 1],
+        },
+        Launch::new(
+            "stash/encode_lattice.wgsl",
+            &defines,
+            &params,
+            vec![regions.values, bound, regions.stash],
+            folded_grid(u64::from(params.all_blocks).div_ceil(8)),
+        ),
+    ]
+}
+
+/// `values = decode(stash)`, for consumers that cannot decode as they load.
+///
+/// # Errors
+/// A codec that holds no values, a shape that is empty or too large, a region too small.
+pub fn decode(
+    codec: Codec,
+    shape: &StashShape,
+    regions: &Decode,
+) -> Result<Vec<Launch>, StashError> {
+    shape.check()?;
+    if matches!(codec, Codec::Mask | Codec::MaskSix) {
+        return Err(StashError::Unsupported {
+            codec: codec.name(),
+            what: "holds no values; `slope_backward` applies it to a gradient",
+        });
+    }
+    expect("stash", regions.stash, codec.encoded_bytes(shape))?;
+    expect("values", regions.values, codec.value_bytes(shape))?;
+    Ok(vec![plane_launch(
+        "stash/decode.wgsl",
+        &codec.loader_defines(),
+        shape,
+        vec![regions.stash, regions.values],
+    )])
+}
+
+/// `input_gradient = output_gradient * slope`, the slope being that of the activation whose input or output was encoded.
+///
+/// # Errors
+/// A codec that does not hold a slope exactly, a shape that is empty or too large, a region too small.
+pub fn slope_backward(
+    codec: Codec,
+    shape: &StashShape,
+    regions: &SlopeBackward,
+) -> Result<Vec<Launch>, StashError> {
+    shape.check()?;
+    if !codec.holds_slope() {
+        return Err(StashError::Unsupported {
+            codec: codec.name(),
+            what: "does not tell the slope of an activation exactly; a mask, f16, the sign-magnitude code and the one for values after a ReLU do",
+        });
+    }
+    expect("stash", regions.stash, codec.encoded_bytes(shape))?;
+    expect(
+        "output_gradient",
+        regions.output_gradient,
+        shape.value_bytes(),
+    )?;
+    expect(
+        "input_gradient",
+        regions.input_gradient,
+        shape.value_bytes(),
+    )?;
+    let mut defines = codec.loader_defines();
+    let mut bound = vec![regions.stash, regions.output_gradient];
+    if regions.input_gradient == regions.output_gradient {
+        defines.push(("IN_PLACE", String::new()));
+    } else {
+        bound.push(regions.input_gradient);
+    }
+    Ok(vec![plane_launch(
+        "stash/slope_backward.wgsl",
+        &defines,
+        shape,
+        bound,
+    )])
+}
+
+fn plane_launch(
+    shader: &'static str,
+    defines: &[(&str, String)],
+    shape: &StashShape,
+    regions: Vec<Region>,
+) -> Launch {
+    let params = PlaneParams {
+        quads: shape.quads,
+        pixels: shape.pixels,
+    };
+    let grid = [shape.pixels.div_ceil(1024), shape.quads, 1];
+    Launch::new(shader, defines, &params, regions, grid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn parameters_match_their_shaders() {
+        assert_params_match::<GroupedParams>("stash/encode_grouped.wgsl");
+        assert_params_match::<LatticeParams>("stash/encode_lattice.wgsl");
+        assert_params_match::<MaskParams>("stash/encode_mask.wgsl");
+        assert_params_match::<HalfParams>("stash/encode_half.wgsl");
+        assert_params_match::<PlaneParams>("stash/decode.wgsl");
+        assert_params_match::<PlaneParams>("stash/slope_backward.wgsl");
+    }
+}
