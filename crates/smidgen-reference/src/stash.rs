@@ -361,7 +361,9 @@ pub fn half(value: f32) -> u16 {
     // From one f16 to the next: 2^-24 at the bottom, 2^-10 of the power of two below elsewhere.
     let exponent = (magnitude.log2().floor() as i32).clamp(-14, 15);
     let steps = (magnitude * 2.0_f64.powi(10 - exponent)).round_ties_even() as u32;
-    let bits = ((exponent + 14) as u32 * 1024 + steps).min(0x7bff);
+    let bits = ((exponent + 14) as u32 * 1024)
+        .saturating_add(steps)
+        .min(0x7bff);
     sign | if magnitude == 0.0 {
         0
     } else {
