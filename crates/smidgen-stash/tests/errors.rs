@@ -258,7 +258,6 @@ fn the_deviation_of_weight_gradients_is_the_predicted_one() {
             errors[filter * 9 + 4] / predicted_deviation(bound.asked(), share, gradient)
         });
         let ratio = norm(ratios) / 8.0;
-        println!("bound {wanted}: measured deviation {ratio:.3} of the predicted one");
         assert!((ratio - 1.0).abs() < 0.1, "bound {wanted}: {ratio}");
     }
 }
