@@ -45,17 +45,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         for (number, line) in table.lines().enumerate() {
             let mut words = line.split('#').next().unwrap_or("").split_whitespace();
             let Some(file) = words.next() else { continue };
-            let mut defines: Vec<Define> = words
-                .map(|word| word.split_once('=').unwrap_or((word, "")))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect();
-            defines.sort();
             let path = format!("{folder}/{file}");
-            match reflect(&path, &defines, &sources) {
-                Ok(variant) => generated.push_str(&variant),
-                Err(error) => {
-                    failed = true;
-                    println!("cargo::error={folder}/variants:{}: {error}", number + 1);
+            for defines in combinations(words) {
+                match reflect(&path, &defines, &sources) {
+                    Ok(variant) => generated.push_str(&variant),
+                    Err(error) => {
+                        failed = true;
+                        println!("cargo::error={folder}/variants:{}: {error}", number + 1);
+                    }
                 }
             }
         }
@@ -69,6 +66,38 @@ fn main() -> Result<(), Box<dyn Error>> {
         generated,
     )?;
     Ok(())
+}
+
+/// The defines of all variants of a row. `[A]` stands for a variant with the flag A and one without, `[A|B]` for one with A, one with B
+/// and one with neither.
+fn combinations<'w>(words: impl Iterator<Item = &'w str>) -> Vec<Vec<Define>> {
+    let define = |word: &str| {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    let mut rows: Vec<Vec<Define>> = vec![Vec::new()];
+    for word in words {
+        let optional = word
+            .strip_prefix('[')
+            .and_then(|word| word.strip_suffix(']'));
+        let mut choices: Vec<Option<Define>> = match optional {
+            Some(flags) => flags.split('|').map(|flag| Some(define(flag))).collect(),
+            None => vec![Some(define(word))],
+        };
+        if optional.is_some() {
+            choices.insert(0, None);
+        }
+        rows = rows
+            .iter()
+            .flat_map(|row| {
+                choices
+                    .iter()
+                    .map(|choice| row.iter().chain(choice).cloned().collect())
+            })
+            .collect();
+    }
+    rows.iter_mut().for_each(|row: &mut Vec<Define>| row.sort());
+    rows
 }
 
 fn read_folder(

@@ -67,7 +67,7 @@ fn passes(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
         );
     };
     let regions = Forward {
-        input,
+        input: input.into(),
         weight,
         bias: None,
         output,
@@ -84,7 +84,7 @@ fn passes(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
         input_gradient(&shape, facts, None, &regions),
     );
     let regions = WeightGradient {
-        input,
+        input: input.into(),
         output_gradient: output,
         weight_gradient: sized(result, shape.weight_bytes()),
         bias_gradient: None,

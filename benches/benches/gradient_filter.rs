@@ -62,7 +62,7 @@ fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dy
     let workspace = smidgen_conv::workspace(Pass::WeightGradient, &shape, facts, None)?;
     let workspace = (workspace > 0).then(|| memory.values(workspace));
     let regions = smidgen_conv::WeightGradient {
-        input,
+        input: input.into(),
         output_gradient,
         weight_gradient: memory.values(shape.weight_bytes()),
         bias_gradient: None,

@@ -4,7 +4,9 @@
 // Tile: an invocation computes TILE neighbouring pixels of a row in one quad; a row of source pixels is loaded once for all taps of that row.
 // Dispatch: [ceil(images * count_y * ceil(count_x / TILE) / 64) * quads] workgroups of 64, folded.
 // WINDOW = (TILE - 1) * STRIDE_X + (TAPS_X - 1) * DILATION_X + 1 source pixels of a row.
+// The source is read through its normalisation and activation, see common/source.wgsl.
 #import common/grid
+#import common/source
 
 struct Params {
     // Invocations in use for a quad, of them side by side in a row, and rows of one image.
@@ -42,9 +44,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
 #ifdef BIAS
 @group(0) @binding(3) var<storage, read_write> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_BIAS = 4;
 #else
-@group(0) @binding(3) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_BIAS = 3;
+#endif
+#ifdef NORMALISE
+@group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
 #endif
 
 @compute @workgroup_size(64)
@@ -75,6 +83,7 @@ fn main(
 #endif
 #endfor
 
+    let scaling = scaling_of(quad);
     for (var tap_y = 0u; tap_y < params.taps_y; tap_y++) {
         let source_y = first_y + i32(tap_y * params.dilation_y);
         let row_inside = u32(source_y) < params.source_height;
@@ -83,7 +92,7 @@ fn main(
 #for at in 0..WINDOW
         let column_{at} = u32(first_x + {at});
         let inside_{at} = row_inside && column_{at} < params.source_width;
-        window[{at}] = select(vec4<f32>(), source[row_base + select(0u, column_{at}, inside_{at})], inside_{at});
+        window[{at}] = select(vec4<f32>(), load_source(scaling, row_base + select(0u, column_{at}, inside_{at})), inside_{at});
 #endfor
         let tap_row = i32(quad * params.taps) + params.tap_first + i32(tap_y) * params.tap_step_y;
 #for tap in 0..TAPS_X

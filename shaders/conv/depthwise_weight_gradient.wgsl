@@ -4,7 +4,9 @@
 // PIXELS pixels of a row in turn and add up in workgroup memory, in a fixed order. Share `split` writes to partial[split].
 // Dispatch: [quads * kernel_y * splits] workgroups of 64, folded.
 // WINDOW = (PIXELS - 1) * STRIDE_X + (KERNEL_X - 1) * DILATION_X + 1 input pixels of a row.
+// The input is read through its normalisation and activation, see common/source.wgsl.
 #import common/grid
+#import common/source
 
 struct Params {
     groups: u32,
@@ -31,9 +33,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> output_gradient: array<vec4<f32>>;
+#ifdef NORMALISE
+@group(0) @binding(3) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;
+#else
 @group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>;
+#endif
 
 const LANES: u32 = 64u;
 
@@ -62,6 +69,7 @@ fn main(
     var sum_{tap} = vec4<f32>();
 #endfor
 
+    let scaling = scaling_of(quad);
     for (var done = 0u; done < params.runs_per_split; done += LANES) {
         let live = run_at < params.runs;
         let x = run * PIXELS;
@@ -80,7 +88,7 @@ fn main(
 #for at in 0..WINDOW
         let column_{at} = u32(input_x + {at});
         let inside_{at} = row_inside && column_{at} < params.input_width;
-        window[{at}] = select(vec4<f32>(), input[input_base + select(0u, column_{at}, inside_{at})], inside_{at});
+        window[{at}] = select(vec4<f32>(), load_source(scaling, input_base + select(0u, column_{at}, inside_{at})), inside_{at});
 #endfor
 #for tap in 0..KERNEL_X
 #for pixel in 0..PIXELS

@@ -8,7 +8,9 @@
 // WINDOW = (TILE - 1) * STRIDE_X + (TAPS_X - 1) * DILATION_X + 1 source pixels of a row.
 // SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs.
+// The source is read through its normalisation and activation, see common/source.wgsl.
 #import common/grid
+#import common/source
 
 struct Params {
     // Invocations in use, of them side by side in a row, and rows of one image.
@@ -51,9 +53,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
 #ifdef BIAS
 @group(0) @binding(3) var<storage, read_write> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_BIAS = 4;
 #else
-@group(0) @binding(3) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_BIAS = 3;
+#endif
+#ifdef NORMALISE
+@group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
 #endif
 
 #ifdef GROUPED
@@ -128,6 +136,7 @@ fn main(
         let slot = source_quad - source_begin;
         let block_base = target_quad * params.taps;
 #endif
+        let scaling = scaling_of(source_quad);
         for (var tap_y = 0u; tap_y < params.taps_y; tap_y++) {
             let source_y = first_y + i32(tap_y * params.dilation_y);
             let row_inside = u32(source_y) < params.source_height;
@@ -137,7 +146,7 @@ fn main(
 #for at in 0..WINDOW
             let column_{at} = u32(first_x + {at});
             let inside_{at} = row_inside && column_{at} < params.source_width;
-            window[{at}] = select(vec4<f32>(), source[row_base + select(0u, column_{at}, inside_{at})], inside_{at});
+            window[{at}] = select(vec4<f32>(), load_source(scaling, row_base + select(0u, column_{at}, inside_{at})), inside_{at});
 #endfor
             let tap_row = params.tap_first + i32(tap_y) * params.tap_step_y;
 #for tap in 0..TAPS_X

@@ -6,7 +6,9 @@
 // Dispatch: [ceil(pixels / (64 * TILE)) * target_quads / QUADS] workgroups of 64, folded.
 // SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs.
+// The source is read through its normalisation and activation, see common/source.wgsl.
 #import common/grid
+#import common/source
 
 struct Params {
     pixels: u32,
@@ -21,9 +23,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
 #ifdef BIAS
 @group(0) @binding(3) var<storage, read_write> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_BIAS = 4;
 #else
-@group(0) @binding(3) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_BIAS = 3;
+#endif
+#ifdef NORMALISE
+@group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
 #endif
 
 @compute @workgroup_size(64)
@@ -54,8 +62,9 @@ fn main(
 #endfor
 
     for (var source_quad = 0u; source_quad < params.source_quads; source_quad++) {
+        let scaling = scaling_of(source_quad);
 #for pixel in 0..TILE
-        let value_{pixel} = source[source_quad * params.pixels + source_pixel_{pixel}];
+        let value_{pixel} = load_source(scaling, source_quad * params.pixels + source_pixel_{pixel});
 #endfor
 #ifdef SUBGROUP
         // Each lane loads one vector of the blocks; the subgroup shares them.

@@ -5,7 +5,9 @@
 // fixed order. Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares.
 // Dispatch: [output_groups * kernel_y * tap_groups * slot_groups * splits] workgroups of LANES, folded.
 // WINDOW = (PIXELS - 1) * STRIDE_X + (TAPS - 1) * DILATION_X + 1 input pixels of a row; BLOCKS = OUTPUT_QUADS * TAPS * INPUT_QUADS.
+// The input is read through its normalisation and activation, see common/source.wgsl.
 #import common/grid
+#import common/source
 
 struct Params {
     groups: u32,
@@ -44,9 +46,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> output_gradient: array<vec4<f32>>;
+#ifdef NORMALISE
+@group(0) @binding(3) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;
+#else
 @group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>;
+#endif
 
 const BLOCK_ROWS: u32 = BLOCKS * 4u;
 
@@ -96,6 +103,9 @@ fn main(
 #endfor
 #endfor
 
+#for in in 0..INPUT_QUADS
+    let scaling_{in} = scaling_of(input_quad + {in}u);
+#endfor
     for (var done = 0u; done < params.runs_per_split; done += LANES) {
         let live = run_at < params.runs;
         let x = run * PIXELS;
@@ -121,7 +131,7 @@ fn main(
 #for in in 0..INPUT_QUADS
         var window_{in}: array<vec4<f32>, WINDOW>;
 #for at in 0..WINDOW
-        window_{in}[{at}] = select(vec4<f32>(), input[input_pixel_{at} + {in}u * params.input_plane], inside_{at});
+        window_{in}[{at}] = select(vec4<f32>(), load_source(scaling_{in}, input_pixel_{at} + {in}u * params.input_plane), inside_{at});
 #endfor
 #for tap in 0..TAPS
 #for out in 0..OUTPUT_QUADS

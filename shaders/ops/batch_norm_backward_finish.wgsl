@@ -1,6 +1,6 @@
 // Second pass of the gradients of a batch norm: beta_gradient = sum of g, gamma_gradient = sum of g * normalised input, over the
-// slices in `workspace`; then, behind the slices, the five coefficients of a quad that the third pass reads:
-//   mean, gamma * inverse_deviation, beta, share * beta_gradient, share * gamma_gradient * inverse_deviation
+// slices in `workspace`; then, behind the slices, the two coefficients of a quad that the third pass reads:
+//   share * beta_gradient, share * gamma_gradient * inverse_deviation
 // `share` is 1 / pixels where the statistics were those of the batch, and 0 where they were constants.
 //
 // Tile: one quad, a slice a lane, hence at most 256 slices. Dispatch: [quads] workgroups of 256.
@@ -12,13 +12,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> mean: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> inverse_deviation: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> gamma: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> beta: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> workspace: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> gamma_gradient: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> beta_gradient: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> workspace: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> gamma_gradient: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> beta_gradient: array<vec4<f32>>;
 
 #import common/sum_pairs
 
@@ -34,14 +31,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     sum_pairs(lane);
     if lane == 0u {
-        let inverse = inverse_deviation[quad];
         beta_gradient[quad] = lane_first[0];
         gamma_gradient[quad] = lane_second[0];
-        let coefficient = params.first_coefficient + 5u * quad;
-        workspace[coefficient] = mean[quad];
-        workspace[coefficient + 1u] = gamma[quad] * inverse;
-        workspace[coefficient + 2u] = beta[quad];
-        workspace[coefficient + 3u] = params.share * lane_first[0];
-        workspace[coefficient + 4u] = params.share * lane_second[0] * inverse;
+        let coefficient = params.first_coefficient + 2u * quad;
+        workspace[coefficient] = params.share * lane_first[0];
+        workspace[coefficient + 1u] = params.share * lane_second[0] * normalisation[4u * quad + 3u];
     }
 }

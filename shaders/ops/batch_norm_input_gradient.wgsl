@@ -1,5 +1,5 @@
 // Third pass of the gradients of a batch norm with activation, with the coefficients of the second pass:
-//   g = output_gradient * activate'((input - mean) * scale + beta)
+//   g = output_gradient * activate'(scale * input + shift)
 //   input_gradient = scale * (g - gradient_share - (input - mean) * product_share)
 // IN_PLACE: the input gradient takes the place of the output gradient.
 //
@@ -13,28 +13,29 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> input: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> workspace: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> output_gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> workspace: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> output_gradient: array<vec4<f32>>;
 #ifndef IN_PLACE
-@group(0) @binding(4) var<storage, read_write> input_gradient: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> input_gradient: array<vec4<f32>>;
 #endif
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let quad = workgroup.y;
-    let coefficient = params.first_coefficient + 5u * quad;
-    let mean = workspace[coefficient];
-    let scale = workspace[coefficient + 1u];
-    let beta = workspace[coefficient + 2u];
-    let gradient_share = workspace[coefficient + 3u];
-    let product_share = workspace[coefficient + 4u];
+    let scale = normalisation[4u * quad];
+    let shift = normalisation[4u * quad + 1u];
+    let mean = normalisation[4u * quad + 2u];
+    let coefficient = params.first_coefficient + 2u * quad;
+    let gradient_share = workspace[coefficient];
+    let product_share = workspace[coefficient + 1u];
     let begin = workgroup.x * 1024u;
     let end = min(begin + 1024u, params.pixels);
     for (var pixel = begin + lane; pixel < end; pixel += 256u) {
         let element = quad * params.pixels + pixel;
-        let centered = input[element] - mean;
-        let gradient = output_gradient[element] * activate_derivative(centered * scale + beta);
-        let result = scale * (gradient - gradient_share - centered * product_share);
+        let value = input[element];
+        let gradient = output_gradient[element] * activate_derivative(fma(value, scale, shift));
+        let result = scale * (gradient - gradient_share - (value - mean) * product_share);
 #ifdef IN_PLACE
         output_gradient[element] = result;
 #else

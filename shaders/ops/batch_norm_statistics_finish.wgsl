@@ -2,6 +2,8 @@
 //   mean, inverse_deviation = 1 / sqrt(squares / M + epsilon)
 //   running_mean     = (1 - momentum) * running_mean     + momentum * mean
 //   running_variance = (1 - momentum) * running_variance + momentum * squares / max(M - 1, 1)
+// and the normalisation that consumers load through (common/source.wgsl), four vectors a quad:
+//   scale = gamma * inverse_deviation, shift = beta - mean * scale, mean, inverse_deviation
 // with zeros in padding channels.
 //
 // Tile: one quad, a slice a lane, hence at most 256 slices. Dispatch: [quads] workgroups of 256.
@@ -20,8 +22,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> workspace: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> running_mean: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> running_variance: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> mean: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> inverse_deviation: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> gamma: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> beta: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> normalisation: array<vec4<f32>>;
 
 #import common/moments
 
@@ -43,8 +46,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let quad_mean = lane_mean[0];
         let variance = lane_squares[0] / count;
         let unbiased = lane_squares[0] / max(count - 1.0, 1.0);
-        mean[quad] = quad_mean;
-        inverse_deviation[quad] = clear_padding(1.0 / sqrt(variance + params.epsilon), quad, params.channels);
+        let inverse = clear_padding(1.0 / sqrt(variance + params.epsilon), quad, params.channels);
+        let scale = gamma[quad] * inverse;
+        normalisation[4u * quad] = scale;
+        normalisation[4u * quad + 1u] = clear_padding(beta[quad] - quad_mean * scale, quad, params.channels);
+        normalisation[4u * quad + 2u] = quad_mean;
+        normalisation[4u * quad + 3u] = inverse;
         running_mean[quad] = (1.0 - params.momentum) * running_mean[quad] + params.momentum * quad_mean;
         running_variance[quad] = (1.0 - params.momentum) * running_variance[quad] + params.momentum * unbiased;
     }

@@ -1,16 +1,24 @@
 // output[quad, image] = mean over the pixels of the image of input[quad, image, pixel]
 //
+// The input is read through its normalisation and activation, see common/source.wgsl.
 // Tile: one image of one quad, lanes along its pixels, then a tree. Dispatch: [quads * images] workgroups of 64, folded.
 #import common/grid
+#import common/source
 
 struct Params {
     image_pixels: u32,
+    images: u32,
     count: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+#ifdef NORMALISE
+@group(0) @binding(2) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+#else
 @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
+#endif
 
 var<workgroup> lane_sum: array<vec4<f32>, 64>;
 
@@ -24,8 +32,9 @@ fn main(
     let image = flat_workgroup(workgroup, workgroups);
     var sum = vec4<f32>(0.0);
     if image < params.count {
+        let scaling = scaling_of(image / params.images);
         for (var pixel = lane; pixel < params.image_pixels; pixel += 64u) {
-            sum += input[image * params.image_pixels + pixel];
+            sum += load_source(scaling, image * params.image_pixels + pixel);
         }
     }
     lane_sum[lane] = sum;

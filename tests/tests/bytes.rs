@@ -115,16 +115,16 @@ fn a_step_reserves_nothing() {
 fn the_stash_of_resnet20_is_what_the_layers_say() {
     // A picture of 32x32 has 1024 pixels; the three stages have 16, 32 and 64 channels on 32x32, 16x16 and 8x8 pixels, that is
     // 64, 32 and 16 KiB a map in f32. Kept are:
-    let convolution_inputs = 16.0 // the picture: 3 channels, padded to 4
-        + 6.0 * 64.0 // stage 1
-        + 64.0 + 5.0 * 32.0 // stage 2, whose first convolution reads the map of stage 1
-        + 32.0 + 5.0 * 16.0; // stage 3
+    let picture = 16.0; // 3 channels, padded to 4
+    let sums = 3.0 * 64.0 + 3.0 * 32.0 + 2.0 * 16.0; // what the first convolution of a block reads
     let norm_inputs = 7.0 * 64.0 + 6.0 * 32.0 + 6.0 * 16.0; // every convolution's output
     let last = 16.0 // the output of the last block: the mask of its activation
         + 64.0 * 4.0 / 1024.0; // the pooled features, input of the linear layer
-    // The published table has 1468.0 KiB for convolution and norm inputs, with the picture counted as 3 channels (12 KiB).
-    assert_eq!(convolution_inputs - 4.0 + norm_inputs, 1468.0);
-    let expected = (convolution_inputs + norm_inputs + last) * 1024.0;
+    // The published table has 1468.0 KiB for convolution and norm inputs, with the picture counted as 3 channels (12 KiB). Of these,
+    // what a convolution reads behind a norm is not held, but made of the norm's input: the map of the first block, and one a block.
+    let behind_norms = 64.0 + 3.0 * 64.0 + 3.0 * 32.0 + 3.0 * 16.0;
+    assert_eq!(picture - 4.0 + sums + behind_norms + norm_inputs, 1468.0);
+    let expected = (picture + sums + norm_inputs + last) * 1024.0;
 
     let plan = |batch| {
         Blueprint::new(&network("resnet20"), device().facts(), &options(batch))

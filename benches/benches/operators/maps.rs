@@ -3,6 +3,7 @@
 use crate::{control, with_large};
 use criterion::Criterion;
 use smidgen_benches::{Memory, map_shape, measure_bytes};
+use smidgen_gpu::Source;
 use smidgen_ops::pool::Divisor;
 use smidgen_ops::{
     Activation, MapShape, activation, concat, dropout, elementwise, pool, resize, shortcut,
@@ -18,11 +19,11 @@ pub(crate) fn activations(criterion: &mut Criterion) {
         let [value, output, gradient] = [0; 3].map(|_| memory.values(shape.bytes()));
         // The identity is a copy, which is measured as such.
         for kind in Activation::ALL.into_iter().skip(1) {
-            let regions = activation::Forward {
-                input: value,
-                output,
+            let value = Source {
+                activation: kind,
+                ..value.into()
             };
-            let launches = activation::forward(&shape, kind, &regions);
+            let launches = activation::apply(&shape, &value, output);
             let name = format!("{kind:?} forward");
             measure_bytes(&mut group, &name, map.name, &memory, launches);
             let regions = activation::Backward {
@@ -30,7 +31,7 @@ pub(crate) fn activations(criterion: &mut Criterion) {
                 output_gradient: output,
                 input_gradient: gradient,
             };
-            let launches = activation::backward(&shape, kind, &regions);
+            let launches = activation::backward(&shape, &regions);
             let name = format!("{kind:?} backward");
             measure_bytes(&mut group, &name, map.name, &memory, launches);
         }
@@ -50,8 +51,8 @@ pub(crate) fn plain(criterion: &mut Criterion) {
         };
         measure("copy", elementwise::copy(shape.bytes(), left, output));
         let regions = elementwise::Add {
-            left,
-            right,
+            left: left.into(),
+            right: right.into(),
             output,
         };
         let launches = elementwise::add(&shape, Activation::Relu, &regions);
@@ -62,14 +63,14 @@ pub(crate) fn plain(criterion: &mut Criterion) {
         };
         let regions = dropout::Regions {
             control,
-            input: left,
+            input: left.into(),
             output,
         };
         measure("dropout", dropout::dropout(&shape, &layer, &regions));
         measure("upsample", resize::upsample(&shape, left, enlarged));
         let launches = resize::upsample_backward(&shape, enlarged, output);
         measure("upsample backward", launches);
-        let launches = pool::global_average(&shape, left, output);
+        let launches = pool::global_average(&shape, &left.into(), output);
         measure("global average", launches);
         let launches = pool::global_average_backward(&shape, right, output);
         measure("global average backward", launches);
@@ -101,10 +102,13 @@ pub(crate) fn pools(criterion: &mut Criterion) {
             measure_bytes(&mut group, name, case.map.name, &memory, launches);
         };
         let inside = Divisor::Inside;
-        measure("max", pool::max(&windows, input, output, Some(taps)));
+        measure(
+            "max",
+            pool::max(&windows, &input.into(), output, Some(taps)),
+        );
         let launches = pool::max_backward(&windows, taps, output, input);
         measure("max backward", launches);
-        let launches = pool::average(&windows, inside, input, output);
+        let launches = pool::average(&windows, inside, &input.into(), output);
         measure("average", launches);
         let launches = pool::average_backward(&windows, inside, output, input);
         measure("average backward", launches);
@@ -123,7 +127,7 @@ pub(crate) fn shortcuts(criterion: &mut Criterion) {
         let mut memory = Memory::new();
         let input = memory.values(layer.input.bytes());
         let output = memory.values(map_shape(&case.output()).bytes());
-        let launches = shortcut::forward(&layer, input, output);
+        let launches = shortcut::forward(&layer, &input.into(), output);
         measure_bytes(&mut group, "forward", case.map.name, &memory, launches);
         let launches = shortcut::backward(&layer, false, output, input);
         measure_bytes(&mut group, "backward", case.map.name, &memory, launches);
@@ -144,7 +148,7 @@ pub(crate) fn concats(criterion: &mut Criterion) {
             .iter()
             .map(|channels| concat::Part {
                 channels: *channels as u32,
-                region: memory.values(map(*channels).bytes()),
+                map: memory.values(map(*channels).bytes()).into(),
             })
             .collect();
         let shape = map(case.channels.iter().sum());

@@ -3,8 +3,9 @@
 use crate::{facts, with_large};
 use criterion::Criterion;
 use smidgen_benches::{Memory, map_shape, measure_bytes};
+use smidgen_gpu::{Source, normalisation_bytes};
 use smidgen_ops::batch_norm::StatisticsKind;
-use smidgen_ops::{Activation, attention, batch_norm, layer_norm, softmax};
+use smidgen_ops::{Activation, activation, attention, batch_norm, layer_norm, softmax};
 use smidgen_reference as reference;
 
 pub(crate) fn batch_norms(criterion: &mut Criterion) {
@@ -13,10 +14,11 @@ pub(crate) fn batch_norms(criterion: &mut Criterion) {
         let shape = map_shape(&map);
         let mut memory = Memory::new();
         let [input, output, gradient] = [0; 3].map(|_| memory.values(shape.bytes()));
-        let [mean, beta, beta_gradient, gamma_gradient] =
-            [0; 4].map(|_| memory.values(shape.vector_bytes()));
-        let [gamma, inverse_deviation, running_mean, running_variance] =
-            [0; 4].map(|_| memory.ones(shape.vector_bytes()));
+        let [beta, beta_gradient, gamma_gradient] =
+            [0; 3].map(|_| memory.values(shape.vector_bytes()));
+        let [gamma, running_mean, running_variance] =
+            [0; 3].map(|_| memory.ones(shape.vector_bytes()));
+        let normalisation = memory.ones(normalisation_bytes(shape.channels));
         let workspace = batch_norm::statistics_workspace(&shape, facts())
             .max(batch_norm::backward_workspace(&shape, facts()));
         let workspace = memory.values(workspace);
@@ -25,29 +27,24 @@ pub(crate) fn batch_norms(criterion: &mut Criterion) {
             workspace,
             running_mean,
             running_variance,
-            mean,
-            inverse_deviation,
+            gamma,
+            beta,
+            normalisation,
             epsilon: 1e-5,
             momentum: 0.1,
         };
         let launches = batch_norm::statistics(&shape, facts(), &regions);
         measure_bytes(&mut group, "statistics", map.name, &memory, launches);
-        let regions = batch_norm::Apply {
-            input,
-            mean,
-            inverse_deviation,
-            gamma,
-            beta,
-            output,
+        let source = Source {
+            region: input,
+            normalisation: Some(normalisation),
+            activation: Activation::Relu,
         };
-        let launches = batch_norm::apply(&shape, Activation::Relu, &regions);
+        let launches = activation::apply(&shape, &source, output);
         measure_bytes(&mut group, "apply with ReLU", map.name, &memory, launches);
         let regions = batch_norm::Backward {
             input,
-            mean,
-            inverse_deviation,
-            gamma,
-            beta,
+            normalisation,
             output_gradient: output,
             workspace,
             gamma_gradient,

@@ -163,7 +163,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
         wrapped.facts(),
         None,
         &Forward {
-            input: region(0),
+            input: region(0).into(),
             weight: region(1),
             bias: None,
             output: region(2),
@@ -186,7 +186,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
         wrapped.facts(),
         None,
         &WeightGradient {
-            input: region(0),
+            input: region(0).into(),
             output_gradient: region(2),
             weight_gradient: region(4),
             bias_gradient: None,

@@ -44,6 +44,8 @@ pub(crate) struct Gather<'g> {
     pub(crate) transposed: bool,
     pub(crate) accumulate: bool,
     pub(crate) bias: bool,
+    /// How the source is read.
+    pub(crate) source: Vec<(&'static str, String)>,
     /// Inputs, then the output.
     pub(crate) regions: Vec<Region>,
 }
@@ -84,6 +86,7 @@ impl Gather<'_> {
         .into_iter()
         .filter(|(_, given)| *given)
         .map(|(name, _)| (name, String::new()))
+        .chain(self.source.iter().cloned())
         .collect()
     }
 

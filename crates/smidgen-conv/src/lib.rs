@@ -16,7 +16,7 @@
 //! let weight = device.buffer_with("weight", &pack_weight(&shape, &[0.5; 4 * 4 * 9])?)?;
 //! let output = device.storage_buffer("output", shape.output_bytes())?;
 //! let launches = forward(&shape, device.facts(), None, &Forward {
-//!     input: Region::whole(0, shape.input_bytes()),
+//!     input: Region::whole(0, shape.input_bytes()).into(),
 //!     weight: Region::whole(1, shape.weight_bytes()),
 //!     bias: None,
 //!     output: Region::whole(2, shape.output_bytes()),

@@ -4,13 +4,13 @@ use crate::gather::Gather;
 use crate::geometry::{Axis, Extent};
 use crate::select::choose;
 use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
-use smidgen_gpu::{DeviceFacts, Launch, Region};
+use smidgen_gpu::{DeviceFacts, Launch, Region, Source, normalisation_bytes};
 
 /// What the forward pass reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
-    /// Planes of quads, `shape.input_bytes()`.
-    pub input: Region,
+    /// Planes of quads, `shape.input_bytes()`, and how they are read.
+    pub input: Source,
     /// Stacks of blocks, `shape.weight_bytes()`.
     pub weight: Region,
     /// One value an output channel, padded with zeros to a multiple of four: `shape.bias_bytes()`.
@@ -60,6 +60,22 @@ fn gather_tile(
     }
 }
 
+/// As [`sized`], for a map of the shape's input.
+pub(crate) fn sized_source(
+    name: &'static str,
+    source: Source,
+    shape: &ConvolutionShape,
+) -> Result<Source, ShapeError> {
+    let vectors = normalisation_bytes(shape.input_channels);
+    Ok(Source {
+        region: sized(name, source.region, shape.input_bytes())?,
+        normalisation: (source.normalisation)
+            .map(|region| sized("normalisation", region, vectors))
+            .transpose()?,
+        ..source
+    })
+}
+
 fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
     let inputs = [shape.input_height, shape.input_width];
     let outputs = [shape.output_height(), shape.output_width()];
@@ -84,13 +100,15 @@ pub fn forward(
     regions: &Forward,
 ) -> Result<Vec<Launch>, ShapeError> {
     let tile = gather_tile(variant, Pass::Forward, shape, facts)?;
+    let input = sized_source("input", regions.input, shape)?;
     let mut bound = vec![
-        sized("input", regions.input, shape.input_bytes())?,
+        input.region,
         sized("weight", regions.weight, shape.weight_bytes())?,
     ];
     if let Some(bias) = regions.bias {
         bound.push(sized("bias", bias, shape.bias_bytes())?);
     }
+    bound.extend(input.normalisation);
     bound.push(sized("output", regions.output, shape.output_bytes())?);
     let gather = Gather {
         shape,
@@ -98,6 +116,7 @@ pub fn forward(
         transposed: false,
         accumulate: false,
         bias: regions.bias.is_some(),
+        source: input.defines().collect(),
         regions: bound,
     };
     if shape.is_pointwise() && shape.groups == 1 {
@@ -130,6 +149,7 @@ pub fn input_gradient(
         transposed: true,
         accumulate: regions.accumulate,
         bias: false,
+        source: Vec::new(),
         regions: vec![
             sized(
                 "output gradient",

@@ -1,16 +1,16 @@
 //! The weight gradient and the bias gradient: shares of the pixels, then their sum in a fixed order.
 
-use crate::passes::sized;
+use crate::passes::{sized, sized_source};
 use crate::select::{self, choose};
 use crate::shape::QUAD_BYTES;
 use crate::{BlockTile, ConvolutionShape, Pass, ShapeError, Variant, gather::groups_of};
-use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
+use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, params};
 
 /// What the weight gradient reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WeightGradient {
-    /// Planes of quads, `shape.input_bytes()`.
-    pub input: Region,
+    /// Planes of quads, `shape.input_bytes()`, and how they are read.
+    pub input: Source,
     /// Planes of quads, `shape.output_bytes()`.
     pub output_gradient: Region,
     /// Stacks of blocks, `shape.weight_bytes()`; written whole, elements that stand for no weight exactly zero.
@@ -158,7 +158,7 @@ impl Plan {
     fn launch(
         &self,
         share: &Share,
-        input: Region,
+        input: Source,
         output_gradient: Region,
         partial: Region,
     ) -> Launch {
@@ -166,12 +166,17 @@ impl Plan {
         let [step_run, step_row, step_image] = self.steps();
         let groups = self.groups() * u64::from(share.splits);
         let grid = folded_grid(groups);
-        let regions = vec![input, output_gradient, partial];
+        let regions = [input.region, output_gradient]
+            .into_iter()
+            .chain(input.normalisation)
+            .chain([partial])
+            .collect();
         let mut defines = vec![
             ("DILATION_X", shape.dilation[1].to_string()),
             ("PIXELS", self.tile.pixels.to_string()),
             ("STRIDE_X", shape.stride[1].to_string()),
         ];
+        defines.extend(input.defines());
         if shape.is_depthwise() {
             defines.extend([
                 ("KERNEL_X", shape.kernel[1].to_string()),
@@ -316,7 +321,7 @@ pub fn weight_gradient(
         let pass = Pass::WeightGradient;
         return Err(ShapeError::UnfitVariant { variant, pass });
     };
-    let input = sized("input", regions.input, shape.input_bytes())?;
+    let input = sized_source("input", regions.input, shape)?;
     let output_gradient = sized(
         "output gradient",
         regions.output_gradient,

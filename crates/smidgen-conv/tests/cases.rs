@@ -6,7 +6,8 @@ use smidgen_conv::{
     input_gradient, pack_weight, unpack_weight, weight_gradient, workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, relative_error};
-use smidgen_gpu::{DeviceFacts, DeviceKind};
+use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Source};
+use smidgen_reference::activation::{self, Activation as Twin};
 use smidgen_reference::convolution::{self as twin, Case};
 use smidgen_reference::layout::{from_quads, pad_channels, to_quads, widen};
 use smidgen_reference::numbers::normal;
@@ -58,6 +59,66 @@ struct Mode {
     checked: bool,
     /// Of the three passes; by default the device's.
     variants: [Option<Variant>; 3],
+    /// How the input is read.
+    read: Read,
+}
+
+/// How the input is read.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    normalised: bool,
+    activation: Activation,
+}
+
+impl Read {
+    const PLAIN: Self = Self::of(false, Activation::Identity);
+
+    const fn of(normalised: bool, activation: Activation) -> Self {
+        Self {
+            normalised,
+            activation,
+        }
+    }
+
+    /// Each way in turn.
+    fn turn(at: usize) -> Self {
+        [
+            Self::of(true, Activation::Relu),
+            Self::PLAIN,
+            Self::of(false, Activation::Relu6),
+            Self::of(true, Activation::Silu),
+            Self::of(true, Activation::Identity),
+        ][at % 5]
+    }
+
+    /// What the kernels compute with, of the values of an input.
+    fn values(self, case: &Case, input: &[f32], vectors: &[Vec<f32>; 2]) -> Vec<f64> {
+        let plane = case.input[1] * case.input[2];
+        let scaled = input.iter().enumerate().map(|(at, value)| {
+            let channel = at / plane % case.input[0];
+            if self.normalised {
+                let [scale, shift] = vectors.each_ref().map(|all| f64::from(all[channel]));
+                scale * f64::from(*value) + shift
+            } else {
+                f64::from(*value)
+            }
+        });
+        let twin = match self.activation {
+            Activation::Relu => Twin::Relu,
+            Activation::Relu6 => Twin::Relu6,
+            Activation::Silu => Twin::Silu,
+            _ => Twin::Identity,
+        };
+        activation::forward(twin, &scaled.collect::<Vec<_>>())
+    }
+}
+
+/// Scale, shift and two vectors that no convolution reads, a quad at a time.
+fn normalisation([scale, shift]: &[Vec<f32>; 2]) -> Vec<f32> {
+    let (scale, shift) = (pad_channels(scale), pad_channels(shift));
+    (scale.chunks(4).zip(shift.chunks(4)))
+        .flat_map(|(scale, shift)| [scale, shift, &[f32::NAN; 4], &[f32::NAN; 4]].concat())
+        .collect()
 }
 
 struct Data {
@@ -102,6 +163,12 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         |values: &[f32]| to_quads(values, case.batch, case.output_channels, output_pixels);
     let mut memory = Guarded::new();
     let input = memory.input(&input_quads(&data.input));
+    let vectors = [6, 7].map(|seed| normal(seed, case.input[0]));
+    let source = Source {
+        region: input,
+        normalisation: (mode.read.normalised).then(|| memory.input(&normalisation(&vectors))),
+        activation: mode.read.activation,
+    };
     let weight = memory.input(&pack_weight(&shape, &data.weight).unwrap());
     let bias = memory.input(&pad_channels(&data.bias));
     let output_gradient = memory.input(&output_quads(&data.output_gradient));
@@ -122,7 +189,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         facts,
         forward_variant,
         &Forward {
-            input,
+            input: source,
             weight,
             bias: (!mode.plain).then_some(bias),
             output,
@@ -149,7 +216,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
             (by_weight_alone, None, None),
         ] {
             let regions = WeightGradient {
-                input,
+                input: source,
                 output_gradient,
                 weight_gradient,
                 bias_gradient,
@@ -166,8 +233,8 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         memory.run_unchecked(&launches).unwrap()
     };
 
-    let [x, w, b, dy] =
-        [&data.input, &data.weight, &data.bias, &data.output_gradient].map(|values| widen(values));
+    let x = mode.read.values(case, &data.input, &vectors);
+    let [w, b, dy] = [&data.weight, &data.bias, &data.output_gradient].map(|values| widen(values));
     let y = from_quads(
         &outcome.read(output),
         case.batch,
@@ -229,6 +296,7 @@ fn every_case_agrees_with_its_twin_where_subgroups_share_weights() {
             weights: true,
             checked: also_checked.contains(&case.name),
             variants: [None; 3],
+            read: Read::turn(at),
         };
         let shaders = check(case, &facts, mode);
         if mode.checked {
@@ -260,6 +328,7 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
             weights: few.contains(&case.name),
             checked: few.contains(&case.name),
             variants: [None; 3],
+            read: Read::turn(at + 2),
         };
         let shaders = check(case, facts, mode);
         if mode.checked {
@@ -289,7 +358,7 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
         let by_weight = memory.output(shape.weight_bytes() as usize / 4);
         let workspace = memory.output(workspace_bytes as usize / 4);
         let regions = WeightGradient {
-            input,
+            input: input.into(),
             output_gradient,
             weight_gradient: by_weight,
             bias_gradient: None,
@@ -320,6 +389,7 @@ fn every_candidate_agrees_with_its_twin() {
                 weights: true,
                 checked: false,
                 variants: [0, 1, 2].map(|pass: usize| passes[pass].get(at).copied()),
+                read: Read::of(true, Activation::Relu),
             };
             check(&case, &facts, mode);
         }
@@ -368,7 +438,7 @@ proptest! {
 
     #[test]
     fn random_shapes_agree_with_their_twin(case in any_case()) {
-        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: true, variants: [None; 3] };
+        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: true, variants: [None; 3], read: Read::of(case.stride[1] == 1, Activation::Relu) };
         check(&case, &alone(DeviceKind::Discrete), mode);
     }
 }

@@ -61,7 +61,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
             facts,
             None,
             &Forward {
-                input,
+                input: input.into(),
                 weight,
                 bias,
                 output,
@@ -88,7 +88,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
                 facts,
                 None,
                 &WeightGradient {
-                    input,
+                    input: input.into(),
                     output_gradient,
                     weight_gradient: by_weight,
                     bias_gradient: by_bias,

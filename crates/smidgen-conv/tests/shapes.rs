@@ -107,7 +107,7 @@ fn regions(shape: &ConvolutionShape) -> (Forward, InputGradient, WeightGradient)
     let output = Region::whole(2, shape.output_bytes());
     let bias = Some(Region::whole(3, shape.bias_bytes()));
     let forward = Forward {
-        input,
+        input: input.into(),
         weight,
         bias,
         output,
@@ -119,7 +119,7 @@ fn regions(shape: &ConvolutionShape) -> (Forward, InputGradient, WeightGradient)
         accumulate: false,
     };
     let by_weight = WeightGradient {
-        input,
+        input: input.into(),
         output_gradient: output,
         weight_gradient: weight,
         bias_gradient: bias,
@@ -191,7 +191,7 @@ fn every_region_must_be_as_large_as_the_shape_needs() {
         (
             "input",
             shape.input_bytes(),
-            forward_without(|regions| &mut regions.input),
+            forward_without(|regions| &mut regions.input.region),
         ),
         (
             "weight",
@@ -226,7 +226,7 @@ fn every_region_must_be_as_large_as_the_shape_needs() {
         (
             "input",
             shape.input_bytes(),
-            weight_gradient_without(|regions| &mut regions.input),
+            weight_gradient_without(|regions| &mut regions.input.region),
         ),
         (
             "output gradient",

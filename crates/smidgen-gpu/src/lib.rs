@@ -26,6 +26,7 @@ mod error;
 mod launch;
 mod ledger;
 mod sequence;
+mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timeline;
@@ -37,6 +38,7 @@ pub use error::GpuError;
 pub use launch::{Launch, Params, Region, folded_grid};
 pub use ledger::{Category, Entry, Ledger};
 pub use sequence::Sequence;
+pub use source::{Activation, Source, normalisation_bytes};
 pub use timeline::{Timeline, Timing};
 pub use transfer::{ReadbackRing, StagingRing};
 

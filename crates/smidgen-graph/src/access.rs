@@ -1,8 +1,8 @@
 //! What operations read, write and must have again.
 
-use crate::attributes::Activation;
 use crate::operation::{Content, Operation, OperationKind};
 use crate::program::ValueId;
+use crate::source::Source;
 
 impl Operation {
     /// The values it reads; those that it changes in place are in [`writes`](Self::writes) too.
@@ -18,7 +18,7 @@ impl Operation {
                 weight,
                 bias,
                 ..
-            } => with(&[*input, *weight], *bias),
+            } => reading(&[*input], &[Some(*weight), *bias]),
             Kind::ConvolutionInputGradient {
                 output_gradient,
                 weight,
@@ -33,59 +33,37 @@ impl Operation {
                 input,
                 output_gradient,
                 ..
-            } => vec![*input, *output_gradient],
+            } => reading(&[*input], &[Some(*output_gradient)]),
             Kind::BatchNormStatistics {
                 input,
+                scale,
+                shift,
                 running_mean,
                 running_variance,
                 ..
-            } => {
-                vec![*input, *running_mean, *running_variance]
-            }
+            } => vec![*input, *scale, *shift, *running_mean, *running_variance],
             Kind::BatchNormPrepare {
+                scale,
+                shift,
                 running_mean,
                 running_variance,
                 ..
-            } => vec![*running_mean, *running_variance],
-            Kind::BatchNormApply {
-                input,
-                mean,
-                inverse_deviation,
-                scale,
-                shift,
-                ..
-            } => {
-                vec![*input, *mean, *inverse_deviation, *scale, *shift]
-            }
+            } => vec![*scale, *shift, *running_mean, *running_variance],
             Kind::BatchNormBackward {
-                activation,
-                gradient,
-                input,
-                mean,
-                inverse_deviation,
-                scale,
-                shift,
-                ..
-            } => {
-                // The shift only serves to find again where the activation was flat.
-                let shift = (*activation != Activation::Identity).then_some(*shift);
-                with(
-                    &[*gradient, *input, *mean, *inverse_deviation, *scale],
-                    shift,
-                )
-            }
-            Kind::Activation { input, .. }
+                gradient, input, ..
+            } => reading(&[*input], &[Some(*gradient)]),
+            Kind::Apply { input, .. }
             | Kind::Shortcut { input, .. }
             | Kind::MaxPool { input, .. }
             | Kind::AveragePool { input, .. }
-            | Kind::GlobalAveragePool { input, .. } => vec![*input],
+            | Kind::GlobalAveragePool { input, .. } => reading(&[*input], &[]),
             Kind::ActivationBackward {
                 gradient, source, ..
-            } => vec![*gradient, *source],
-            Kind::Add { left, right, .. } => vec![*left, *right],
+            } => reading(&[*source], &[Some(*gradient)]),
+            Kind::Add { left, right, .. } => reading(&[*left, *right], &[]),
             Kind::Accumulate { source, target, .. } => vec![*source, *target],
             Kind::Copy { source, .. } => vec![*source],
-            Kind::Concat { inputs, .. } => inputs.clone(),
+            Kind::Concat { inputs, .. } => reading(inputs, &[]),
             Kind::ShortcutBackward {
                 output_gradient,
                 input_gradient,
@@ -106,7 +84,7 @@ impl Operation {
             | Kind::GlobalAveragePoolBackward {
                 output_gradient, ..
             } => vec![*output_gradient],
-            Kind::Dropout { control, input, .. } => vec![*control, *input],
+            Kind::Dropout { control, input, .. } => reading(&[*input], &[Some(*control)]),
             Kind::DropoutBackward {
                 control, gradient, ..
             } => vec![*control, *gradient],
@@ -146,8 +124,7 @@ impl Operation {
         };
         match &self.kind {
             Kind::Convolution { output, .. }
-            | Kind::BatchNormApply { output, .. }
-            | Kind::Activation { output, .. }
+            | Kind::Apply { output, .. }
             | Kind::Add { output, .. }
             | Kind::Concat { output, .. }
             | Kind::Shortcut { output, .. }
@@ -166,19 +143,12 @@ impl Operation {
                 ..
             } => with(&[*weight_gradient], &[*bias_gradient]),
             Kind::BatchNormStatistics {
-                mean,
-                inverse_deviation,
                 running_mean,
                 running_variance,
+                normalisation,
                 ..
-            } => {
-                vec![*mean, *inverse_deviation, *running_mean, *running_variance]
-            }
-            Kind::BatchNormPrepare {
-                mean,
-                inverse_deviation,
-                ..
-            } => vec![*mean, *inverse_deviation],
+            } => vec![*running_mean, *running_variance, *normalisation],
+            Kind::BatchNormPrepare { normalisation, .. } => vec![*normalisation],
             Kind::BatchNormBackward {
                 gradient,
                 scale_gradient,
@@ -215,37 +185,32 @@ impl Operation {
     pub fn needs(&self) -> Vec<(ValueId, Content)> {
         use OperationKind as Kind;
         match &self.kind {
-            Kind::ConvolutionWeightGradient { input, .. } => vec![(*input, Content::Linear)],
-            Kind::BatchNormBackward {
-                activation,
-                input,
-                mean,
-                inverse_deviation,
-                ..
-            } => {
-                // With an activation, the input also tells where that was flat, and this must not change.
-                let content = match activation {
-                    Activation::Identity => Content::Linear,
-                    _ => Content::Exact,
-                };
-                vec![
-                    (*input, content),
-                    (*mean, Content::Exact),
-                    (*inverse_deviation, Content::Exact),
-                ]
-            }
-            Kind::ActivationBackward {
-                activation, source, ..
-            } => {
-                let content = if activation.is_mask() {
-                    Content::Mask
+            Kind::ConvolutionWeightGradient { input, .. }
+            | Kind::BatchNormBackward { input, .. } => input.needs(),
+            Kind::ActivationBackward { source, .. } => {
+                if source.activation.is_mask() && source.normalisation.is_none() {
+                    vec![(source.value, Content::Mask)]
                 } else {
-                    Content::Exact
-                };
-                vec![(*source, content)]
+                    source.needs()
+                }
             }
             Kind::MaxPoolBackward { indices, .. } => vec![(*indices, Content::Exact)],
             _ => Vec::new(),
         }
     }
+}
+
+/// The values of `sources`, each once, and `more`.
+fn reading(sources: &[Source], more: &[Option<ValueId>]) -> Vec<ValueId> {
+    let mut all: Vec<ValueId> = Vec::new();
+    for id in sources
+        .iter()
+        .flat_map(Source::values)
+        .chain(more.iter().copied().flatten())
+    {
+        if !all.contains(&id) {
+            all.push(id);
+        }
+    }
+    all
 }

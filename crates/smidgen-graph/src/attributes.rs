@@ -162,7 +162,7 @@ fn steps(input: u32, padding: u32, span: u64, stride: u32) -> Option<u32> {
 }
 
 /// An elementwise function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Activation {
     /// The number itself.
     Identity,

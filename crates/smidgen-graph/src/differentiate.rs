@@ -1,25 +1,25 @@
 //! The backward pass, and the updates within it.
 
 use crate::attributes::Activation;
-use crate::emitter::Emitter;
+use crate::emitter::{Emitter, Taped};
 use crate::gradients::Gradients;
 use crate::operation::{Operation, OperationKind, Optimizer, Phase};
 use crate::program::{Layout, ValueId};
 use crate::shape::MapShape;
+use crate::source::Source;
 use crate::updates::Complete;
 
-/// Emits the backward pass of the first `forward` operations and the updates of all trainable parameters, and returns the
+/// Emits the backward pass of the forward pass and the updates of all trainable parameters, and returns the
 /// gradients of those. `logits` is the output with its gradient.
 pub(crate) fn differentiate(
     emitter: &mut Emitter,
-    forward: usize,
     (logits, logit_gradient): (ValueId, ValueId),
     control: ValueId,
     optimizer: Optimizer,
     clip_norm: Option<f32>,
 ) -> Vec<ValueId> {
     let mut gradients = Gradients::default();
-    gradients.hand(emitter, "loss", logits, logit_gradient);
+    gradients.hand(emitter, "loss", logits.into(), logit_gradient);
     let mut backward = Backward {
         emitter,
         gradients,
@@ -28,9 +28,14 @@ pub(crate) fn differentiate(
         at_once: clip_norm.is_none(),
         parameters: Vec::new(),
     };
-    for index in (0..forward).rev() {
-        let operation = backward.emitter.operations[index].clone();
-        backward.operation(&operation);
+    for step in std::mem::take(&mut backward.emitter.tape).iter().rev() {
+        match step {
+            Taped::Operation(at) => {
+                let operation = backward.emitter.operations[*at].clone();
+                backward.operation(&operation);
+            }
+            Taped::View { .. } => backward.view(step),
+        }
     }
     if let Some(max_norm) = clip_norm {
         backward.clip(max_norm);
@@ -62,33 +67,10 @@ impl Backward<'_> {
                     self.convolution(operation, gradient);
                 }
             }
-            Kind::BatchNormApply { output, .. } => {
-                if let Some(gradient) = self.gradients.take(*output) {
-                    self.batch_norm(operation, gradient);
+            &Kind::Apply { input, output, .. } => {
+                if let Some(gradient) = self.gradients.take(output) {
+                    self.hand(layer, &[input], gradient);
                 }
-            }
-            &Kind::Activation {
-                shape,
-                activation,
-                input,
-                output,
-            } => {
-                let Some(gradient) = self.own(layer, output) else {
-                    return;
-                };
-                let from_output = activation.is_mask();
-                let source = if from_output { output } else { input };
-                self.push(
-                    layer,
-                    Kind::ActivationBackward {
-                        shape,
-                        activation,
-                        gradient,
-                        source,
-                        from_output,
-                    },
-                );
-                self.hand(layer, &[input], gradient);
             }
             &Kind::Add {
                 shape,
@@ -104,15 +86,16 @@ impl Backward<'_> {
                 };
                 let Some(gradient) = gradient else { return };
                 if activation != Activation::Identity {
-                    let (source, from_output) = (output, true);
+                    let source = Source {
+                        activation,
+                        ..output.into()
+                    };
                     self.push(
                         layer,
                         Kind::ActivationBackward {
                             shape,
-                            activation,
                             gradient,
                             source,
-                            from_output,
                         },
                     );
                 }
@@ -282,45 +265,48 @@ impl Backward<'_> {
         self.complete(layer, &complete);
     }
 
-    fn batch_norm(&mut self, operation: &Operation, gradient: ValueId) {
-        let &OperationKind::BatchNormApply {
+    fn view(&mut self, step: &Taped) {
+        let Taped::View {
+            layer,
             shape,
-            activation,
             input,
-            mean,
-            inverse_deviation,
-            scale,
-            shift,
-            ..
-        } = &operation.kind
+            output,
+            parameters,
+        } = step
         else {
             return;
         };
-        let layer = operation.layer.as_str();
-        let gradient = self.gradients.own(self.emitter, layer, gradient);
+        let Some(gradient) = self.own(layer, *output) else {
+            return;
+        };
+        let &[scale, shift] = parameters.as_slice() else {
+            let kind = OperationKind::ActivationBackward {
+                shape: *shape,
+                gradient,
+                source: *output,
+            };
+            self.push(layer, kind);
+            self.hand(layer, &[*input], gradient);
+            return;
+        };
         let trained = self.wanted(scale) || self.wanted(shift);
-        let parameters = trained.then(|| {
+        let gradients = trained.then(|| {
             (
                 self.parameter_gradient(scale),
                 self.parameter_gradient(shift),
             )
         });
         let kind = OperationKind::BatchNormBackward {
-            shape,
-            activation,
+            shape: *shape,
             batch_statistics: true,
             gradient,
-            input,
-            mean,
-            inverse_deviation,
-            scale,
-            shift,
-            scale_gradient: parameters.map(|(scale, _)| scale),
-            shift_gradient: parameters.map(|(_, shift)| shift),
+            input: *output,
+            scale_gradient: gradients.map(|(scale, _)| scale),
+            shift_gradient: gradients.map(|(_, shift)| shift),
         };
         self.push(layer, kind);
-        self.hand(layer, &[input], gradient);
-        if let Some((scale_gradient, shift_gradient)) = parameters {
+        self.hand(layer, &[*input], gradient);
+        if let Some((scale_gradient, shift_gradient)) = gradients {
             self.complete(layer, &[(scale, scale_gradient), (shift, shift_gradient)]);
         }
     }
@@ -329,12 +315,12 @@ impl Backward<'_> {
         &mut self,
         layer: &str,
         shape: MapShape,
-        inputs: &[ValueId],
+        inputs: &[Source],
         output_gradient: ValueId,
     ) {
         let mut channel_offset = 0;
         for &input in inputs {
-            let Layout::Map(part) = self.emitter.layout(input) else {
+            let Layout::Map(part) = self.emitter.layout(input.value) else {
                 continue;
             };
             if self.wanted(input) {
@@ -358,7 +344,7 @@ impl Backward<'_> {
     fn through(
         &mut self,
         layer: &str,
-        input: ValueId,
+        input: Source,
         output: ValueId,
         kind: impl FnOnce(ValueId, ValueId) -> OperationKind,
     ) {
@@ -371,14 +357,14 @@ impl Backward<'_> {
     }
 
     /// The gradient of an output, free to be changed in place.
-    fn own(&mut self, layer: &str, output: ValueId) -> Option<ValueId> {
+    fn own(&mut self, layer: &str, output: impl Into<Source>) -> Option<ValueId> {
         let gradient = self.gradients.take(output)?;
         Some(self.gradients.own(self.emitter, layer, gradient))
     }
 
     /// Hands one gradient to all of the inputs that want one.
-    fn hand(&mut self, layer: &str, inputs: &[ValueId], gradient: ValueId) {
-        let wanting: Vec<ValueId> = inputs
+    fn hand(&mut self, layer: &str, inputs: &[Source], gradient: ValueId) {
+        let wanting: Vec<Source> = inputs
             .iter()
             .copied()
             .filter(|&id| self.wanted(id))
@@ -392,8 +378,8 @@ impl Backward<'_> {
         }
     }
 
-    pub(crate) fn wanted(&self, id: ValueId) -> bool {
-        self.emitter.requires(id)
+    pub(crate) fn wanted(&self, source: impl Into<Source>) -> bool {
+        self.emitter.requires(source)
     }
 
     fn push(&mut self, layer: &str, kind: OperationKind) {

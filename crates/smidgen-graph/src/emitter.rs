@@ -2,14 +2,18 @@
 
 use crate::operation::{Operation, OperationKind, Phase};
 use crate::program::{Layout, Role, Value, ValueId};
+use crate::shape::MapShape;
+use crate::source::Source;
 use std::collections::HashSet;
 
 #[derive(Debug, Default)]
 pub(crate) struct Emitter {
     pub(crate) values: Vec<Value>,
     pub(crate) operations: Vec<Operation>,
-    /// Whether a gradient with respect to the value is wanted, by [`ValueId`].
-    requires: Vec<bool>,
+    /// What a gradient is wanted of.
+    requires: HashSet<Source>,
+    /// What was computed forward, in its order.
+    pub(crate) tape: Vec<Taped>,
     names: HashSet<String>,
 }
 
@@ -24,7 +28,6 @@ impl Emitter {
             number += 1;
         }
         self.values.push(Value { name, layout, role });
-        self.requires.push(false);
         ValueId(self.values.len() - 1)
     }
 
@@ -44,22 +47,61 @@ impl Emitter {
         self.values[id.0].layout
     }
 
-    pub(crate) fn requires(&self, id: ValueId) -> bool {
-        self.requires[id.0]
+    pub(crate) fn requires(&self, source: impl Into<Source>) -> bool {
+        self.requires.contains(&source.into())
     }
 
-    pub(crate) fn require(&mut self, id: ValueId) {
-        self.requires[id.0] = true;
+    pub(crate) fn require(&mut self, source: impl Into<Source>) {
+        self.requires.insert(source.into());
     }
 
     /// Pushes an operation of the forward pass. A gradient of what it writes is wanted where one of what it reads is.
-    pub(crate) fn forward(&mut self, layer: &str, kind: OperationKind) {
+    pub(crate) fn forward(&mut self, layer: &str, reads: &[Source], kind: OperationKind) {
         self.push(layer, Phase::Forward, kind);
-        let operation = &self.operations[self.operations.len() - 1];
-        if operation.reads().iter().any(|id| self.requires[id.0]) {
-            for id in operation.writes() {
-                self.requires[id.0] = true;
+        let at = self.operations.len() - 1;
+        self.tape.push(Taped::Operation(at));
+        if reads.iter().any(|source| self.requires(*source)) {
+            for id in self.operations[at].writes() {
+                self.require(id);
             }
         }
     }
+
+    /// Notes that what was read as `input` is from now on read as `output`, and returns that. `reads` are the parameters of the change.
+    pub(crate) fn view(
+        &mut self,
+        layer: &str,
+        shape: MapShape,
+        input: Source,
+        output: Source,
+        reads: &[ValueId],
+    ) -> Source {
+        if self.requires(input) || reads.iter().any(|id| self.requires(*id)) {
+            self.require(output);
+        }
+        self.tape.push(Taped::View {
+            layer: layer.to_owned(),
+            shape,
+            input,
+            output,
+            parameters: reads.to_vec(),
+        });
+        output
+    }
+}
+
+/// A step of the forward pass as the backward pass sees it.
+#[derive(Debug, Clone)]
+pub(crate) enum Taped {
+    /// An operation, by its index.
+    Operation(usize),
+    /// A change of how a value is read, which takes no operation.
+    View {
+        layer: String,
+        shape: MapShape,
+        input: Source,
+        output: Source,
+        /// Scale and shift of a batch norm.
+        parameters: Vec<ValueId>,
+    },
 }

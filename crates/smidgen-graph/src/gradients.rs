@@ -3,20 +3,21 @@
 use crate::emitter::Emitter;
 use crate::operation::{OperationKind, Phase};
 use crate::program::{Layout, Role, ValueId};
+use crate::source::Source;
 use std::collections::HashMap;
 
 #[derive(Debug, Default)]
 pub(crate) struct Gradients {
     /// What has come together so far of the gradient of a value.
-    of: HashMap<ValueId, ValueId>,
+    of: HashMap<Source, ValueId>,
     /// Of how many values a tensor is the gradient. While an operation reads it, one more.
     holders: HashMap<ValueId, usize>,
 }
 
 impl Gradients {
     /// The complete gradient of a value, which holds it no longer.
-    pub(crate) fn take(&mut self, value: ValueId) -> Option<ValueId> {
-        let gradient = self.of.remove(&value)?;
+    pub(crate) fn take(&mut self, value: impl Into<Source>) -> Option<ValueId> {
+        let gradient = self.of.remove(&value.into())?;
         self.release(gradient);
         Some(gradient)
     }
@@ -31,9 +32,9 @@ impl Gradients {
     }
 
     /// A tensor for the gradient of a value, not yet handed to it.
-    pub(crate) fn fresh(&mut self, emitter: &mut Emitter, value: ValueId) -> ValueId {
-        let name = format!("gradient of {}", emitter.name(value));
-        let layout = emitter.layout(value);
+    pub(crate) fn fresh(&mut self, emitter: &mut Emitter, value: Source) -> ValueId {
+        let name = format!("gradient of {}", emitter.name(value.value));
+        let layout = emitter.layout(value.value);
         emitter.value(name, layout, Role::Gradient)
     }
 
@@ -42,7 +43,7 @@ impl Gradients {
         &mut self,
         emitter: &mut Emitter,
         layer: &str,
-        value: ValueId,
+        value: Source,
         gradient: ValueId,
     ) {
         let Some(&present) = self.of.get(&value) else {
@@ -68,7 +69,7 @@ impl Gradients {
         &mut self,
         emitter: &mut Emitter,
         layer: &str,
-        value: ValueId,
+        value: Source,
         gradient: ValueId,
     ) {
         *self.holders.entry(gradient).or_default() += 1;
@@ -81,7 +82,7 @@ impl Gradients {
         &mut self,
         emitter: &mut Emitter,
         layer: &str,
-        value: ValueId,
+        value: Source,
         reading: ValueId,
     ) -> (ValueId, bool) {
         let Some(&present) = self.of.get(&value) else {
@@ -98,7 +99,7 @@ impl Gradients {
         (own, true)
     }
 
-    fn hold(&mut self, value: ValueId, gradient: ValueId) {
+    fn hold(&mut self, value: Source, gradient: ValueId) {
         self.of.insert(value, gradient);
         *self.holders.entry(gradient).or_default() += 1;
     }

@@ -8,6 +8,7 @@ use crate::graph::{Graph, Layer, Node};
 use crate::operation::{OperationKind, Optimizer, Phase};
 use crate::program::{CONTROL_WORDS, Layout, METRICS_WORDS, Program, Role, ValueId};
 use crate::shape::MapShape;
+use crate::source::Source;
 
 /// No value may be larger, so that sums of bytes stay far from overflowing.
 const LARGEST_VALUE: u64 = 1 << 44;
@@ -85,7 +86,7 @@ struct Forward<'graph> {
     parameters: Vec<ValueId>,
     buffers: Vec<ValueId>,
     /// What each node returned.
-    results: Vec<ValueId>,
+    results: Vec<Source>,
     dropouts: u32,
 }
 
@@ -131,7 +132,7 @@ impl<'graph> Forward<'graph> {
         for (index, fusion) in self.fusions().into_iter().enumerate() {
             let result = match fusion {
                 // Nobody but the activation that follows asks for the result.
-                Fusion::IntoNext => self.images,
+                Fusion::IntoNext => self.images.into(),
                 Fusion::Applies(activation) => {
                     let previous = self.graph.nodes[index].inputs[0].0;
                     self.layer(previous, index, activation)
@@ -140,8 +141,11 @@ impl<'graph> Forward<'graph> {
             };
             self.results.push(result);
         }
+        let output = &self.graph.nodes[self.graph.output.0];
         let logits = self.results[self.graph.output.0];
-        let forward = self.emitter.operations.len();
+        let logits = self
+            .plain(&output.name, shape(output, self.batch), logits)
+            .value;
         let kept = match *mode {
             Mode::Evaluate => {
                 self.loss(logits, 0.0, None);
@@ -158,8 +162,7 @@ impl<'graph> Forward<'graph> {
                 let gradient = self.emitter.value(name, layout, Role::Gradient);
                 self.loss(logits, label_smoothing, Some(gradient));
                 let (emitter, output) = (&mut self.emitter, (logits, gradient));
-                let gradients =
-                    differentiate(emitter, forward, output, self.control, optimizer, clip_norm);
+                let gradients = differentiate(emitter, output, self.control, optimizer, clip_norm);
                 if keep_gradients {
                     gradients
                 } else {
@@ -217,65 +220,82 @@ impl<'graph> Forward<'graph> {
     }
 
     /// Emits a layer; its result is called after `named`, which is the activation it applies, if any.
-    fn layer(&mut self, index: usize, named: usize, activation: Activation) -> ValueId {
+    fn layer(&mut self, index: usize, named: usize, activation: Activation) -> Source {
         let graph = self.graph;
         let node = &graph.nodes[index];
-        let inputs: Vec<ValueId> = node
+        let mut inputs: Vec<Source> = node
             .inputs
             .iter()
             .map(|input| self.results[input.0])
             .collect();
         let output_shape = shape(node, self.batch);
         let Some(&input) = inputs.first() else {
-            return self.images;
+            return self.images.into();
         };
-        let input_shape = shape(&graph.nodes[node.inputs[0].0], self.batch);
-        let dropped = matches!(node.layer, Layer::Dropout { probability } if probability > 0.0 && self.training);
-        if matches!(node.layer, Layer::Flatten | Layer::Dropout { .. }) && !dropped {
-            return input;
+        let shape = shape(&graph.nodes[node.inputs[0].0], self.batch);
+        match &node.layer {
+            Layer::Input | Layer::Flatten => return input,
+            Layer::Dropout { probability } if *probability <= 0.0 || !self.training => {
+                return input;
+            }
+            Layer::BatchNorm { scale, shift, .. } => {
+                let input = self.plain(&node.name, shape, input);
+                let parameters = [scale, shift].map(|id| self.parameters[id.0]);
+                let output = Source {
+                    normalisation: Some(self.statistics(node, shape, input.value, parameters)),
+                    activation,
+                    ..input
+                };
+                return self
+                    .emitter
+                    .view(&node.name, shape, input, output, &parameters);
+            }
+            Layer::Activation(activation) => {
+                let input = if input.activation == Activation::Identity {
+                    input
+                } else {
+                    self.plain(&node.name, shape, input)
+                };
+                let output = Source {
+                    activation: *activation,
+                    ..input
+                };
+                return self.emitter.view(&node.name, shape, input, output, &[]);
+            }
+            Layer::Add => self.summable(&node.name, shape, activation, &mut inputs),
+            _ => {}
         }
         let layout = Layout::Map(output_shape);
         let output = self
             .emitter
             .value(&graph.nodes[named].name, layout, Role::Activation);
-        let shape = input_shape;
+        let mut reads = inputs.clone();
         let kind = match &node.layer {
-            Layer::Input | Layer::Flatten => return input,
+            Layer::Input | Layer::Flatten | Layer::BatchNorm { .. } | Layer::Activation(_) => {
+                return input;
+            }
             Layer::Convolution {
                 attributes,
                 weight,
                 bias,
-            } => OperationKind::Convolution {
-                attributes: *attributes,
-                shape,
-                input,
-                weight: self.parameters[weight.0],
-                bias: bias.map(|bias| self.parameters[bias.0]),
-                output,
-            },
-            Layer::BatchNorm { scale, shift, .. } => {
-                let (mean, inverse_deviation) = self.statistics(node, shape, input);
-                OperationKind::BatchNormApply {
+            } => {
+                let weight = self.parameters[weight.0];
+                let bias = bias.map(|bias| self.parameters[bias.0]);
+                reads.push(weight.into());
+                reads.extend(bias.map(Source::from));
+                OperationKind::Convolution {
+                    attributes: *attributes,
                     shape,
-                    activation,
                     input,
-                    mean,
-                    inverse_deviation,
-                    scale: self.parameters[scale.0],
-                    shift: self.parameters[shift.0],
+                    weight,
+                    bias,
                     output,
                 }
             }
-            Layer::Activation(activation) => OperationKind::Activation {
-                shape,
-                activation: *activation,
-                input,
-                output,
-            },
             Layer::Add => OperationKind::Add {
                 shape,
                 activation,
-                left: input,
+                left: inputs[0],
                 right: inputs[1],
                 output,
             },
@@ -334,20 +354,65 @@ impl<'graph> Forward<'graph> {
                 }
             }
         };
-        self.emitter.forward(&node.name, kind);
-        output
+        self.emitter.forward(&node.name, &reads, kind);
+        output.into()
     }
 
-    /// Emits what gives a batch norm its mean and inverse deviation.
-    fn statistics(&mut self, node: &Node, shape: MapShape, input: ValueId) -> (ValueId, ValueId) {
-        let channels = shape.channels;
-        let mut vector = |kind| {
-            let name = format!("{}.{kind}", node.name);
-            self.emitter
-                .value(name, Layout::Vector { channels }, Role::Statistics)
+    /// What `input` is read as, as a value that stands in memory; emits what writes it where there is none.
+    fn plain(&mut self, layer: &str, shape: MapShape, input: Source) -> Source {
+        if input.is_plain() {
+            return input;
+        }
+        let name = format!("{layer}.input");
+        let output = self
+            .emitter
+            .value(name, Layout::Map(shape), Role::Activation);
+        let kind = OperationKind::Apply {
+            shape,
+            input,
+            output,
         };
-        let mean = vector("mean");
-        let inverse_deviation = vector("inverse_deviation");
+        self.emitter.forward(layer, &[input], kind);
+        output.into()
+    }
+
+    /// Terms as an addition can read them: of one value only in one way, and all that is activated in one way.
+    fn summable(
+        &mut self,
+        layer: &str,
+        shape: MapShape,
+        activation: Activation,
+        terms: &mut [Source],
+    ) {
+        let mut kind = activation;
+        for at in 0..terms.len() {
+            let other_way = terms[..at]
+                .iter()
+                .any(|term| term.value == terms[at].value && *term != terms[at]);
+            let own = terms[at].activation;
+            let clash = own != Activation::Identity && kind != Activation::Identity && own != kind;
+            if other_way || clash {
+                terms[at] = self.plain(layer, shape, terms[at]);
+            } else if kind == Activation::Identity {
+                kind = own;
+            }
+        }
+    }
+
+    /// Emits what gives a batch norm its normalisation.
+    fn statistics(
+        &mut self,
+        node: &Node,
+        shape: MapShape,
+        input: ValueId,
+        [scale, shift]: [ValueId; 2],
+    ) -> ValueId {
+        let channels = shape.channels;
+        let normalisation = self.emitter.value(
+            format!("{}.normalisation", node.name),
+            Layout::Normalisation { channels },
+            Role::Statistics,
+        );
         if let Layer::BatchNorm {
             epsilon,
             momentum,
@@ -364,24 +429,26 @@ impl<'graph> Forward<'graph> {
                     epsilon,
                     momentum,
                     input,
-                    mean,
-                    inverse_deviation,
+                    scale,
+                    shift,
                     running_mean,
                     running_variance,
+                    normalisation,
                 }
             } else {
                 OperationKind::BatchNormPrepare {
                     channels,
                     epsilon,
+                    scale,
+                    shift,
                     running_mean,
                     running_variance,
-                    mean,
-                    inverse_deviation,
+                    normalisation,
                 }
             };
             self.emitter.push(&node.name, Phase::Forward, kind);
         }
-        (mean, inverse_deviation)
+        normalisation
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::attributes::{Activation, ConvolutionAttributes, PoolAttributes};
 use crate::program::ValueId;
 use crate::shape::MapShape;
+use crate::source::Source;
 use serde::{Deserialize, Serialize};
 
 /// Which part of the step an operation belongs to.
@@ -75,7 +76,7 @@ pub enum OperationKind {
     Convolution {
         attributes: ConvolutionAttributes,
         shape: MapShape,
-        input: ValueId,
+        input: Source,
         weight: ValueId,
         bias: Option<ValueId>,
         output: ValueId,
@@ -93,79 +94,63 @@ pub enum OperationKind {
     ConvolutionWeightGradient {
         attributes: ConvolutionAttributes,
         shape: MapShape,
-        input: ValueId,
+        input: Source,
         output_gradient: ValueId,
         weight_gradient: ValueId,
         bias_gradient: Option<ValueId>,
     },
-    /// Writes the batch `mean` and `inverse_deviation`, updates the running statistics.
+    /// Writes the `normalisation` of a batch norm by the statistics of the batch, updates the running statistics.
     BatchNormStatistics {
         shape: MapShape,
         epsilon: f32,
         momentum: f32,
         input: ValueId,
-        mean: ValueId,
-        inverse_deviation: ValueId,
+        scale: ValueId,
+        shift: ValueId,
         running_mean: ValueId,
         running_variance: ValueId,
+        normalisation: ValueId,
     },
-    /// Writes `mean` and `inverse_deviation` from the running statistics.
+    /// Writes the `normalisation` of a batch norm by the running statistics.
     BatchNormPrepare {
         channels: u32,
         epsilon: f32,
+        scale: ValueId,
+        shift: ValueId,
         running_mean: ValueId,
         running_variance: ValueId,
-        mean: ValueId,
-        inverse_deviation: ValueId,
+        normalisation: ValueId,
     },
-    /// Writes `output = activation(scale * (input - mean) * inverse_deviation + shift)`.
-    BatchNormApply {
-        shape: MapShape,
-        activation: Activation,
-        input: ValueId,
-        mean: ValueId,
-        inverse_deviation: ValueId,
-        scale: ValueId,
-        shift: ValueId,
-        output: ValueId,
-    },
-    /// Turns `gradient` (of the output) into the gradient of the input, in place; writes `scale_gradient` and `shift_gradient`,
-    /// both or neither (neither: frozen). `batch_statistics` tells whether the statistics depended on the input (training).
+    /// Turns `gradient` (of what `input` is read as, a batch norm and the activation behind it) into the gradient of its value, in place;
+    /// writes `scale_gradient` and `shift_gradient`, both or neither (neither: frozen). `batch_statistics` tells whether the
+    /// statistics depended on the input (training).
     BatchNormBackward {
         shape: MapShape,
-        activation: Activation,
         batch_statistics: bool,
         gradient: ValueId,
-        input: ValueId,
-        mean: ValueId,
-        inverse_deviation: ValueId,
-        scale: ValueId,
-        shift: ValueId,
+        input: Source,
         scale_gradient: Option<ValueId>,
         shift_gradient: Option<ValueId>,
     },
-    /// Writes `output`.
-    Activation {
+    /// Writes what `input` is read as, for a reader that takes values as they stand.
+    Apply {
         shape: MapShape,
-        activation: Activation,
-        input: ValueId,
+        input: Source,
         output: ValueId,
     },
-    /// Turns `gradient` (of the output) into the gradient of the input, in place; `source` is the output of the activation if
-    /// `from_output`, else its input.
+    /// Multiplies `gradient`, in place, with the derivative of the activation of `source`, before which the value of `source` stands
+    /// (or behind which: for ReLU and ReLU6 this gives the same).
     ActivationBackward {
         shape: MapShape,
-        activation: Activation,
         gradient: ValueId,
-        source: ValueId,
-        from_output: bool,
+        source: Source,
     },
     /// Writes `output = activation(left + right)`.
     Add {
         shape: MapShape,
         activation: Activation,
-        left: ValueId,
-        right: ValueId,
+        left: Source,
+        right: Source,
         output: ValueId,
     },
     /// `target += source`.
@@ -183,7 +168,7 @@ pub enum OperationKind {
     /// Writes `output`: the inputs one after the other along the channels. `shape` is the output's.
     Concat {
         shape: MapShape,
-        inputs: Vec<ValueId>,
+        inputs: Vec<Source>,
         output: ValueId,
     },
     /// Writes `input_gradient`: the channels of `output_gradient` from `channel_offset` on. `shape` is the output's.
@@ -200,7 +185,7 @@ pub enum OperationKind {
         stride: u32,
         output_channels: u32,
         channel_offset: u32,
-        input: ValueId,
+        input: Source,
         output: ValueId,
     },
     /// Writes `input_gradient`, or adds to it. `shape` is the input's.
@@ -217,7 +202,7 @@ pub enum OperationKind {
     MaxPool {
         shape: MapShape,
         attributes: PoolAttributes,
-        input: ValueId,
+        input: Source,
         output: ValueId,
         indices: Option<ValueId>,
     },
@@ -233,7 +218,7 @@ pub enum OperationKind {
     AveragePool {
         shape: MapShape,
         attributes: PoolAttributes,
-        input: ValueId,
+        input: Source,
         output: ValueId,
     },
     /// Writes `input_gradient`. `shape` is the input's.
@@ -246,7 +231,7 @@ pub enum OperationKind {
     /// Writes `output`, one pixel an image. `shape` is the input's.
     GlobalAveragePool {
         shape: MapShape,
-        input: ValueId,
+        input: Source,
         output: ValueId,
     },
     /// Writes `input_gradient`. `shape` is the input's.
@@ -261,7 +246,7 @@ pub enum OperationKind {
         probability: f32,
         stream: u32,
         control: ValueId,
-        input: ValueId,
+        input: Source,
         output: ValueId,
     },
     /// Turns `gradient` (of the output) into the gradient of the input, in place.

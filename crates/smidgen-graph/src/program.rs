@@ -27,6 +27,11 @@ pub enum Layout {
         /// Channels, before padding.
         channels: u32,
     },
+    /// Scale, shift, mean and inverse deviation: four f32 a channel, padded likewise; four vectors a quad.
+    Normalisation {
+        /// Channels, before padding.
+        channels: u32,
+    },
     /// The weight of a convolution in stacks of 4x4 blocks (or quads, where it is depthwise), f32.
     Weight(ConvolutionAttributes),
     /// 32-bit words without further structure.
@@ -46,6 +51,7 @@ impl Layout {
             Self::Map(shape) => map(shape).saturating_mul(4),
             Self::Indices(shape) => map(shape),
             Self::Vector { channels } => padded(*channels) * 4,
+            Self::Normalisation { channels } => padded(*channels) * 16,
             Self::Weight(attributes) => attributes.weight_elements().saturating_mul(4),
             Self::Words { count } => u64::from(*count) * 4,
         }
@@ -71,7 +77,7 @@ pub enum Role {
     Labels,
     /// Made in the forward pass.
     Activation,
-    /// Batch mean and inverse deviation, argmax indices and other small things the forward pass leaves for the backward pass.
+    /// Normalisations, argmax indices and other small things the forward pass leaves for the backward pass.
     Statistics,
     /// The gradient of an activation.
     Gradient,

@@ -1,131 +1,61 @@
-//! Activations: forward, and backward from the input or, where that suffices, from the output.
+//! Activations (and normalisations) by themselves, where no consumer applies them as it loads.
 
-use crate::elementwise::{flat_launch, in_place_regions};
-use crate::error::expect_regions;
-use crate::{MapShape, OpsError, elementwise};
-use smidgen_gpu::{Launch, Region};
+use crate::elementwise::in_place_regions;
+use crate::error::{expect_regions, expect_source};
+use crate::shape::plane_grid;
+use crate::{MapShape, OpsError};
+use smidgen_gpu::{Launch, Region, Source, params};
 
-/// An activation function. All of them map zero to zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Activation {
-    /// The value itself.
-    #[default]
-    Identity,
-    /// `max(x, 0)`.
-    Relu,
-    /// `min(max(x, 0), 6)`.
-    Relu6,
-    /// `x * relu6(x + 3) / 6`.
-    HardSwish,
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x` times the normal distribution function of `x`.
-    Gelu,
-}
+pub use smidgen_gpu::Activation;
 
-impl Activation {
-    /// Every activation.
-    pub const ALL: [Self; 6] = [
-        Self::Identity,
-        Self::Relu,
-        Self::Relu6,
-        Self::HardSwish,
-        Self::Silu,
-        Self::Gelu,
-    ];
+params! { struct ApplyParams { pixels: u32 } }
 
-    /// Whether the derivative can be told from the output alone, so that the input need not be kept.
-    #[must_use]
-    pub fn derivative_from_output(self) -> bool {
-        matches!(self, Self::Identity | Self::Relu | Self::Relu6)
-    }
-
-    /// The shader flag of this activation, as `common/activation.wgsl` knows it; the identity has none.
-    #[must_use]
-    pub fn flag(self) -> Option<&'static str> {
-        match self {
-            Self::Identity => None,
-            Self::Relu => Some("ACTIVATION_RELU"),
-            Self::Relu6 => Some("ACTIVATION_RELU6"),
-            Self::HardSwish => Some("ACTIVATION_HARD_SWISH"),
-            Self::Silu => Some("ACTIVATION_SILU"),
-            Self::Gelu => Some("ACTIVATION_GELU"),
-        }
-    }
-
-    pub(crate) fn defines(self, in_place: bool) -> Vec<(&'static str, String)> {
-        self.flag()
-            .into_iter()
-            .chain(in_place.then_some("IN_PLACE"))
-            .map(|name| (name, String::new()))
-            .collect()
-    }
-}
-
-/// Regions of [`forward`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forward {
-    /// The values, `shape.bytes()`.
-    pub input: Region,
-    /// The activated values; may be the same region as `input`.
-    pub output: Region,
-}
-
-/// `output = activation(input)`.
+/// Writes what a source is read as: for a consumer that cannot read it that way.
 ///
 /// # Errors
 /// An empty or too large shape, a region too small for it.
-pub fn forward(
-    shape: &MapShape,
-    activation: Activation,
-    regions: &Forward,
-) -> Result<Vec<Launch>, OpsError> {
-    const NAME: &str = "activation";
+pub fn apply(shape: &MapShape, input: &Source, output: Region) -> Result<Vec<Launch>, OpsError> {
+    const NAME: &str = "apply";
     shape.check(NAME)?;
-    let bytes = shape.bytes();
-    expect_regions(
-        NAME,
-        &[
-            ("input", regions.input, bytes),
-            ("output", regions.output, bytes),
-        ],
-    )?;
-    if activation == Activation::Identity {
-        return elementwise::copy(bytes, regions.input, regions.output);
-    }
-    let (bound, in_place) = in_place_regions(&[regions.input], regions.output);
-    Ok(vec![flat_launch(
-        "ops/activation_forward.wgsl",
-        &activation.defines(in_place),
-        shape.elements(),
-        bound,
+    expect_source(NAME, "input", input, shape)?;
+    expect_regions(NAME, &[("output", output, shape.bytes())])?;
+    let params = ApplyParams {
+        pixels: shape.pixels(),
+    };
+    Ok(vec![Launch::new(
+        "ops/apply.wgsl",
+        &input.defines().collect::<Vec<_>>(),
+        &params,
+        [input.region]
+            .into_iter()
+            .chain(input.normalisation)
+            .chain([output])
+            .collect(),
+        plane_grid(NAME, shape.pixels(), shape.quads())?,
     )])
 }
 
-/// Regions of [`backward`] and [`backward_from_output`].
+/// Regions of [`backward`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backward {
-    /// The forward's input, or its output for [`backward_from_output`].
-    pub value: Region,
+    /// What the activation was applied to, and the activation. Where the derivative follows from the output
+    /// ([`Activation::derivative_from_output`]), its region may hold the output instead.
+    pub value: Source,
     /// Gradient of the loss by the output.
     pub output_gradient: Region,
-    /// Gradient of the loss by the input; may be the same region as `output_gradient`.
+    /// Gradient of the loss by what went into the activation; may be the same region as `output_gradient`.
     pub input_gradient: Region,
 }
 
-/// `input_gradient = output_gradient * activation'(value)`, `value` being the forward's input.
+/// `input_gradient = output_gradient * activation'(scale * value + shift)`.
 ///
 /// # Errors
 /// An empty or too large shape, a region too small for it.
-pub fn backward(
-    shape: &MapShape,
-    activation: Activation,
-    regions: &Backward,
-) -> Result<Vec<Launch>, OpsError> {
+pub fn backward(shape: &MapShape, regions: &Backward) -> Result<Vec<Launch>, OpsError> {
     const NAME: &str = "activation backward";
     shape.check(NAME)?;
     let bytes = shape.bytes();
+    expect_source(NAME, "value", &regions.value, shape)?;
     expect_regions(
         NAME,
         &[
@@ -133,37 +63,36 @@ pub fn backward(
             ("input_gradient", regions.input_gradient, bytes),
         ],
     )?;
-    if activation == Activation::Identity {
-        return elementwise::copy(bytes, regions.output_gradient, regions.input_gradient);
-    }
-    expect_regions(NAME, &[("value", regions.value, bytes)])?;
     let (gradients, in_place) =
         in_place_regions(&[regions.output_gradient], regions.input_gradient);
-    Ok(vec![flat_launch(
+    let mut defines: Vec<_> = regions.value.defines().collect();
+    if in_place {
+        defines.push(("IN_PLACE", String::new()));
+    }
+    let params = ApplyParams {
+        pixels: shape.pixels(),
+    };
+    Ok(vec![Launch::new(
         "ops/activation_backward.wgsl",
-        &activation.defines(in_place),
-        shape.elements(),
-        [vec![regions.value], gradients].concat(),
+        &defines,
+        &params,
+        [regions.value.region]
+            .into_iter()
+            .chain(regions.value.normalisation)
+            .chain(gradients)
+            .collect(),
+        plane_grid(NAME, shape.pixels(), shape.quads())?,
     )])
 }
 
-/// Like [`backward`], with the forward's output as `value`: ReLU and ReLU6 need no more.
-///
-/// # Errors
-/// As [`backward`], and an activation whose derivative the output does not tell.
-pub fn backward_from_output(
-    shape: &MapShape,
-    activation: Activation,
-    regions: &Backward,
-) -> Result<Vec<Launch>, OpsError> {
-    if !activation.derivative_from_output() {
-        return Err(OpsError::shape(
-            "activation backward",
-            format!(
-                "the output of {activation:?} does not tell its derivative, keep the input and use `backward`"
-            ),
-        ));
+#[cfg(test)]
+mod tests {
+    use super::ApplyParams;
+    use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn parameters_match_their_shaders() {
+        assert_params_match::<ApplyParams>("ops/apply.wgsl");
+        assert_params_match::<ApplyParams>("ops/activation_backward.wgsl");
     }
-    // Both are 1 exactly where the value is inside the linear range, before and after the clamp alike.
-    backward(shape, activation, regions)
 }

@@ -1,9 +1,9 @@
 //! Concatenation along channels, of any numbers of channels.
 
-use crate::error::expect_regions;
+use crate::error::{expect_regions, expect_source};
 use crate::shape::plane_grid;
 use crate::{MapShape, OpsError};
-use smidgen_gpu::{Launch, Region, params};
+use smidgen_gpu::{Launch, Region, Source, params};
 
 params! { struct ConcatParams { pixels: u32, input_quads: u32, channel_offset: u32 } }
 params! { struct SplitParams { pixels: u32, channels: u32, output_quads: u32, channel_offset: u32 } }
@@ -13,8 +13,8 @@ params! { struct SplitParams { pixels: u32, channels: u32, output_quads: u32, ch
 pub struct Part {
     /// Its channels.
     pub channels: u32,
-    /// Where it stands.
-    pub region: Region,
+    /// Where it stands and how it is read; a gradient is written as it is.
+    pub map: Source,
 }
 
 /// Writes the channels of all `parts`, one after the other, to `output`. `shape` is that of the output.
@@ -36,9 +36,13 @@ pub fn forward(shape: &MapShape, parts: &[Part], output: Region) -> Result<Vec<L
             let touched = (channel_offset + part.channels).div_ceil(4) - channel_offset / 4;
             Ok(Launch::new(
                 "ops/concat.wgsl",
-                &[],
+                &part.map.defines().collect::<Vec<_>>(),
                 &params,
-                vec![part.region, output],
+                [part.map.region]
+                    .into_iter()
+                    .chain(part.map.normalisation)
+                    .chain([output])
+                    .collect(),
                 plane_grid(NAME, shape.pixels(), touched)?,
             ))
         })
@@ -90,7 +94,7 @@ pub fn backward_part(
         NAME,
         &[
             ("output_gradient", output_gradient, shape.bytes()),
-            ("part", part.region, needed.bytes()),
+            ("part", part.map.region, needed.bytes()),
         ],
     )?;
     Ok(vec![split(shape, output_gradient, channel_offset, part)?])
@@ -112,7 +116,7 @@ fn split(
         "ops/concat_backward.wgsl",
         &[],
         &params,
-        vec![output_gradient, part.region],
+        vec![output_gradient, part.map.region],
         plane_grid("concat backward", shape.pixels(), part.channels.div_ceil(4))?,
     ))
 }
@@ -145,7 +149,7 @@ fn check(operator: &'static str, shape: &MapShape, parts: &[Part]) -> Result<u64
             channels: part.channels,
             ..*shape
         };
-        expect_regions(operator, &[("part", part.region, needed.bytes())])?;
+        expect_source(operator, "part", &part.map, &needed)?;
     }
     Ok(shape.bytes())
 }

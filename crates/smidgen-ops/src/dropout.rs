@@ -1,12 +1,12 @@
 //! Dropout from a counter-based generator: no mask is kept.
 
 use crate::control::Control;
-use crate::elementwise::in_place_regions;
-use crate::error::expect_regions;
+use crate::error::{expect_regions, expect_source};
+use crate::shape::plane_grid;
 use crate::{MapShape, OpsError};
-use smidgen_gpu::{Launch, Region, folded_grid, params};
+use smidgen_gpu::{Launch, Region, Source, params};
 
-params! { struct DropoutParams { count: u32, layer: u32, threshold: u32, scale: f32 } }
+params! { struct DropoutParams { pixels: u32, layer: u32, threshold: u32, scale: f32 } }
 
 /// What a layer drops.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,8 +22,8 @@ pub struct Dropout {
 pub struct Regions {
     /// The [`Control`] block, whose seed must be the same in forward and backward.
     pub control: Region,
-    /// The values, or in backward the output gradient.
-    pub input: Region,
+    /// The values and how they are read, or in backward the output gradient.
+    pub input: Source,
     /// The result, or in backward the input gradient; may be the same region as `input`.
     pub output: Region,
 }
@@ -46,33 +46,41 @@ pub fn dropout(
             format!("rate {} must be at least 0 and below 1", layer.rate),
         ));
     }
-    let bytes = shape.bytes();
+    expect_source(NAME, "input", &regions.input, shape)?;
     expect_regions(
         NAME,
         &[
             ("control", regions.control, Control::BYTES),
-            ("input", regions.input, bytes),
-            ("output", regions.output, bytes),
+            ("output", regions.output, shape.bytes()),
         ],
     )?;
     let params = DropoutParams {
-        count: shape.elements() as u32,
+        pixels: shape.pixels(),
         layer: layer.layer,
         threshold: threshold(layer.rate),
         scale: 1.0 / (1.0 - layer.rate),
     };
-    let (values, in_place) = in_place_regions(&[regions.input], regions.output);
-    let flag = ("IN_PLACE", String::new());
+    let in_place = regions.input.region == regions.output;
+    if in_place && regions.input != Source::from(regions.output) {
+        return Err(OpsError::shape(
+            NAME,
+            "a normalised or activated input cannot be replaced by the output",
+        ));
+    }
+    let mut bound = vec![regions.control, regions.input.region];
+    bound.extend(regions.input.normalisation);
+    let mut defines: Vec<_> = regions.input.defines().collect();
+    if in_place {
+        defines.push(("IN_PLACE", String::new()));
+    } else {
+        bound.push(regions.output);
+    }
     Ok(vec![Launch::new(
         "ops/dropout.wgsl",
-        if in_place {
-            std::slice::from_ref(&flag)
-        } else {
-            &[]
-        },
+        &defines,
         &params,
-        [vec![regions.control], values].concat(),
-        folded_grid(shape.elements().div_ceil(1024)),
+        bound,
+        plane_grid(NAME, shape.pixels(), shape.quads())?,
     )])
 }
 

@@ -1,25 +1,21 @@
 //! Sums and copies, element by element.
 
-use crate::error::expect_regions;
-use crate::shape::QUAD_BYTES;
+use crate::error::{expect_regions, expect_source};
+use crate::shape::{QUAD_BYTES, plane_grid};
 use crate::{Activation, MapShape, OpsError};
-use smidgen_gpu::{Launch, Region, folded_grid, params};
+use smidgen_gpu::{Launch, Region, Source, folded_grid, params};
 
 params! { struct CountParams { count: u32 } }
+params! { struct AddParams { pixels: u32 } }
 
 /// A launch of a kernel that takes 1024 quads a workgroup and is told how many there are.
-pub(crate) fn flat_launch(
-    shader: &'static str,
-    defines: &[(&str, String)],
-    elements: u64,
-    regions: Vec<Region>,
-) -> Launch {
+fn flat_launch(shader: &'static str, elements: u64, regions: Vec<Region>) -> Launch {
     let params = CountParams {
         count: elements as u32,
     };
     Launch::new(
         shader,
-        defines,
+        &[],
         &params,
         regions,
         folded_grid(elements.div_ceil(1024)),
@@ -40,59 +36,75 @@ pub(crate) fn in_place_regions(inputs: &[Region], output: Region) -> (Vec<Region
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Add {
     /// One term.
-    pub left: Region,
-    /// The other term.
-    pub right: Region,
-    /// The activated sum; may be the same region as `left`.
+    pub left: Source,
+    /// The other term; the same as `left`, or of another region.
+    pub right: Source,
+    /// The activated sum.
     pub output: Region,
 }
 
 /// `output = activation(left + right)`. Backward is that of the activation, for both terms.
 ///
 /// # Errors
-/// An empty or too large shape, a region too small for it, or a value added to itself in its own place.
+/// An empty or too large shape, a region too small for it, or terms that are activated differently from each other or the sum
+/// (where any is at all).
 pub fn add(
     shape: &MapShape,
     activation: Activation,
     regions: &Add,
 ) -> Result<Vec<Launch>, OpsError> {
-    shape.check("add")?;
-    let bytes = shape.bytes();
-    expect_regions(
-        "add",
-        &[
-            ("left", regions.left, bytes),
-            ("right", regions.right, bytes),
-            ("output", regions.output, bytes),
-        ],
-    )?;
-    if regions.left == regions.right && regions.left == regions.output {
+    const NAME: &str = "add";
+    shape.check(NAME)?;
+    let Add {
+        left,
+        right,
+        output,
+    } = *regions;
+    expect_source(NAME, "left", &left, shape)?;
+    expect_source(NAME, "right", &right, shape)?;
+    expect_regions(NAME, &[("output", output, shape.bytes())])?;
+    let applied = [left.activation, right.activation, activation];
+    let active = |one: Activation| one != Activation::Identity;
+    let kind = applied.into_iter().find(|one| active(*one));
+    if applied.iter().any(|one| active(*one) && Some(*one) != kind) {
         return Err(OpsError::shape(
-            "add",
-            "a value cannot be added to itself in its own place",
+            NAME,
+            format!("{applied:?} are not one activation; apply one of the terms' beforehand"),
         ));
     }
-    if regions.left != regions.right {
-        return Ok(vec![sum(activation, shape.elements(), regions)]);
+    let double = left == right;
+    let flags = [
+        ("DOUBLE", double),
+        ("LEFT_NORMALISE", left.normalisation.is_some()),
+        ("RIGHT_NORMALISE", right.normalisation.is_some() && !double),
+        ("LEFT_ACTIVATE", active(left.activation)),
+        ("RIGHT_ACTIVATE", active(right.activation) && !double),
+        ("ACTIVATE", active(activation)),
+    ];
+    let defines: Vec<_> = (flags.into_iter())
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .chain(kind.and_then(Activation::flag))
+        .map(|flag| (flag, String::new()))
+        .collect();
+    let mut bound = vec![left.region];
+    if double {
+        bound.extend(left.normalisation);
+    } else {
+        bound.push(right.region);
+        bound.extend(left.normalisation);
+        bound.extend(right.normalisation);
     }
-    // A launch may not bind one region twice, so a value is added to a copy of itself.
-    let mut launches = copy(bytes, regions.left, regions.output)?;
-    let doubled = Add {
-        left: regions.output,
-        ..*regions
+    bound.push(output);
+    let params = AddParams {
+        pixels: shape.pixels(),
     };
-    launches.push(sum(activation, shape.elements(), &doubled));
-    Ok(launches)
-}
-
-fn sum(activation: Activation, elements: u64, regions: &Add) -> Launch {
-    let (bound, in_place) = in_place_regions(&[regions.left, regions.right], regions.output);
-    flat_launch(
+    Ok(vec![Launch::new(
         "ops/add.wgsl",
-        &activation.defines(in_place),
-        elements,
+        &defines,
+        &params,
         bound,
-    )
+        plane_grid(NAME, shape.pixels(), shape.quads())?,
+    )])
 }
 
 /// `target += source` over the first `bytes` of both, of activations, weights or vectors alike.
@@ -105,14 +117,11 @@ pub fn accumulate(bytes: u64, target: Region, source: Region) -> Result<Vec<Laun
         "accumulate",
         &[("target", target, bytes), ("source", source, bytes)],
     )?;
-    let regions = Add {
-        left: target,
-        right: source,
-        output: target,
-    };
-    Ok(vec![
-        sum(Activation::Identity, bytes / QUAD_BYTES, &regions).labelled("ops/accumulate"),
-    ])
+    Ok(vec![flat_launch(
+        "ops/accumulate.wgsl",
+        bytes / QUAD_BYTES,
+        vec![source, target],
+    )])
 }
 
 /// `output = input` over the first `bytes` of both; nothing to launch where they are one region.
@@ -130,7 +139,6 @@ pub fn copy(bytes: u64, input: Region, output: Region) -> Result<Vec<Launch>, Op
     }
     Ok(vec![flat_launch(
         "ops/copy.wgsl",
-        &[],
         bytes / QUAD_BYTES,
         vec![input, output],
     )])
@@ -148,18 +156,13 @@ fn check_bytes(operator: &'static str, bytes: u64) -> Result<(), OpsError> {
 
 #[cfg(test)]
 mod tests {
-    use super::CountParams;
+    use super::{AddParams, CountParams};
     use smidgen_gpu::testing::assert_params_match;
 
     #[test]
     fn parameters_match_their_shaders() {
-        for shader in [
-            "ops/activation_forward.wgsl",
-            "ops/activation_backward.wgsl",
-            "ops/add.wgsl",
-            "ops/copy.wgsl",
-        ] {
-            assert_params_match::<CountParams>(shader);
-        }
+        assert_params_match::<AddParams>("ops/add.wgsl");
+        assert_params_match::<CountParams>("ops/accumulate.wgsl");
+        assert_params_match::<CountParams>("ops/copy.wgsl");
     }
 }

@@ -65,6 +65,21 @@ pub(crate) fn expect_regions(
     Ok(())
 }
 
+/// Refuses a source that is smaller than a map of this shape.
+pub(crate) fn expect_source(
+    operator: &'static str,
+    name: &'static str,
+    source: &smidgen_gpu::Source,
+    shape: &crate::MapShape,
+) -> Result<(), OpsError> {
+    expect_regions(operator, &[(name, source.region, shape.bytes())])?;
+    let vectors = smidgen_gpu::normalisation_bytes(shape.channels);
+    match source.normalisation {
+        Some(region) => expect_regions(operator, &[("normalisation", region, vectors)]),
+        None => Ok(()),
+    }
+}
+
 /// As [`expect_regions`], and refuses regions that the device cannot bind at once.
 pub(crate) fn check_regions(
     operator: &'static str,

@@ -1,8 +1,8 @@
 //! Pooling: maxima and averages over windows, and averages over whole images.
 
-use crate::error::expect_regions;
+use crate::error::{expect_regions, expect_source};
 use crate::{MapShape, OpsError};
-use smidgen_gpu::{Launch, Region, folded_grid, params};
+use smidgen_gpu::{Launch, Region, Source, folded_grid, params};
 
 params! {
     struct WindowParams {
@@ -16,7 +16,12 @@ params! {
         padding_columns: u32,
     }
 }
-params! { struct GlobalParams { image_pixels: u32, count: u32 } }
+params! {
+    struct GlobalParams { image_pixels: u32, images: u32, count: u32 }
+}
+params! {
+    struct GlobalBackwardParams { image_pixels: u32, count: u32 }
+}
 
 /// Most images of a batch, and most rows or columns of a map: the index arithmetic of the kernels is exact up to here.
 const LONGEST: u32 = 1 << 20;
@@ -126,13 +131,13 @@ impl Pool {
     fn launch(
         &self,
         shader: &'static str,
-        flag: Option<&'static str>,
+        flags: Vec<(&'static str, String)>,
         regions: Vec<Region>,
         over: &MapShape,
     ) -> Result<Vec<Launch>, OpsError> {
         let params = self.params(&self.output()?);
         let mut defines = self.defines().to_vec();
-        defines.extend(flag.map(|name| (name, String::new())));
+        defines.extend(flags);
         Ok(vec![Launch::new(
             shader,
             &defines,
@@ -164,25 +169,23 @@ pub(crate) fn pixel_grid(operator: &'static str, shape: &MapShape) -> Result<[u3
 /// A window that does not fit, a region too small.
 pub fn max(
     pool: &Pool,
-    input: Region,
+    input: &Source,
     output: Region,
     taps: Option<Region>,
 ) -> Result<Vec<Launch>, OpsError> {
     let shape = pool.output()?;
-    expect_regions(
-        "max pool",
-        &[
-            ("input", input, pool.input.bytes()),
-            ("output", output, shape.bytes()),
-        ],
-    )?;
-    let mut regions = vec![input, output];
+    expect_source("max pool", "input", input, &pool.input)?;
+    expect_regions("max pool", &[("output", output, shape.bytes())])?;
+    let mut regions = vec![input.region];
+    regions.extend(input.normalisation);
+    regions.push(output);
+    let mut flags: Vec<_> = input.defines().collect();
     if let Some(taps) = taps {
         expect_regions("max pool", &[("taps", taps, pool.taps_bytes()?)])?;
         regions.push(taps);
+        flags.push(("TAPS", String::new()));
     }
-    let flag = taps.map(|_| "TAPS");
-    pool.launch("ops/max_pool.wgsl", flag, regions, &shape)
+    pool.launch("ops/max_pool.wgsl", flags, regions, &shape)
 }
 
 /// Gradient of the input of [`max`].
@@ -204,7 +207,12 @@ pub fn max_backward(
         ],
     )?;
     let regions = vec![taps, output_gradient, input_gradient];
-    pool.launch("ops/max_pool_backward.wgsl", None, regions, &pool.input)
+    pool.launch(
+        "ops/max_pool_backward.wgsl",
+        Vec::new(),
+        regions,
+        &pool.input,
+    )
 }
 
 /// What an average is divided by.
@@ -217,8 +225,9 @@ pub enum Divisor {
 }
 
 impl Divisor {
-    fn flag(self) -> Option<&'static str> {
-        (self == Self::Inside).then_some("EXCLUDE_PADDING")
+    fn flags(self) -> Vec<(&'static str, String)> {
+        let flag = (self == Self::Inside).then_some("EXCLUDE_PADDING");
+        flag.map(|name| (name, String::new())).into_iter().collect()
     }
 }
 
@@ -229,19 +238,18 @@ impl Divisor {
 pub fn average(
     pool: &Pool,
     divisor: Divisor,
-    input: Region,
+    input: &Source,
     output: Region,
 ) -> Result<Vec<Launch>, OpsError> {
     let shape = pool.output()?;
-    expect_regions(
-        "average pool",
-        &[
-            ("input", input, pool.input.bytes()),
-            ("output", output, shape.bytes()),
-        ],
-    )?;
-    let regions = vec![input, output];
-    pool.launch("ops/average_pool.wgsl", divisor.flag(), regions, &shape)
+    expect_source("average pool", "input", input, &pool.input)?;
+    expect_regions("average pool", &[("output", output, shape.bytes())])?;
+    let mut regions = vec![input.region];
+    regions.extend(input.normalisation);
+    regions.push(output);
+    let mut flags = divisor.flags();
+    flags.extend(input.defines());
+    pool.launch("ops/average_pool.wgsl", flags, regions, &shape)
 }
 
 /// Gradient of the input of [`average`].
@@ -264,7 +272,7 @@ pub fn average_backward(
     let regions = vec![output_gradient, input_gradient];
     pool.launch(
         "ops/average_pool_backward.wgsl",
-        divisor.flag(),
+        divisor.flags(),
         regions,
         &pool.input,
     )
@@ -286,28 +294,28 @@ pub fn global_output(shape: &MapShape) -> MapShape {
 /// An empty or too large shape, a region too small for it.
 pub fn global_average(
     shape: &MapShape,
-    input: Region,
+    input: &Source,
     output: Region,
 ) -> Result<Vec<Launch>, OpsError> {
     const NAME: &str = "global average pool";
     shape.check(NAME)?;
     let pooled = global_output(shape);
-    expect_regions(
-        NAME,
-        &[
-            ("input", input, shape.bytes()),
-            ("output", output, pooled.bytes()),
-        ],
-    )?;
+    expect_source(NAME, "input", input, shape)?;
+    expect_regions(NAME, &[("output", output, pooled.bytes())])?;
     let params = GlobalParams {
         image_pixels: shape.height * shape.width,
+        images: shape.batch,
         count: pooled.elements() as u32,
     };
     Ok(vec![Launch::new(
         "ops/global_average_pool.wgsl",
-        &[],
+        &input.defines().collect::<Vec<_>>(),
         &params,
-        vec![input, output],
+        [input.region]
+            .into_iter()
+            .chain(input.normalisation)
+            .chain([output])
+            .collect(),
         folded_grid(pooled.elements()),
     )])
 }
@@ -334,7 +342,7 @@ pub fn global_average_backward(
             ("input_gradient", input_gradient, shape.bytes()),
         ],
     )?;
-    let params = GlobalParams {
+    let params = GlobalBackwardParams {
         image_pixels: shape.height * shape.width,
         count: shape.elements() as u32,
     };
@@ -363,6 +371,6 @@ mod tests {
             assert_params_match::<WindowParams>(shader);
         }
         assert_params_match::<GlobalParams>("ops/global_average_pool.wgsl");
-        assert_params_match::<GlobalParams>("ops/global_average_pool_backward.wgsl");
+        assert_params_match::<GlobalBackwardParams>("ops/global_average_pool_backward.wgsl");
     }
 }

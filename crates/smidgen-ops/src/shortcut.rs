@@ -1,9 +1,9 @@
 //! The shortcut without parameters of CIFAR ResNets ("option A"): every `stride`-th pixel, between zero channels.
 
-use crate::error::expect_regions;
+use crate::error::{expect_regions, expect_source};
 use crate::shape::plane_grid;
 use crate::{MapShape, OpsError};
-use smidgen_gpu::{Launch, Region, params};
+use smidgen_gpu::{Launch, Region, Source, params};
 
 params! {
     struct ShortcutParams {
@@ -80,18 +80,13 @@ impl Shortcut {
 /// Sizes that do not fit together, a region too small.
 pub fn forward(
     shortcut: &Shortcut,
-    input: Region,
+    input: &Source,
     output: Region,
 ) -> Result<Vec<Launch>, OpsError> {
     const NAME: &str = "shortcut";
     let (from, to) = (shortcut.input, shortcut.output()?);
-    expect_regions(
-        NAME,
-        &[
-            ("input", input, from.bytes()),
-            ("output", output, to.bytes()),
-        ],
-    )?;
+    expect_source(NAME, "input", input, &from)?;
+    expect_regions(NAME, &[("output", output, to.bytes())])?;
     let params = ShortcutParams {
         output_pixels: to.pixels(),
         output_height: to.height,
@@ -105,9 +100,13 @@ pub fn forward(
     };
     Ok(vec![Launch::new(
         "ops/shortcut.wgsl",
-        &[],
+        &input.defines().collect::<Vec<_>>(),
         &params,
-        vec![input, output],
+        [input.region]
+            .into_iter()
+            .chain(input.normalisation)
+            .chain([output])
+            .collect(),
         plane_grid(NAME, to.pixels(), to.quads())?,
     )])
 }

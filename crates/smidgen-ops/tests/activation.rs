@@ -3,10 +3,10 @@
 mod maps;
 
 use maps::{assert_close, place, read, room, shape, twin};
-use smidgen_gpu::Region;
 use smidgen_gpu::testing::{Guarded, relative_error};
-use smidgen_ops::activation::{self, Backward, Forward};
-use smidgen_ops::{Activation, MapShape};
+use smidgen_gpu::{Region, Source};
+use smidgen_ops::Activation;
+use smidgen_ops::activation::{self, Backward};
 use smidgen_reference::activation as reference;
 use smidgen_reference::elementwise::{MapCase, cases};
 use smidgen_reference::golden::Golden;
@@ -25,24 +25,24 @@ fn run(
     let mut memory = Guarded::new();
     let value = place(&mut memory, map, input);
     let input = place(&mut memory, map, input);
-    let output = if in_place {
-        input
-    } else {
-        room(&mut memory, map)
-    };
+    let output = room(&mut memory, map);
     let output_gradient = place(&mut memory, map, output_gradient);
     let input_gradient = if in_place {
         output_gradient
     } else {
         room(&mut memory, map)
     };
-    let mut launches = activation::forward(&shape, activation, &Forward { input, output }).unwrap();
+    let through = |region: Region| Source {
+        activation,
+        ..region.into()
+    };
+    let mut launches = activation::apply(&shape, &through(input), output).unwrap();
     let backward = Backward {
-        value,
+        value: through(value),
         output_gradient,
         input_gradient,
     };
-    launches.extend(activation::backward(&shape, activation, &backward).unwrap());
+    launches.extend(activation::backward(&shape, &backward).unwrap());
     let outcome = memory.run(&launches).unwrap();
     [
         read(&outcome, map, output),
@@ -127,18 +127,18 @@ fn the_output_of_relu_and_relu6_tells_the_derivative() {
         let value = place(&mut memory, &map, &input);
         let output = room(&mut memory, &map);
         let gradient = place(&mut memory, &map, &output_gradient);
-        let forward = Forward {
-            input: value,
-            output,
+        let through = |region: Region| Source {
+            activation,
+            ..region.into()
         };
-        let mut launches = activation::forward(&shape(&map), activation, &forward).unwrap();
+        let mut launches = activation::apply(&shape(&map), &through(value), output).unwrap();
         let backward = Backward {
-            value: output,
+            value: through(output),
             output_gradient: gradient,
             input_gradient: gradient,
         };
-        launches
-            .extend(activation::backward_from_output(&shape(&map), activation, &backward).unwrap());
+        assert!(activation.derivative_from_output());
+        launches.extend(activation::backward(&shape(&map), &backward).unwrap());
         let outcome = memory.run(&launches).unwrap();
         let expected =
             reference::backward(twin(activation), &widen(&input), &widen(&output_gradient));
@@ -147,15 +147,7 @@ fn the_output_of_relu_and_relu6_tells_the_derivative() {
             0.0
         );
     }
-    let region = Region::whole(0, 1 << 20);
-    let regions = Backward {
-        value: region,
-        output_gradient: region,
-        input_gradient: region,
-    };
-    let refused =
-        activation::backward_from_output(&MapShape::new(1, 4, 1, 1), Activation::Gelu, &regions);
-    assert!(refused.unwrap_err().to_string().contains("keep the input"));
+    assert!(!Activation::Gelu.derivative_from_output());
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn run(map: &MapCase, seed: u32, layer: &Dropout, values: &[f32], in_place: bool
         layer,
         &Regions {
             control,
-            input,
+            input: input.into(),
             output,
         },
     )
@@ -88,7 +88,7 @@ fn rates_out_of_range_are_refused() {
     let region = smidgen_gpu::Region::whole(0, 64);
     let regions = Regions {
         control: region,
-        input: region,
+        input: region.into(),
         output: region,
     };
     for rate in [-0.1, 1.0, f32::NAN] {

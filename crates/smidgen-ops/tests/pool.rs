@@ -33,8 +33,8 @@ fn run_max(case: &PoolCase, input: &[f32], output_gradient: &[f32]) -> [Vec<f32>
     let taps = memory.output(windows.taps_bytes().unwrap() as usize / 4);
     let gradient = place(&mut memory, &case.output(), output_gradient);
     let input_gradient = room(&mut memory, &case.map);
-    let mut launches = pool::max(&windows, from, to, Some(taps)).unwrap();
-    launches.extend(pool::max(&windows, from, without_taps, None).unwrap());
+    let mut launches = pool::max(&windows, &from.into(), to, Some(taps)).unwrap();
+    launches.extend(pool::max(&windows, &from.into(), without_taps, None).unwrap());
     launches.extend(pool::max_backward(&windows, taps, gradient, input_gradient).unwrap());
     let outcome = memory.run(&launches).unwrap();
     [
@@ -57,7 +57,7 @@ fn run_average(
     let to = room(&mut memory, &case.output());
     let gradient = place(&mut memory, &case.output(), output_gradient);
     let input_gradient = room(&mut memory, &case.map);
-    let mut launches = pool::average(&windows, divisor, from, to).unwrap();
+    let mut launches = pool::average(&windows, divisor, &from.into(), to).unwrap();
     launches.extend(pool::average_backward(&windows, divisor, gradient, input_gradient).unwrap());
     let outcome = memory.run(&launches).unwrap();
     [
@@ -78,7 +78,7 @@ fn run_global(map: &MapCase, input: &[f32], output_gradient: &[f32]) -> [Vec<f32
     let to = room(&mut memory, &pooled);
     let gradient = place(&mut memory, &pooled, output_gradient);
     let input_gradient = room(&mut memory, map);
-    let mut launches = pool::global_average(&shape(map), from, to).unwrap();
+    let mut launches = pool::global_average(&shape(map), &from.into(), to).unwrap();
     launches.extend(pool::global_average_backward(&shape(map), gradient, input_gradient).unwrap());
     let outcome = memory.run(&launches).unwrap();
     [
@@ -229,7 +229,10 @@ fn windows_that_do_not_fit_are_refused() {
     let refused = |bad: Pool| {
         assert!(bad.output().is_err(), "{bad:?}");
         let region = Region::whole(0, 1 << 20);
-        assert!(pool::max(&bad, region, region, None).is_err(), "{bad:?}");
+        assert!(
+            pool::max(&bad, &region.into(), region, None).is_err(),
+            "{bad:?}"
+        );
     };
     for axis in 0..2 {
         for (kernel, stride, padding) in [

@@ -163,7 +163,10 @@ fn check_sizes(
     let mut worst: Option<(Option<u64>, &str, u64)> = None;
     for (program, workspaces) in programs.iter().zip(workspaces) {
         let values = program.values.iter().map(|value| {
-            let is_weight = matches!(value.layout, Layout::Weight(_) | Layout::Vector { .. });
+            let is_weight = matches!(
+                value.layout,
+                Layout::Weight(_) | Layout::Vector { .. } | Layout::Normalisation { .. }
+            );
             (&value.name, value.layout.bytes(), !is_weight)
         });
         let operations = program.operations.iter().zip(workspaces);

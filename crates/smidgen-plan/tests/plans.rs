@@ -79,8 +79,8 @@ fn program(sizes: &[u32], again: &[usize], kept: bool) -> Program {
             kind: OperationKind::Add {
                 shape,
                 activation: Activation::Identity,
-                left: carried,
-                right: made[again[at] % (at + 1)],
+                left: carried.into(),
+                right: made[again[at] % (at + 1)].into(),
                 output,
             },
         });

@@ -148,8 +148,7 @@ fn may_run_again(operation: &Operation) -> bool {
         && matches!(
             operation.kind,
             Kind::Convolution { .. }
-                | Kind::BatchNormApply { .. }
-                | Kind::Activation { .. }
+                | Kind::Apply { .. }
                 | Kind::Add { .. }
                 | Kind::Concat { .. }
                 | Kind::Shortcut { .. }

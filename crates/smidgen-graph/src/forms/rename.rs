@@ -2,6 +2,7 @@
 
 use crate::operation::OperationKind;
 use crate::program::ValueId;
+use crate::source::Source;
 
 impl OperationKind {
     /// Every value the operation names, read or written.
@@ -14,7 +15,10 @@ impl OperationKind {
                 bias,
                 output,
                 ..
-            } => [input, weight, output].into_iter().chain(bias).collect(),
+            } => (input.values_mut())
+                .chain([weight, output])
+                .chain(bias)
+                .collect(),
             Kind::ConvolutionInputGradient {
                 output_gradient,
                 weight,
@@ -27,72 +31,70 @@ impl OperationKind {
                 weight_gradient,
                 bias_gradient,
                 ..
-            } => [input, output_gradient, weight_gradient]
-                .into_iter()
+            } => (input.values_mut())
+                .chain([output_gradient, weight_gradient])
                 .chain(bias_gradient)
                 .collect(),
             Kind::BatchNormStatistics {
                 input,
-                mean,
-                inverse_deviation,
+                scale,
+                shift,
                 running_mean,
                 running_variance,
+                normalisation,
                 ..
             } => vec![
                 input,
-                mean,
-                inverse_deviation,
-                running_mean,
-                running_variance,
-            ],
-            Kind::BatchNormPrepare {
-                running_mean,
-                running_variance,
-                mean,
-                inverse_deviation,
-                ..
-            } => vec![running_mean, running_variance, mean, inverse_deviation],
-            Kind::BatchNormApply {
-                input,
-                mean,
-                inverse_deviation,
                 scale,
                 shift,
-                output,
+                running_mean,
+                running_variance,
+                normalisation,
+            ],
+            Kind::BatchNormPrepare {
+                scale,
+                shift,
+                running_mean,
+                running_variance,
+                normalisation,
                 ..
-            } => vec![input, mean, inverse_deviation, scale, shift, output],
+            } => vec![scale, shift, running_mean, running_variance, normalisation],
             Kind::BatchNormBackward {
                 gradient,
                 input,
-                mean,
-                inverse_deviation,
-                scale,
-                shift,
                 scale_gradient,
                 shift_gradient,
                 ..
-            } => [gradient, input, mean, inverse_deviation, scale, shift]
-                .into_iter()
+            } => (input.values_mut())
+                .chain([gradient])
                 .chain(scale_gradient)
                 .chain(shift_gradient)
                 .collect(),
-            Kind::Activation { input, output, .. }
+            Kind::Apply { input, output, .. }
             | Kind::Shortcut { input, output, .. }
             | Kind::AveragePool { input, output, .. }
-            | Kind::GlobalAveragePool { input, output, .. } => vec![input, output],
+            | Kind::GlobalAveragePool { input, output, .. } => {
+                input.values_mut().chain([output]).collect()
+            }
             Kind::ActivationBackward {
                 gradient, source, ..
-            } => vec![gradient, source],
+            } => source.values_mut().chain([gradient]).collect(),
             Kind::Add {
                 left,
                 right,
                 output,
                 ..
-            } => vec![left, right, output],
+            } => (left.values_mut())
+                .chain(right.values_mut())
+                .chain([output])
+                .collect(),
             Kind::Accumulate { source, target, .. } | Kind::Copy { source, target, .. } => {
                 vec![source, target]
             }
-            Kind::Concat { inputs, output, .. } => inputs.iter_mut().chain([output]).collect(),
+            Kind::Concat { inputs, output, .. } => (inputs.iter_mut())
+                .flat_map(Source::values_mut)
+                .chain([output])
+                .collect(),
             Kind::ConcatBackward {
                 output_gradient,
                 input_gradient,
@@ -118,7 +120,7 @@ impl OperationKind {
                 output,
                 indices,
                 ..
-            } => [input, output].into_iter().chain(indices).collect(),
+            } => input.values_mut().chain([output]).chain(indices).collect(),
             Kind::MaxPoolBackward {
                 output_gradient,
                 indices,
@@ -130,7 +132,7 @@ impl OperationKind {
                 input,
                 output,
                 ..
-            } => vec![control, input, output],
+            } => input.values_mut().chain([control, output]).collect(),
             Kind::DropoutBackward {
                 control, gradient, ..
             } => vec![control, gradient],

@@ -3,7 +3,7 @@
 mod loops;
 
 use loops::{apply, channel_sums, each, kept, shortcut, slope, strided, taps, windows};
-use smidgen_graph::{MapShape, Operation, OperationKind as Kind, Program, Role, ValueId};
+use smidgen_graph::{Layout, Operation, OperationKind as Kind, Program, Role, Source, ValueId};
 
 /// Every update subtracts this times the gradient, so that an update before the last use of a parameter would show.
 const LEARNING_RATE: f64 = 0.5;
@@ -73,7 +73,7 @@ impl<'program> Interpreter<'program> {
                 output,
             } => {
                 let out = attributes.output_shape(*shape).expect("fits");
-                let (x, w) = (self.get(*input), self.get(*weight));
+                let (x, w) = (self.source(input), self.get(*weight));
                 let mut y = vec![0.0; out.elements() as usize];
                 taps(*attributes, *shape, |xi, wi, yi| y[yi] += x[xi] * w[wi]);
                 if let Some(bias) = bias {
@@ -105,7 +105,7 @@ impl<'program> Interpreter<'program> {
                 bias_gradient,
             } => {
                 let out = attributes.output_shape(*shape).expect("fits");
-                let (x, g) = (self.get(*input), self.get(*output_gradient));
+                let (x, g) = (self.source(input), self.get(*output_gradient));
                 let per_output = attributes.input_channels / attributes.groups;
                 let mut dw = vec![
                     0.0;
@@ -124,127 +124,82 @@ impl<'program> Interpreter<'program> {
                 shape,
                 epsilon,
                 input,
-                mean,
-                inverse_deviation,
+                scale,
+                shift,
+                normalisation,
                 ..
             } => {
                 let (sum, count) = (
                     channel_sums(*shape, |at| self.get(*input)[at]),
                     shape.pixels() as f64,
                 );
-                let average: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
-                let mut square = vec![0.0; average.len()];
+                let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
+                let mut square = vec![0.0; mean.len()];
                 each(*shape, |channel, at| {
-                    square[channel] += (self.get(*input)[at] - average[channel]).powi(2)
+                    square[channel] += (self.get(*input)[at] - mean[channel]).powi(2)
                 });
-                let inverse = square
-                    .iter()
-                    .map(|square| 1.0 / (square / count + f64::from(*epsilon)).sqrt())
-                    .collect();
-                self.set(*mean, average);
-                self.set(*inverse_deviation, inverse);
+                let variance: Vec<f64> = square.iter().map(|square| square / count).collect();
+                self.normalise([*scale, *shift, *normalisation], &mean, &variance, *epsilon);
             }
             Kind::BatchNormPrepare {
                 epsilon,
-                running_mean,
-                running_variance,
-                mean,
-                inverse_deviation,
-                ..
-            } => {
-                let inverse = self
-                    .get(*running_variance)
-                    .iter()
-                    .map(|v| 1.0 / (v + f64::from(*epsilon)).sqrt())
-                    .collect();
-                self.set(*mean, self.get(*running_mean).to_vec());
-                self.set(*inverse_deviation, inverse);
-            }
-            Kind::BatchNormApply {
-                shape,
-                activation,
-                input,
-                mean,
-                inverse_deviation,
                 scale,
                 shift,
-                output,
+                running_mean,
+                running_variance,
+                normalisation,
+                ..
             } => {
-                let normal = self.normalised(*shape, *input, *mean, *inverse_deviation);
-                let (scale, shift) = (self.get(*scale), self.get(*shift));
-                let mut y = normal;
-                each(*shape, |channel, at| {
-                    y[at] = apply(*activation, scale[channel] * y[at] + shift[channel])
-                });
-                self.set(*output, y);
+                let mean = self.get(*running_mean).to_vec();
+                let variance = self.get(*running_variance).to_vec();
+                self.normalise([*scale, *shift, *normalisation], &mean, &variance, *epsilon);
             }
             Kind::BatchNormBackward {
                 shape,
-                activation,
                 batch_statistics,
                 gradient,
                 input,
-                mean,
-                inverse_deviation,
-                scale,
-                shift,
                 scale_gradient,
                 shift_gradient,
             } => {
-                assert!(*batch_statistics);
-                let normal = self.normalised(*shape, *input, *mean, *inverse_deviation);
-                let (scale, shift, inverse) = (
-                    self.get(*scale),
-                    self.get(*shift),
-                    self.get(*inverse_deviation),
-                );
+                let slopes = self.slopes(input);
                 let mut g = self.get(*gradient).to_vec();
+                g.iter_mut().zip(&slopes).for_each(|(g, slope)| *g *= slope);
+                let [scale, _, mean, inverse] =
+                    self.vectors(input.normalisation.expect("a batch norm's"));
+                let z = self.get(input.value);
+                let normal = |channel: usize, at: usize| (z[at] - mean[channel]) * inverse[channel];
+                let db = channel_sums(*shape, |at| g[at]);
+                let mut dw = vec![0.0; db.len()];
                 each(*shape, |channel, at| {
-                    g[at] *= slope(*activation, scale[channel] * normal[at] + shift[channel])
+                    dw[channel] += g[at] * normal(channel, at)
                 });
-                let sums = channel_sums(*shape, |at| g[at]);
-                let products = channel_sums(*shape, |at| g[at] * normal[at]);
                 let count = shape.pixels() as f64;
+                let mut dx = g.clone();
                 each(*shape, |channel, at| {
-                    let centred =
-                        g[at] - sums[channel] / count - normal[at] * products[channel] / count;
-                    g[at] = scale[channel] * inverse[channel] * centred;
+                    if *batch_statistics {
+                        dx[at] -= (db[channel] + normal(channel, at) * dw[channel]) / count;
+                    }
+                    dx[at] *= scale[channel];
                 });
-                self.set(*gradient, g);
+                self.set(*gradient, dx);
                 if let (Some(scale_gradient), Some(shift_gradient)) =
                     (scale_gradient, shift_gradient)
                 {
-                    self.set(*scale_gradient, products);
-                    self.set(*shift_gradient, sums);
+                    self.set(*scale_gradient, dw);
+                    self.set(*shift_gradient, db);
                 }
             }
-            Kind::Activation {
-                activation,
-                input,
-                output,
-                ..
-            } => {
-                let y = self
-                    .get(*input)
-                    .iter()
-                    .map(|x| apply(*activation, *x))
-                    .collect();
+            Kind::Apply { input, output, .. } => {
+                let y = self.source(input);
                 self.set(*output, y);
             }
             Kind::ActivationBackward {
-                activation,
-                gradient,
-                source,
-                from_output,
-                ..
+                gradient, source, ..
             } => {
-                assert!(activation.is_mask() || !from_output);
-                let source = self.get(*source).to_vec();
-                let slopes = source.iter().map(|source| slope(*activation, *source));
-                self.change(*gradient)
-                    .iter_mut()
-                    .zip(slopes)
-                    .for_each(|(g, slope)| *g *= slope);
+                let slopes = self.slopes(source);
+                let all = self.change(*gradient).iter_mut().zip(slopes);
+                all.for_each(|(g, slope)| *g *= slope);
             }
             Kind::Add {
                 activation,
@@ -254,9 +209,9 @@ impl<'program> Interpreter<'program> {
                 ..
             } => {
                 let sums = self
-                    .get(*left)
-                    .iter()
-                    .zip(self.get(*right))
+                    .source(left)
+                    .into_iter()
+                    .zip(self.source(right))
                     .map(|(a, b)| apply(*activation, a + b));
                 let sums = sums.collect();
                 self.set(*output, sums);
@@ -274,7 +229,7 @@ impl<'program> Interpreter<'program> {
                 let mut y = Vec::new();
                 for image in 0..shape.batch as usize {
                     for input in inputs {
-                        let part = self.get(*input);
+                        let part = self.source(input);
                         let size = part.len() / shape.batch as usize;
                         y.extend_from_slice(&part[image * size..(image + 1) * size]);
                     }
@@ -306,7 +261,10 @@ impl<'program> Interpreter<'program> {
                 input,
                 output,
             } => {
-                let (x, out) = (self.get(*input), strided(*shape, *stride, *output_channels));
+                let (x, out) = (
+                    self.source(input),
+                    strided(*shape, *stride, *output_channels),
+                );
                 let mut y = vec![0.0; out.elements() as usize];
                 shortcut(*shape, out, *stride, *channel_offset, |xi, yi| {
                     y[yi] = x[xi]
@@ -340,7 +298,7 @@ impl<'program> Interpreter<'program> {
                 output,
                 indices,
             } => {
-                let x = self.get(*input);
+                let x = self.source(input);
                 let out = attributes.output_shape(*shape).expect("fits");
                 let mut y = vec![f64::NEG_INFINITY; out.elements() as usize];
                 let mut at = vec![0.0; y.len()];
@@ -374,7 +332,7 @@ impl<'program> Interpreter<'program> {
                 output,
             } => {
                 let (x, out) = (
-                    self.get(*input),
+                    self.source(input),
                     attributes.output_shape(*shape).expect("fits"),
                 );
                 let mut y = vec![0.0; out.elements() as usize];
@@ -398,11 +356,9 @@ impl<'program> Interpreter<'program> {
                 output,
             } => {
                 let plane = (shape.height * shape.width) as usize;
-                let y = self
-                    .get(*input)
-                    .chunks(plane)
-                    .map(|plane| plane.iter().sum::<f64>() / plane.len() as f64);
-                let y = y.collect();
+                let y = (self.source(input).chunks(plane))
+                    .map(|plane| plane.iter().sum::<f64>() / plane.len() as f64)
+                    .collect();
                 self.set(*output, y);
             }
             Kind::GlobalAveragePoolBackward {
@@ -426,7 +382,7 @@ impl<'program> Interpreter<'program> {
                 ..
             } => {
                 let y = self
-                    .get(*input)
+                    .source(input)
                     .iter()
                     .zip(0..)
                     .map(|(x, at)| x * kept(*probability, *stream, at))
@@ -504,18 +460,56 @@ impl<'program> Interpreter<'program> {
         }
     }
 
-    fn normalised(
-        &self,
-        shape: MapShape,
-        input: ValueId,
-        mean: ValueId,
-        inverse: ValueId,
-    ) -> Vec<f64> {
-        let mut normal = self.get(input).to_vec();
-        let (mean, inverse) = (self.get(mean), self.get(inverse));
-        each(shape, |channel, at| {
-            normal[at] = (normal[at] - mean[channel]) * inverse[channel]
-        });
-        normal
+    /// What a source is read as before its activation.
+    fn scaled(&self, source: &Source) -> Vec<f64> {
+        let mut values = self.get(source.value).to_vec();
+        if let Some(normalisation) = source.normalisation {
+            let Layout::Map(shape) = self.program.value(source.value).layout else {
+                panic!("only maps are normalised");
+            };
+            let [scale, shift, ..] = self.vectors(normalisation);
+            each(shape, |channel, at| {
+                values[at] = scale[channel] * values[at] + shift[channel]
+            });
+        }
+        values
+    }
+
+    fn source(&self, source: &Source) -> Vec<f64> {
+        let scaled = self.scaled(source).into_iter();
+        scaled.map(|x| apply(source.activation, x)).collect()
+    }
+
+    fn slopes(&self, source: &Source) -> Vec<f64> {
+        let scaled = self.scaled(source).into_iter();
+        scaled.map(|x| slope(source.activation, x)).collect()
+    }
+
+    /// Scale, shift, mean and inverse deviation.
+    fn vectors(&self, normalisation: ValueId) -> [&[f64]; 4] {
+        let all = self.get(normalisation);
+        let channels = all.len() / 4;
+        [0, 1, 2, 3].map(|at| &all[at * channels..][..channels])
+    }
+
+    fn normalise(
+        &mut self,
+        [scale, shift, normalisation]: [ValueId; 3],
+        mean: &[f64],
+        variance: &[f64],
+        epsilon: f32,
+    ) {
+        let inverse: Vec<f64> = variance
+            .iter()
+            .map(|variance| 1.0 / (variance + f64::from(epsilon)).sqrt())
+            .collect();
+        let scales: Vec<f64> = (self.get(scale).iter().zip(&inverse))
+            .map(|(scale, inverse)| scale * inverse)
+            .collect();
+        let shifts = (self.get(shift).iter().zip(mean).zip(&scales))
+            .map(|((shift, mean), scale)| shift - mean * scale)
+            .collect();
+        let all = [scales, shifts, mean.to_vec(), inverse].concat();
+        self.set(normalisation, all);
     }
 }

@@ -3,13 +3,13 @@ use crate::elementwise::in_place_regions;
 use crate::error::expect_regions;
 use crate::shape::{QUAD_BYTES, plane_grid};
 use crate::{Activation, MapShape, OpsError};
-use smidgen_gpu::{DeviceFacts, Launch, Region, params};
+use smidgen_gpu::{DeviceFacts, Launch, Region, normalisation_bytes, params};
 
 params! { struct BackwardFinishParams { slices: u32, first_coefficient: u32, share: f32 } }
 params! { struct InputGradientParams { pixels: u32, first_coefficient: u32 } }
 
 /// Coefficients of a quad that the last pass of backward reads.
-const COEFFICIENTS: u64 = 5;
+const COEFFICIENTS: u64 = 2;
 
 /// Whether the statistics depend on the input, which adds their share to its gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,14 +25,8 @@ pub enum StatisticsKind {
 pub struct Backward {
     /// The forward's input.
     pub input: Region,
-    /// Mean of every channel, as in forward.
-    pub mean: Region,
-    /// Inverse deviation of every channel, as in forward.
-    pub inverse_deviation: Region,
-    /// Scale of every channel.
-    pub gamma: Region,
-    /// Offset of every channel.
-    pub beta: Region,
+    /// As [`statistics`](super::statistics) or [`prepare_eval`](super::prepare_eval) left it.
+    pub normalisation: Region,
     /// Gradient of the loss by the activated output.
     pub output_gradient: Region,
     /// [`backward_workspace`] bytes.
@@ -50,6 +44,15 @@ pub struct Backward {
 pub fn backward_workspace(shape: &MapShape, facts: &DeviceFacts) -> u64 {
     let sums = Slicing::of(shape, facts).elements(shape);
     (sums + COEFFICIENTS * u64::from(shape.quads())) * QUAD_BYTES
+}
+
+fn defines(activation: Activation, in_place: bool) -> Vec<(&'static str, String)> {
+    activation
+        .flag()
+        .into_iter()
+        .chain(in_place.then_some("IN_PLACE"))
+        .map(|name| (name, String::new()))
+        .collect()
 }
 
 /// Gradients by input, scale and offset.
@@ -70,10 +73,11 @@ pub fn backward(
         NAME,
         &[
             ("input", regions.input, shape.bytes()),
-            ("mean", regions.mean, vector),
-            ("inverse_deviation", regions.inverse_deviation, vector),
-            ("gamma", regions.gamma, vector),
-            ("beta", regions.beta, vector),
+            (
+                "normalisation",
+                regions.normalisation,
+                normalisation_bytes(shape.channels),
+            ),
             ("output_gradient", regions.output_gradient, shape.bytes()),
             (
                 "workspace",
@@ -92,14 +96,11 @@ pub fn backward(
     Ok(vec![
         Launch::new(
             "ops/batch_norm_backward_reduce.wgsl",
-            &activation.defines(false),
+            &defines(activation, false),
             &slicing.params(shape),
             vec![
                 regions.input,
-                regions.mean,
-                regions.inverse_deviation,
-                regions.gamma,
-                regions.beta,
+                regions.normalisation,
                 regions.output_gradient,
                 regions.workspace,
             ],
@@ -117,10 +118,7 @@ pub fn backward(
                 },
             },
             vec![
-                regions.mean,
-                regions.inverse_deviation,
-                regions.gamma,
-                regions.beta,
+                regions.normalisation,
                 regions.workspace,
                 regions.gamma_gradient,
                 regions.beta_gradient,
@@ -129,12 +127,16 @@ pub fn backward(
         ),
         Launch::new(
             "ops/batch_norm_input_gradient.wgsl",
-            &activation.defines(in_place),
+            &defines(activation, in_place),
             &InputGradientParams {
                 pixels: shape.pixels(),
                 first_coefficient,
             },
-            [vec![regions.input, regions.workspace], gradients].concat(),
+            [
+                vec![regions.input, regions.normalisation, regions.workspace],
+                gradients,
+            ]
+            .concat(),
             plane_grid(NAME, shape.pixels(), shape.quads())?,
         ),
     ])

@@ -1,8 +1,9 @@
 //! Batch norm with a fused activation.
 //!
-//! Training: [`statistics`], then [`apply`]; [`backward`] with [`StatisticsKind::Batch`].
-//! Evaluation: [`prepare_eval`], then [`apply`]; [`backward`] with [`StatisticsKind::Constant`].
-//! The normalised value is never kept: backward recomputes it from the input and the two vectors of statistics.
+//! Training: [`statistics`]; [`backward`] with [`StatisticsKind::Batch`].
+//! Evaluation: [`prepare_eval`]; [`backward`] with [`StatisticsKind::Constant`].
+//! Both leave a normalisation, four vectors a quad of channels, through which consumers read the input ([`Source`](smidgen_gpu::Source)): the normalised
+//! value itself stands nowhere, and backward recomputes it too.
 
 mod backward;
 mod slicing;
@@ -10,10 +11,10 @@ mod slicing;
 pub use backward::{Backward, StatisticsKind, backward, backward_workspace};
 
 use crate::error::expect_regions;
-use crate::shape::{QUAD_BYTES, plane_grid};
-use crate::{Activation, MapShape, OpsError};
+use crate::shape::QUAD_BYTES;
+use crate::{MapShape, OpsError};
 use slicing::Slicing;
-use smidgen_gpu::{DeviceFacts, Launch, Region, params};
+use smidgen_gpu::{DeviceFacts, Launch, Region, normalisation_bytes, params};
 
 params! {
     struct FinishParams {
@@ -26,7 +27,6 @@ params! {
     }
 }
 params! { struct PrepareParams { quads: u32, channels: u32, epsilon: f32 } }
-params! { struct ApplyParams { pixels: u32 } }
 
 /// Regions and constants of [`statistics`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,10 +39,13 @@ pub struct Statistics {
     pub running_mean: Region,
     /// Running unbiased variance, a vector, updated in place.
     pub running_variance: Region,
-    /// Written: the mean of every channel.
-    pub mean: Region,
-    /// Written: `1 / sqrt(variance + epsilon)` of every channel.
-    pub inverse_deviation: Region,
+    /// Scale of every channel, a vector.
+    pub gamma: Region,
+    /// Offset of every channel, a vector.
+    pub beta: Region,
+    /// Written, [`normalisation_bytes`]: `gamma / deviation`, `beta - mean * gamma / deviation`, mean and `1 / deviation` of every quad,
+    /// with `deviation = sqrt(variance + epsilon)`.
+    pub normalisation: Region,
     /// Added to the variance.
     pub epsilon: f32,
     /// Weight of the new statistics in the running ones.
@@ -55,7 +58,7 @@ pub fn statistics_workspace(shape: &MapShape, facts: &DeviceFacts) -> u64 {
     Slicing::of(shape, facts).elements(shape) * QUAD_BYTES
 }
 
-/// Mean and deviation of every channel over all pixels of the batch, and the running statistics.
+/// The normalisation by the mean and deviation of every channel over all pixels of the batch, and the running statistics.
 ///
 /// # Errors
 /// An empty or too large shape, a region too small for it.
@@ -78,8 +81,13 @@ pub fn statistics(
             ),
             ("running_mean", regions.running_mean, vector),
             ("running_variance", regions.running_variance, vector),
-            ("mean", regions.mean, vector),
-            ("inverse_deviation", regions.inverse_deviation, vector),
+            ("gamma", regions.gamma, vector),
+            ("beta", regions.beta, vector),
+            (
+                "normalisation",
+                regions.normalisation,
+                normalisation_bytes(shape.channels),
+            ),
         ],
     )?;
     let slicing = Slicing::of(shape, facts);
@@ -107,8 +115,9 @@ pub fn statistics(
                 regions.workspace,
                 regions.running_mean,
                 regions.running_variance,
-                regions.mean,
-                regions.inverse_deviation,
+                regions.gamma,
+                regions.beta,
+                regions.normalisation,
             ],
             [shape.quads(), 1, 1],
         ),
@@ -122,15 +131,17 @@ pub struct PrepareEval {
     pub running_mean: Region,
     /// Running variance, a vector.
     pub running_variance: Region,
-    /// Written: the mean that [`apply`] reads.
-    pub mean: Region,
-    /// Written: the inverse deviation that [`apply`] reads.
-    pub inverse_deviation: Region,
+    /// Scale of every channel, a vector.
+    pub gamma: Region,
+    /// Offset of every channel, a vector.
+    pub beta: Region,
+    /// Written: as by [`statistics`].
+    pub normalisation: Region,
     /// Added to the variance.
     pub epsilon: f32,
 }
 
-/// The vectors that [`apply`] and [`backward`] read, from the running statistics.
+/// The normalisation from the running statistics.
 ///
 /// # Errors
 /// An empty or too large shape, a region too small for it.
@@ -143,8 +154,13 @@ pub fn prepare_eval(shape: &MapShape, regions: &PrepareEval) -> Result<Vec<Launc
         &[
             ("running_mean", regions.running_mean, vector),
             ("running_variance", regions.running_variance, vector),
-            ("mean", regions.mean, vector),
-            ("inverse_deviation", regions.inverse_deviation, vector),
+            ("gamma", regions.gamma, vector),
+            ("beta", regions.beta, vector),
+            (
+                "normalisation",
+                regions.normalisation,
+                normalisation_bytes(shape.channels),
+            ),
         ],
     )?;
     let params = PrepareParams {
@@ -159,69 +175,11 @@ pub fn prepare_eval(shape: &MapShape, regions: &PrepareEval) -> Result<Vec<Launc
         vec![
             regions.running_mean,
             regions.running_variance,
-            regions.mean,
-            regions.inverse_deviation,
-        ],
-        [shape.quads().div_ceil(256), 1, 1],
-    )])
-}
-
-/// Regions of [`apply`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Apply {
-    /// The values to normalise, `shape.bytes()`.
-    pub input: Region,
-    /// Mean of every channel.
-    pub mean: Region,
-    /// Inverse deviation of every channel.
-    pub inverse_deviation: Region,
-    /// Scale of every channel.
-    pub gamma: Region,
-    /// Offset of every channel.
-    pub beta: Region,
-    /// The normalised, activated values.
-    pub output: Region,
-}
-
-/// `output = activation(gamma * (input - mean) * inverse_deviation + beta)`.
-///
-/// # Errors
-/// An empty or too large shape, a region too small for it.
-pub fn apply(
-    shape: &MapShape,
-    activation: Activation,
-    regions: &Apply,
-) -> Result<Vec<Launch>, OpsError> {
-    const NAME: &str = "batch norm";
-    shape.check(NAME)?;
-    let vector = shape.vector_bytes();
-    expect_regions(
-        NAME,
-        &[
-            ("input", regions.input, shape.bytes()),
-            ("mean", regions.mean, vector),
-            ("inverse_deviation", regions.inverse_deviation, vector),
-            ("gamma", regions.gamma, vector),
-            ("beta", regions.beta, vector),
-            ("output", regions.output, shape.bytes()),
-        ],
-    )?;
-    let params = ApplyParams {
-        pixels: shape.pixels(),
-    };
-    Ok(vec![Launch::new(
-        "ops/batch_norm_apply.wgsl",
-        &activation.defines(false),
-        &params,
-        vec![
-            regions.input,
-            regions.mean,
-            regions.inverse_deviation,
             regions.gamma,
             regions.beta,
-            regions.output,
+            regions.normalisation,
         ],
-        plane_grid(NAME, shape.pixels(), shape.quads())?,
+        [shape.quads().div_ceil(256), 1, 1],
     )])
 }
 
@@ -234,6 +192,5 @@ mod tests {
     fn parameters_match_their_shaders() {
         assert_params_match::<FinishParams>("ops/batch_norm_statistics_finish.wgsl");
         assert_params_match::<PrepareParams>("ops/batch_norm_prepare_eval.wgsl");
-        assert_params_match::<ApplyParams>("ops/batch_norm_apply.wgsl");
     }
 }

@@ -1,8 +1,8 @@
 //! What the tests of operators on maps share: maps and vectors in guarded memory, and back.
 #![allow(dead_code)] // Every test file uses a part of it.
 
-use smidgen_gpu::Region;
 use smidgen_gpu::testing::{Guarded, Outcome, relative_error};
+use smidgen_gpu::{Region, Source};
 use smidgen_ops::{Activation, MapShape};
 use smidgen_reference::activation::Activation as Twin;
 use smidgen_reference::elementwise::MapCase;
@@ -75,4 +75,61 @@ pub(crate) fn assert_close(what: &str, actual: &[f32], expected: &[f64], limit: 
         error <= limit,
         "{what}: relative error {error:.3e} above {limit:e}"
     );
+}
+
+/// A way of reading a map: through these scales and shifts, if any, and this activation.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) vectors: Option<[Vec<f32>; 2]>,
+    pub(crate) activation: Activation,
+}
+
+/// Every combination of normalised or not with some activations.
+pub(crate) fn reads(channels: usize) -> Vec<Read> {
+    let vectors = [6, 7].map(|seed| smidgen_reference::numbers::normal(seed, channels));
+    let mut reads = Vec::new();
+    for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
+        for vectors in [None, Some(vectors.clone())] {
+            reads.push(Read {
+                vectors,
+                activation,
+            });
+        }
+    }
+    reads
+}
+
+impl Read {
+    /// Places the normalisation; its last two vectors are for backward alone.
+    pub(crate) fn source(&self, memory: &mut Guarded, region: Region) -> Source {
+        let normalisation = self.vectors.as_ref().map(|[scale, shift]| {
+            let (scale, shift) = (pad_channels(scale), pad_channels(shift));
+            let quads = scale.chunks(4).zip(shift.chunks(4));
+            let all: Vec<f32> = quads
+                .flat_map(|(scale, shift)| [scale, shift, &[f32::NAN; 8]].concat())
+                .collect();
+            memory.input(&all)
+        });
+        Source {
+            region,
+            normalisation,
+            activation: self.activation,
+        }
+    }
+
+    /// What a map in NCHW is read as, and what it is before its activation.
+    pub(crate) fn values(&self, map: &MapCase, nchw: &[f32]) -> (Vec<f64>, Vec<f64>) {
+        let scaled: Vec<f64> = (nchw.iter().enumerate())
+            .map(|(at, value)| {
+                let channel = at / map.image_pixels() % map.channels;
+                self.vectors
+                    .as_ref()
+                    .map_or(f64::from(*value), |[scale, shift]| {
+                        f64::from(scale[channel]) * f64::from(*value) + f64::from(shift[channel])
+                    })
+            })
+            .collect();
+        let read = smidgen_reference::activation::forward(twin(self.activation), &scaled);
+        (read, scaled)
+    }
 }

@@ -89,7 +89,7 @@ impl Case {
             facts,
             None,
             &Forward {
-                input,
+                input: input.into(),
                 weight,
                 bias: None,
                 output,
@@ -115,7 +115,7 @@ impl Case {
             facts,
             None,
             &WeightGradient {
-                input,
+                input: input.into(),
                 output_gradient: output,
                 weight_gradient: result(shape.weight_bytes()),
                 bias_gradient: None,

@@ -1,6 +1,7 @@
+use super::convert::activation_kind;
 use crate::Error;
 use smidgen_gpu::Region;
-use smidgen_graph::{Program, ValueId};
+use smidgen_graph::{Program, Source, ValueId};
 use smidgen_plan::{Limits, Place, ProgramPlan};
 
 /// Finds the regions of a program's values in the arena.
@@ -17,6 +18,16 @@ impl Binder<'_> {
             name: self.program.value(id).name.clone(),
         })?;
         Ok(self.locate(place))
+    }
+
+    pub(super) fn source(&self, source: &Source) -> Result<smidgen_gpu::Source, Error> {
+        Ok(smidgen_gpu::Source {
+            region: self.region(source.value)?,
+            normalisation: (source.normalisation)
+                .map(|id| self.region(id))
+                .transpose()?,
+            activation: activation_kind(source.activation),
+        })
     }
 
     pub(super) fn workspace(&self, operation: usize) -> Option<Region> {

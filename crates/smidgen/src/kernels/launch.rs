@@ -7,7 +7,7 @@ use super::convert::{
 use super::update::{clip_launches, update_launches};
 use crate::Error;
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{Layout, OperationKind, ValueId};
+use smidgen_graph::{Layout, OperationKind, Source, ValueId};
 use smidgen_ops::{activation, batch_norm, concat, dropout, elementwise, loss, pool, shortcut};
 
 pub(super) fn launch(
@@ -28,7 +28,7 @@ pub(super) fn launch(
             output,
         } => {
             let regions = smidgen_conv::Forward {
-                input: region(input)?,
+                input: at.source(input)?,
                 weight: region(weight)?,
                 bias: optional(bias)?,
                 output: region(output)?,
@@ -70,7 +70,7 @@ pub(super) fn launch(
             bias_gradient,
         } => {
             let regions = smidgen_conv::WeightGradient {
-                input: region(input)?,
+                input: at.source(input)?,
                 output_gradient: region(output_gradient)?,
                 weight_gradient: region(weight_gradient)?,
                 bias_gradient: optional(bias_gradient)?,
@@ -88,18 +88,20 @@ pub(super) fn launch(
             epsilon,
             momentum,
             input,
-            mean,
-            inverse_deviation,
+            scale,
+            shift,
             running_mean,
             running_variance,
+            normalisation,
         } => {
             let regions = batch_norm::Statistics {
                 input: region(input)?,
                 workspace: at.needed_workspace(operation)?,
                 running_mean: region(running_mean)?,
                 running_variance: region(running_variance)?,
-                mean: region(mean)?,
-                inverse_deviation: region(inverse_deviation)?,
+                gamma: region(scale)?,
+                beta: region(shift)?,
+                normalisation: region(normalisation)?,
                 epsilon: *epsilon,
                 momentum: *momentum,
             };
@@ -108,50 +110,27 @@ pub(super) fn launch(
         OperationKind::BatchNormPrepare {
             channels,
             epsilon,
+            scale,
+            shift,
             running_mean,
             running_variance,
-            mean,
-            inverse_deviation,
+            normalisation,
         } => {
             let regions = batch_norm::PrepareEval {
                 running_mean: region(running_mean)?,
                 running_variance: region(running_variance)?,
-                mean: region(mean)?,
-                inverse_deviation: region(inverse_deviation)?,
+                gamma: region(scale)?,
+                beta: region(shift)?,
+                normalisation: region(normalisation)?,
                 epsilon: *epsilon,
             };
             batch_norm::prepare_eval(&smidgen_ops::MapShape::new(1, *channels, 1, 1), &regions)?
         }
-        OperationKind::BatchNormApply {
-            shape,
-            activation,
-            input,
-            mean,
-            inverse_deviation,
-            scale,
-            shift,
-            output,
-        } => {
-            let regions = batch_norm::Apply {
-                input: region(input)?,
-                mean: region(mean)?,
-                inverse_deviation: region(inverse_deviation)?,
-                gamma: region(scale)?,
-                beta: region(shift)?,
-                output: region(output)?,
-            };
-            batch_norm::apply(&map_shape(*shape), activation_kind(*activation), &regions)?
-        }
         OperationKind::BatchNormBackward {
             shape,
-            activation,
             batch_statistics,
             gradient,
             input,
-            mean,
-            inverse_deviation,
-            scale,
-            shift,
             scale_gradient,
             shift_gradient,
         } => {
@@ -164,12 +143,11 @@ pub(super) fn launch(
                 None => Ok(split(&mut workspace, shape.vector_bytes())),
             };
             let (gamma_gradient, beta_gradient) = (sums(scale_gradient)?, sums(shift_gradient)?);
+            let source = at.source(input)?;
+            let normalisation = input.normalisation.unwrap_or(input.value);
             let regions = batch_norm::Backward {
-                input: region(input)?,
-                mean: region(mean)?,
-                inverse_deviation: region(inverse_deviation)?,
-                gamma: region(scale)?,
-                beta: region(shift)?,
+                input: source.region,
+                normalisation: at.region(normalisation)?,
                 output_gradient: gradient,
                 workspace,
                 gamma_gradient,
@@ -181,45 +159,25 @@ pub(super) fn launch(
             } else {
                 batch_norm::StatisticsKind::Constant
             };
-            batch_norm::backward(
-                &shape,
-                facts,
-                activation_kind(*activation),
-                statistics,
-                &regions,
-            )?
+            batch_norm::backward(&shape, facts, source.activation, statistics, &regions)?
         }
-        OperationKind::Activation {
+        OperationKind::Apply {
             shape,
-            activation,
             input,
             output,
-        } => {
-            let regions = activation::Forward {
-                input: region(input)?,
-                output: region(output)?,
-            };
-            activation::forward(&map_shape(*shape), activation_kind(*activation), &regions)?
-        }
+        } => activation::apply(&map_shape(*shape), &at.source(input)?, region(output)?)?,
         OperationKind::ActivationBackward {
             shape,
-            activation,
             gradient,
             source,
-            from_output,
         } => {
             let gradient = region(gradient)?;
             let regions = activation::Backward {
-                value: region(source)?,
+                value: at.source(source)?,
                 output_gradient: gradient,
                 input_gradient: gradient,
             };
-            let backward = if *from_output {
-                activation::backward_from_output
-            } else {
-                activation::backward
-            };
-            backward(&map_shape(*shape), activation_kind(*activation), &regions)?
+            activation::backward(&map_shape(*shape), &regions)?
         }
         OperationKind::Add {
             shape,
@@ -229,8 +187,8 @@ pub(super) fn launch(
             output,
         } => {
             let regions = elementwise::Add {
-                left: region(left)?,
-                right: region(right)?,
+                left: at.source(left)?,
+                right: at.source(right)?,
                 output: region(output)?,
             };
             elementwise::add(&map_shape(*shape), activation_kind(*activation), &regions)?
@@ -250,15 +208,16 @@ pub(super) fn launch(
             inputs,
             output,
         } => {
-            let part = |id: &ValueId| {
-                let Layout::Map(shape) = at.program.value(*id).layout else {
+            let part = |source: &Source| {
+                let value = at.program.value(source.value);
+                let Layout::Map(shape) = value.layout else {
                     return Err(Error::UnknownValue {
-                        name: at.program.value(*id).name.clone(),
+                        name: value.name.clone(),
                     });
                 };
                 Ok(concat::Part {
                     channels: shape.channels,
-                    region: at.region(*id)?,
+                    map: at.source(source)?,
                 })
             };
             let parts = inputs.iter().map(part).collect::<Result<Vec<_>, _>>()?;
@@ -273,7 +232,7 @@ pub(super) fn launch(
         } => {
             let part = concat::Part {
                 channels: *channels,
-                region: region(input_gradient)?,
+                map: region(input_gradient)?.into(),
             };
             concat::backward_part(
                 &map_shape(*shape),
@@ -291,7 +250,7 @@ pub(super) fn launch(
             output,
         } => {
             let shortcut = option_a(*shape, *stride, *output_channels, *channel_offset);
-            shortcut::forward(&shortcut, region(input)?, region(output)?)?
+            shortcut::forward(&shortcut, &at.source(input)?, region(output)?)?
         }
         OperationKind::ShortcutBackward {
             shape,
@@ -318,7 +277,7 @@ pub(super) fn launch(
             indices,
         } => pool::max(
             &window(*shape, attributes),
-            region(input)?,
+            &at.source(input)?,
             region(output)?,
             optional(indices)?,
         )?,
@@ -345,7 +304,7 @@ pub(super) fn launch(
         } => pool::average(
             &window(*shape, attributes),
             divisor(attributes),
-            region(input)?,
+            &at.source(input)?,
             region(output)?,
         )?,
         OperationKind::AveragePoolBackward {
@@ -366,7 +325,7 @@ pub(super) fn launch(
             shape,
             input,
             output,
-        } => pool::global_average(&map_shape(*shape), region(input)?, region(output)?)?,
+        } => pool::global_average(&map_shape(*shape), &at.source(input)?, region(output)?)?,
         OperationKind::GlobalAveragePoolBackward {
             shape,
             output_gradient,
@@ -390,7 +349,7 @@ pub(super) fn launch(
             };
             let regions = dropout::Regions {
                 control: region(control)?,
-                input: region(input)?,
+                input: at.source(input)?,
                 output: region(output)?,
             };
             dropout::dropout(&map_shape(*shape), &layer, &regions)?
@@ -409,7 +368,7 @@ pub(super) fn launch(
             };
             let regions = dropout::Regions {
                 control: region(control)?,
-                input: gradient,
+                input: gradient.into(),
                 output: gradient,
             };
             dropout::dropout(&map_shape(*shape), &layer, &regions)?

@@ -67,7 +67,9 @@ pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f3
             Ok(quads)
         }
         Layout::Words { count } => check(*count as usize).map(|()| values.to_vec()),
-        Layout::Indices(_) => Err(Error::UnknownValue { name: name.into() }),
+        Layout::Indices(_) | Layout::Normalisation { .. } => {
+            Err(Error::UnknownValue { name: name.into() })
+        }
     }
 }
 
@@ -88,7 +90,7 @@ pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> 
             for_each_element(*shape, |nchw, quad| ordered[nchw] = values[quad]);
             Ok(ordered)
         }
-        Layout::Words { .. } | Layout::Indices(_) => Ok(values),
+        Layout::Words { .. } | Layout::Indices(_) | Layout::Normalisation { .. } => Ok(values),
     }
 }
 
