@@ -15,8 +15,10 @@
 #![deny(missing_docs)]
 
 mod preprocess;
+mod wide;
 
 pub use preprocess::{Define, Expanded, ShaderError};
+pub use wide::widened;
 
 /// A row of a `variants` table, with what the host must match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,20 +2,27 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use smidgen_shaders::{Define, VARIANTS, Variant, expand};
+use smidgen_shaders::{Define, VARIANTS, Variant, expand, widened};
 
-fn module(row: &Variant) -> Result<(naga::Module, ModuleInfo), String> {
+fn text(row: &Variant) -> Result<String, String> {
     let defines: Vec<Define> = row
         .defines
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     let expanded = expand(row.file, &defines).map_err(|error| error.to_string())?;
-    let module = naga::front::wgsl::parse_str(&expanded.text)
-        .map_err(|error| error.emit_to_string(&expanded.text))?;
+    Ok(expanded.text)
+}
+
+fn module(row: &Variant) -> Result<(naga::Module, ModuleInfo), String> {
+    parsed(&text(row)?)
+}
+
+fn parsed(text: &str) -> Result<(naga::Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::all())
         .validate(&module)
-        .map_err(|error| error.emit_to_string(&expanded.text))?;
+        .map_err(|error| error.emit_to_string(text))?;
     Ok((module, info))
 }
 
@@ -93,6 +100,35 @@ fn every_variant_translates_to_every_backend() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_variant_with_an_array_of_vectors_is_also_valid_in_64_bit_words() {
+    let mut wide = 0;
+    for row in VARIANTS {
+        let name = format!("{} {:?}", row.file, row.defines);
+        let text = text(row).expect("an expanded row");
+        let Some(widened) = widened(&text) else {
+            continue;
+        };
+        let (module, info) = parsed(&widened).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(spir_v(&module, &info).is_ok(), "{name}");
+        assert_eq!(
+            text.lines().count(),
+            widened
+                .lines()
+                .position(|line| line.starts_with("fn wide_load"))
+                .unwrap_or(0)
+                - 1,
+            "{name}: lines moved"
+        );
+        wide += 1;
+    }
+    assert!(
+        wide * 4 > VARIANTS.len() * 3,
+        "{wide} of {}",
+        VARIANTS.len()
+    );
 }
 
 #[test]

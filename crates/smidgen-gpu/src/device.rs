@@ -1,5 +1,5 @@
 use crate::ledger::{Category, Ledger};
-use crate::{DeviceFacts, GpuError, Launch, adapter};
+use crate::{DeviceFacts, DeviceKind, GpuError, Launch, adapter};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,8 @@ pub struct Device {
     queue: wgpu::Queue,
     facts: DeviceFacts,
     checked: bool,
+    /// Kernels access storage in 64-bit words: on software devices, which pay for every word.
+    wide: bool,
     ledger: Mutex<Ledger>,
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
     fault: Arc<Mutex<Option<GpuError>>>,
@@ -57,7 +59,8 @@ impl Device {
         let wanted = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::SUBGROUP
-            | wgpu::Features::SHADER_F16;
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64;
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("smidgen"),
             required_features: adapter.features() & wanted,
@@ -106,11 +109,14 @@ impl Device {
 
     fn assemble(device: wgpu::Device, queue: wgpu::Queue, checked: bool) -> Self {
         let facts = DeviceFacts::of(&device.adapter_info(), &device.limits(), device.features());
+        let wide = facts.kind == DeviceKind::Software
+            && device.features().contains(wgpu::Features::SHADER_INT64);
         Self {
             device,
             queue,
             facts,
             checked,
+            wide,
             ledger: Mutex::default(),
             pipelines: Mutex::default(),
             fault: Arc::default(),
@@ -361,10 +367,13 @@ impl Device {
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
-        let expanded = smidgen_shaders::expand(launch.shader, &launch.defines)?;
+        let mut text = smidgen_shaders::expand(launch.shader, &launch.defines)?.text;
+        if self.wide {
+            text = smidgen_shaders::widened(&text).unwrap_or(text);
+        }
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(launch.shader),
-            source: wgpu::ShaderSource::Wgsl(expanded.text.into()),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
         };
         let invalid = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let module = if self.checked {
