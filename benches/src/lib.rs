@@ -1,6 +1,10 @@
-//! What the benchmarks share: one device, filled memory, and the measurement of launches.
+//! What the benchmarks share: one device, filled memory, the measurement of launches, the passes of a convolution and training steps.
 //!
 //! The sizes come from the tables that drive the tests (`smidgen_reference`), so that a row added there is tested and measured.
+//! `benches/peers` measures the same work beside that of other frameworks.
+
+pub mod convolution;
+pub mod training;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
@@ -156,26 +160,51 @@ pub fn measure(
     launches: impl IntoLaunches,
 ) {
     let launches = launches.into_launches();
-    let failed = |error: GpuError| -> Sequence { panic!("{function}, {case}: {error}") };
+    let failed = |error: GpuError| panic!("{function}, {case}: {error}");
     // Criterion calls the closure for every sample, and not at all for what the command line leaves out.
     let mut prepared = None;
     group
         .sampling_mode(SamplingMode::Flat)
         .throughput(throughput)
         .bench_function(BenchmarkId::new(function, case), |bencher| {
-            let sequence =
-                prepared.get_or_insert_with(|| prepare(memory, &launches).unwrap_or_else(failed));
-            bencher.iter_custom(|iterations| {
-                let start = Instant::now();
-                if let Err(error) =
-                    device().run(|pass| (0..iterations).for_each(|_| sequence.record(pass)))
-                {
-                    failed(error);
-                }
-                start.elapsed()
+            let work = prepared
+                .get_or_insert_with(|| Work::prepare(memory, &launches).unwrap_or_else(failed));
+            bencher.iter_custom(|iterations| match work.run(iterations) {
+                Ok(time) => time,
+                Err(error) => panic!("{function}, {case}: {error}"),
             });
         });
-    if prepared.is_some() {
+}
+
+/// Launches that can be run again and again in memory of their own.
+#[derive(Debug)]
+pub struct Work(Sequence);
+
+impl Work {
+    /// Fills memory and runs the launches once, since drivers compile a kernel when it first runs.
+    ///
+    /// # Errors
+    /// If the device refuses or fails.
+    pub fn prepare(memory: &Memory, launches: &[Launch]) -> Result<Self, GpuError> {
+        let buffer = memory.upload(device())?;
+        let work = Self(Sequence::prepare(device(), launches, &[&buffer])?);
+        work.run(1)?;
+        Ok(work)
+    }
+
+    /// Runs the launches so often in one submission, and says how long that took until the device was done.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn run(&self, iterations: u64) -> Result<Duration, GpuError> {
+        let start = Instant::now();
+        device().run(|pass| (0..iterations).for_each(|_| self.0.record(pass)))?;
+        Ok(start.elapsed())
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
         release(device());
     }
 }
@@ -185,14 +214,6 @@ pub fn release(device: &Device) {
     let mut ledger = device.ledger();
     ledger.release(LABEL);
     ledger.release("kernel parameters");
-}
-
-/// Fills memory and runs the launches once, since drivers compile a kernel when it first runs.
-fn prepare(memory: &Memory, launches: &[Launch]) -> Result<Sequence, GpuError> {
-    let buffer = memory.upload(device())?;
-    let sequence = Sequence::prepare(device(), launches, &[&buffer])?;
-    device().run(|pass| sequence.record(pass))?;
-    Ok(sequence)
 }
 
 /// The shape of a case.
