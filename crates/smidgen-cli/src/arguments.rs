@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Eval(EvalArguments),
     /// Measure how fast the device is, and how much of that the kernels reach
     Bench(BenchArguments),
+    /// Say in which budgets a network can be trained, how fast, and what the next bytes would buy; nothing is run
+    Fit(NetworkArguments),
+    /// Show where the time and the memory of a training step go, layer by layer
+    Profile(ProfileArguments),
 }
 
 const SETTINGS: &str = "settings";
@@ -142,6 +146,47 @@ pub(crate) struct BenchArguments {
     pub(crate) compare: Option<PathBuf>,
 }
 
+/// A network to be trained, without data.
+#[derive(Debug, Args)]
+pub(crate) struct NetworkArguments {
+    /// The network, as for `smidgen train`
+    #[arg(long, default_value = "resnet20")]
+    pub(crate) model: String,
+    /// Channels, rows and columns of a picture
+    #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = picture)]
+    pub(crate) image: [u32; 3],
+    /// Classes that are told apart
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) classes: u32,
+    /// Images in a step
+    #[arg(long, default_value_t = 64)]
+    pub(crate) batch: u32,
+    /// How parameters are updated
+    #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
+    pub(crate) optimizer: OptimizerName,
+    /// Device memory that may be reserved, everything counted, such as 64MiB
+    #[arg(long)]
+    pub(crate) budget: Option<Bytes>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArguments {
+    #[command(flatten)]
+    pub(crate) network: NetworkArguments,
+    /// Run nothing: sizes and places from the plan, without times
+    #[arg(long)]
+    pub(crate) plan_only: bool,
+    /// Steps that are timed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) steps: u32,
+    /// Also write a page for a browser, with the memory over the step and the map of the arena
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
+    /// Also write a trace for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) trace: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OptimizerName {
@@ -182,6 +227,16 @@ macro_rules! spelled {
 }
 spelled!(DataArgument, DataSource);
 spelled!(AugmentArgument, Augment);
+
+fn picture(text: &str) -> Result<[u32; 3], String> {
+    let sizes: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();
+    let sizes = sizes
+        .ok()
+        .and_then(|sizes| <[u32; 3]>::try_from(sizes).ok());
+    sizes
+        .filter(|sizes| !sizes.contains(&0))
+        .ok_or_else(|| "write channels, rows and columns as 3x32x32".into())
+}
 
 fn number(text: &str) -> Result<f64, String> {
     text.parse()

@@ -4,8 +4,10 @@ mod arguments;
 mod bench;
 mod devices;
 mod evaluate;
+mod fit;
 mod hint;
 mod output;
+mod profile;
 mod run_folder;
 mod train;
 
@@ -33,6 +35,12 @@ fn main() -> ExitCode {
         }
         Command::Bench(settings) => {
             bench::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Fit(network) => {
+            fit::run(&network, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Profile(settings) => {
+            profile::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {

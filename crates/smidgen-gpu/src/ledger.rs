@@ -108,6 +108,14 @@ impl Ledger {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
+    /// The sum of the reservations of one category, in bytes.
+    #[must_use]
+    pub fn reserved_in(&self, category: Category) -> u64 {
+        let entries = self.entries.iter();
+        let of_category = entries.filter(|entry| entry.category == category);
+        of_category.map(|entry| entry.bytes).sum()
+    }
+
     /// All reservations, in the order they were made.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {

@@ -5,5 +5,6 @@ mod bad_files;
 mod bad_input;
 mod bench;
 mod output;
+mod profile;
 mod resume;
 mod support;

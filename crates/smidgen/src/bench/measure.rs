@@ -109,7 +109,7 @@ impl<'a> Bench<'a> {
 }
 
 /// Evenly distributed between -0.5 and 0.5, always the same: constant data would let a GPU run at higher clocks.
-pub(super) fn noise() -> impl Iterator<Item = f32> {
+pub(crate) fn noise() -> impl Iterator<Item = f32> {
     let mut state = 0x9e37_79b9_u32;
     std::iter::repeat_with(move || {
         state ^= state << 13;

@@ -27,6 +27,7 @@ pub use row::{Kind, Peaks, Row, Unit};
 use crate::Error;
 use kernels::convolutions;
 use measure::Bench;
+pub(crate) use measure::noise;
 use smidgen_gpu::Device;
 
 /// What [`run`] measures.
@@ -68,4 +69,13 @@ pub fn run(
         }
     }
     Ok(Report::new(device.facts(), *options, peaks, rows))
+}
+
+/// The arithmetic peak of a device, in operations a second.
+///
+/// # Errors
+/// The device failed or has no memory left.
+pub(crate) fn peak_flops(device: &Device) -> Result<f64, Error> {
+    let bench = Bench::new(device, &BenchOptions { quick: true });
+    Ok(1e9 * Peaks::of([&probes::fma_peak(&bench)?].into_iter()).gflops)
 }

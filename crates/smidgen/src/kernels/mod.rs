@@ -17,6 +17,22 @@ use smidgen_ops::{batch_norm, loss};
 use smidgen_plan::{Limits, ProgramPlan};
 use update::clip_slots;
 
+/// Multiply-adds of a convolution or one of its gradients; 0 for all other operations.
+pub(crate) fn multiply_adds(kind: &OperationKind) -> u64 {
+    match kind {
+        OperationKind::Convolution {
+            attributes, shape, ..
+        }
+        | OperationKind::ConvolutionInputGradient {
+            attributes, shape, ..
+        }
+        | OperationKind::ConvolutionWeightGradient {
+            attributes, shape, ..
+        } => convolution_shape(attributes, *shape).multiply_adds(),
+        _ => 0,
+    }
+}
+
 /// Bytes of workspace that each operation of `program` needs.
 pub(crate) fn workspaces(program: &Program, facts: &DeviceFacts) -> Result<Vec<u64>, Error> {
     program

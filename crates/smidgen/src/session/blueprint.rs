@@ -10,9 +10,9 @@ use smidgen_plan::Plan;
 /// A session before anything is reserved: what it will run and what it will need.
 #[derive(Debug)]
 pub struct Blueprint {
-    pub(super) programs: Vec<Program>,
+    pub(crate) programs: Vec<Program>,
     pub(super) plan: Plan,
-    pub(super) launches: Vec<Vec<Vec<Launch>>>,
+    pub(crate) launches: Vec<Vec<Vec<Launch>>>,
     pub(super) footprint: Footprint,
     pub(super) staging_bytes: u64,
     pub(super) forms: Forms,

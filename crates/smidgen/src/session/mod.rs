@@ -17,7 +17,7 @@ pub use plans::{PlanPoint, Plans, StashPoint, largest_batch};
 use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
 use memory::Memory;
-use smidgen_gpu::{Device, ReadbackRing, bytemuck, wgpu};
+use smidgen_gpu::{Device, ReadbackRing, Timeline, bytemuck, wgpu};
 use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
@@ -187,18 +187,7 @@ impl Session {
         let Some((training, compiled)) = &self.training else {
             return Err(Error::NotTraining);
         };
-        let betas = match training.optimizer {
-            Optimizer::Adam { beta1, beta2, .. } => (f64::from(beta1), f64::from(beta2)),
-            Optimizer::Sgd { .. } => (0.0, 0.0),
-        };
-        let (first_correction, second_correction) = Control::corrections(betas, options.step + 1);
-        let control = Control {
-            learning_rate: options.learning_rate,
-            first_correction,
-            second_correction,
-            seed: options.seed,
-            ..Control::default()
-        };
+        let control = control(training, options);
         submit(
             &mut self.memory,
             &mut self.metrics,
@@ -206,6 +195,34 @@ impl Session {
             (images, labels),
             &control,
         )
+    }
+
+    /// As [`train_step`](Self::train_step), but waits, and returns the seconds of each operation of the training program instead of the
+    /// metrics. `timeline` needs room for all launches, and to have been made before the session, which reserves nothing later.
+    ///
+    /// # Errors
+    /// As [`train_step`](Self::train_step).
+    pub fn time_step(
+        &mut self,
+        timeline: &Timeline,
+        images: &[f32],
+        labels: &[u32],
+        options: &StepOptions,
+    ) -> Result<Vec<f64>, Error> {
+        let Some((training, compiled)) = &self.training else {
+            return Err(Error::NotTraining);
+        };
+        let mut encoder = self.memory.encoder();
+        let control = control(training, options);
+        self.memory
+            .upload(&mut encoder, compiled, (images, labels), &control)?;
+        self.memory.submit(encoder);
+        let timings = timeline.measure(&self.memory.device, &compiled.sequence)?;
+        let seconds = |launches: &std::ops::Range<usize>| {
+            let timings = timings.get(launches.clone()).unwrap_or_default();
+            timings.iter().map(|timing| timing.time.as_secs_f64()).sum()
+        };
+        Ok(compiled.launches.iter().map(seconds).collect())
     }
 
     /// Submits the evaluation of one batch; labels of `u32::MAX` are left out of the counts.
@@ -238,6 +255,22 @@ impl Session {
         Ok(self
             .metrics
             .oldest(&self.memory.device, Metrics::from_bytes)?)
+    }
+}
+
+/// What the host tells the device before a training step.
+fn control(training: &Training, options: &StepOptions) -> Control {
+    let betas = match training.optimizer {
+        Optimizer::Adam { beta1, beta2, .. } => (f64::from(beta1), f64::from(beta2)),
+        Optimizer::Sgd { .. } => (0.0, 0.0),
+    };
+    let (first_correction, second_correction) = Control::corrections(betas, options.step + 1);
+    Control {
+        learning_rate: options.learning_rate,
+        first_correction,
+        second_correction,
+        seed: options.seed,
+        ..Control::default()
     }
 }
 

@@ -1,0 +1,64 @@
+//! What `smidgen fit` and `smidgen profile` say, and refuse.
+
+use crate::support::{refuse, refuse_usage, scratch, succeed};
+use std::fs;
+
+#[test]
+fn fit_tables_are_refused_below_their_least_budget_and_hold_above() {
+    let arguments = ["fit", "--model", "resnet20", "--batch", "8", "--json"];
+    let table = &succeed(&arguments)[0];
+    let plans = table["plans"].as_array().unwrap();
+    assert!(plans.len() > 3);
+    let numbers = |name: &str| -> Vec<f64> {
+        let numbers = plans.iter().map(|plan| plan[name].as_f64().unwrap());
+        numbers.collect()
+    };
+    let (bytes, seconds) = (numbers("bytes"), numbers("seconds"));
+    assert!(bytes.windows(2).all(|pair| pair[1] < pair[0]));
+    assert!(seconds.windows(2).all(|pair| pair[0] <= pair[1]));
+
+    let least = *bytes.last().unwrap() as u64;
+    let enough = least.to_string();
+    let chosen = &succeed(&[&arguments[..], &["--budget", &enough]].concat())[0];
+    assert_eq!(chosen["chosen"], plans.len() as u64 - 1);
+    let short = (least - 1).to_string();
+    let message = refuse(&[&arguments[..], &["--budget", &short]].concat());
+    assert!(message.contains(&enough), "{message}");
+}
+
+#[test]
+fn a_profile_is_written_as_page_and_trace() {
+    let (_folder, page) = scratch("profile.html");
+    let (_other, trace) = scratch("trace.json");
+    let lines = succeed(&[
+        "profile", "--batch", "2", "--steps", "1", "--json", "--html", &page, "--trace", &trace,
+    ]);
+    let profile = &lines[0];
+    let shares = profile["memory"]["peak"].as_array().unwrap();
+    let sum: u64 = shares
+        .iter()
+        .map(|share| share["bytes"].as_u64().unwrap())
+        .sum();
+    assert_eq!(profile["memory"]["peak_bytes"], sum);
+    assert!(
+        fs::read_to_string(page)
+            .unwrap()
+            .contains("\"network\":\"resnet20\"")
+    );
+    let trace: serde_json::Value = serde_json::from_slice(&fs::read(trace).unwrap()).unwrap();
+    assert!(trace["traceEvents"].as_array().unwrap().len() > 100);
+    // The plan alone has no times, for a network that this device need not be able to run.
+    let lines = succeed(&[
+        "profile",
+        "--plan-only",
+        "--json",
+        "--model",
+        "resnet50",
+        "--image",
+        "3x224x224",
+        "--batch",
+        "8",
+    ]);
+    assert!(lines[0]["times"].is_null() && lines[0]["steps"][0]["seconds"].is_null());
+    refuse_usage(&["profile", "--image", "32x32"]);
+}
