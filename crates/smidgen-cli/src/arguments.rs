@@ -67,6 +67,10 @@ pub(crate) struct RunArguments {
     /// Images in a step
     #[arg(long, default_value_t = 64)]
     pub(crate) batch: u32,
+    /// Instead of --batch: as many images in a step as the budget allows
+    #[arg(long, requires = "budget", conflicts_with = "batch")]
+    #[serde(default)]
+    pub(crate) max_batch: bool,
     /// How parameters are updated
     #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
     pub(crate) optimizer: OptimizerName,
@@ -100,6 +104,10 @@ pub(crate) struct RunArguments {
     /// Device memory that may be reserved, everything counted, such as 64MiB
     #[arg(long)]
     pub(crate) budget: Option<Bytes>,
+    /// How lossy the backward pass may be to meet the budget: mean squared error by squared value of what it reads again, such as 0.01
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative, requires = "budget")]
+    #[serde(default)]
+    pub(crate) quality: f64,
     /// Of the initial weights, the order of the images, augmentation and dropout
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

@@ -5,10 +5,11 @@ use crate::output::{Output, share};
 use crate::run_folder::RunFolder;
 use serde::Serialize;
 use smidgen::data::{DataSource, Split};
+use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{
     Checkpoints, End, Error, Event, Optimizer, Session, SessionOptions, Trainer, TrainerOptions,
-    Training, checkpoint, zoo,
+    Training, checkpoint, largest_batch, zoo,
 };
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -30,6 +31,40 @@ struct Start<'a> {
     reserved_bytes: u64,
     budget_bytes: Option<u64>,
     footprint: &'a smidgen::Footprint,
+    stashes: Stashes,
+}
+
+/// How many of the stashes are held in which way.
+#[derive(Clone, Copy, Serialize)]
+struct Stashes {
+    whole: usize,
+    recomputed: usize,
+    coded: usize,
+}
+
+impl Stashes {
+    fn of(session: &Session) -> Self {
+        let forms = session.forms();
+        let count = |which: fn(&Form) -> bool| forms.values().filter(|form| which(form)).count();
+        let recomputed = count(|form| *form == Form::Recomputed);
+        let coded = count(|form| matches!(form, Form::Coded(_)));
+        Self {
+            whole: session.stashes() - recomputed - coded,
+            recomputed,
+            coded,
+        }
+    }
+}
+
+impl std::fmt::Display for Stashes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            whole,
+            recomputed,
+            coded,
+        } = self;
+        write!(formatter, "stashes: {whole} whole, {recomputed} computed again, {coded} in fewer bits")
+    }
 }
 
 #[derive(Serialize)]
@@ -51,7 +86,7 @@ pub(crate) fn run(
     if let Some(path) = arguments.run.out.as_deref().filter(|_| !resumed) {
         RunFolder::check_free(path)?;
     }
-    let settings = match &arguments.resume {
+    let mut settings = match &arguments.resume {
         Some(folder) => RunArguments {
             out: Some(folder.clone()),
             ..RunFolder::settings(folder)?
@@ -84,17 +119,26 @@ pub(crate) fn run(
         adapter,
         ..Default::default()
     })?;
-    let options = SessionOptions {
+    let mut options = SessionOptions {
         batch: settings.batch,
         training: Some(training(&settings)),
         budget: settings.budget,
     };
+    if let (true, Some(budget)) = (settings.max_batch, settings.budget) {
+        let most = train.len().try_into().unwrap_or(u32::MAX);
+        // Where not even one image fits, the session says what the least would be.
+        let batch = largest_batch(&graph, device.facts(), &options, budget, most)?.unwrap_or(1);
+        options.batch = batch;
+        // From here on it is a batch like any other, when the run is resumed too.
+        (settings.batch, settings.max_batch) = (batch, false);
+    }
     let mut session = Session::new(device, &graph, &options, settings.seed)?;
     if let Some(weights) = weights {
         session.load(&weights)?;
     }
     let facts = session.device().facts().clone();
     let footprint = session.footprint().clone();
+    let stashes = Stashes::of(&session);
     let options = trainer_options(&settings, &source)?;
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
     let step = if has_checkpoint { trainer.resume()? } else { 0 };
@@ -118,6 +162,7 @@ pub(crate) fn run(
         reserved_bytes: reserved.0,
         budget_bytes: settings.budget.map(|budget| budget.0),
         footprint: &footprint,
+        stashes,
     });
     output.text(&format!(
         "{} ({} parameters) on {}, {}",
@@ -132,6 +177,9 @@ pub(crate) fn run(
         trainer.steps(),
         share(reserved, settings.budget)
     ));
+    if stashes.recomputed + stashes.coded > 0 {
+        output.text(&stashes.to_string());
+    }
 
     let interrupted = stop_on_ctrl_c();
     let memory = share(reserved, settings.budget);
@@ -311,6 +359,7 @@ fn training(settings: &RunArguments) -> Training {
         label_smoothing: settings.label_smoothing as f32,
         clip_norm: settings.clip_norm.map(|norm| norm as f32),
         keep_gradients: false,
+        quality: settings.quality,
     }
 }
 

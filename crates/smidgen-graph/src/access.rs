@@ -88,6 +88,8 @@ impl Operation {
             Kind::DropoutBackward {
                 control, gradient, ..
             } => vec![*control, *gradient],
+            Kind::Encode { control, input, .. } => vec![*control, *input],
+            Kind::Decode { stash, .. } => vec![*stash],
             Kind::CrossEntropy {
                 logits,
                 labels,
@@ -130,7 +132,9 @@ impl Operation {
             | Kind::Shortcut { output, .. }
             | Kind::AveragePool { output, .. }
             | Kind::GlobalAveragePool { output, .. }
-            | Kind::Dropout { output, .. } => vec![*output],
+            | Kind::Dropout { output, .. }
+            | Kind::Decode { output, .. } => vec![*output],
+            Kind::Encode { stash, .. } => vec![*stash],
             Kind::ConvolutionInputGradient { input_gradient, .. }
             | Kind::ConcatBackward { input_gradient, .. }
             | Kind::ShortcutBackward { input_gradient, .. }

@@ -1,6 +1,7 @@
 //! What a step does, one operation at a time.
 
 use crate::attributes::{Activation, ConvolutionAttributes, PoolAttributes};
+use crate::forms::Code;
 use crate::program::ValueId;
 use crate::shape::MapShape;
 use crate::source::Source;
@@ -256,6 +257,22 @@ pub enum OperationKind {
         stream: u32,
         control: ValueId,
         gradient: ValueId,
+    },
+    /// Writes `stash`: `input` in a code. Random rounding follows from the seed in the control block, `stream` and the element's index.
+    Encode {
+        shape: MapShape,
+        code: Code,
+        stream: u32,
+        control: ValueId,
+        input: ValueId,
+        stash: ValueId,
+    },
+    /// Writes `output` from `stash`.
+    Decode {
+        shape: MapShape,
+        code: Code,
+        stash: ValueId,
+        output: ValueId,
     },
     /// Writes `metrics` and, where training, `logit_gradient`; sets `halted` in the control block if the loss is not finite.
     CrossEntropy {

@@ -36,7 +36,7 @@ fn program(model: &str, side: u32, batch: u32, clip_norm: Option<f32>) -> Progra
 fn curve(program: &Program) -> (Outline, Vec<Choice>) {
     let outline = Outline::new(program);
     let workspaces = vec![0; program.operations.len()];
-    let curve = Planner::new(program, &outline, &workspaces, 256, &DEVICE).curve();
+    let curve = Planner::new(program, &outline, &workspaces, 256, &DEVICE).curve(0.0);
     (outline, curve)
 }
 
@@ -107,7 +107,7 @@ fn the_curve_is_no_worse_than_the_trivial_plans() {
         let outline = Outline::new(&program);
         let workspaces = vec![0; program.operations.len()];
         let planner = Planner::new(&program, &outline, &workspaces, 256, &DEVICE);
-        let curve = planner.curve();
+        let curve = planner.curve(0.0);
         let all: Forms = (outline.stashes().iter().filter(|stash| stash.repeatable))
             .map(|stash| (stash.value, Form::Recomputed))
             .collect();

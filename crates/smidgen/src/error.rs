@@ -31,6 +31,9 @@ pub enum Error {
     /// A text that is no number of bytes.
     #[error(transparent)]
     Bytes(#[from] ParseBytesError),
+    /// A stash the codecs refuse.
+    #[error(transparent)]
+    Stash(#[from] smidgen_stash::StashError),
     /// A shape the convolution kernels refuse.
     #[error(transparent)]
     Convolution(#[from] smidgen_conv::ShapeError),

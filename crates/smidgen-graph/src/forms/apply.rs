@@ -1,7 +1,8 @@
 use super::outline::{Outline, is_backward};
-use super::{FormError, Forms};
-use crate::operation::{Operation, Phase};
-use crate::program::{Program, Value, ValueId};
+use super::schedule::{Run, Schedule};
+use super::{Extra, FormError, Forms};
+use crate::operation::{Operation, OperationKind, Phase};
+use crate::program::{Layout, Program, Value, ValueId};
 
 impl Outline {
     /// The program in which stashes are held in these forms. `program` is the one this outline was made of.
@@ -11,36 +12,99 @@ impl Outline {
     pub fn apply(&self, program: &Program, forms: &Forms) -> Result<Program, FormError> {
         let schedule = self.schedule(forms)?;
         let mut values = program.values.clone();
-        values.extend(schedule.repeated.iter().map(|&value| Value {
-            name: format!("{} again", program.values[value].name),
-            ..program.values[value].clone()
-        }));
-        let operations = schedule.entries.iter().map(|entry| {
-            let operation = &program.operations[entry.operation];
-            let mut kind = operation.kind.clone();
-            let backward = entry.again || is_backward(operation.phase);
-            for id in kind.values_mut() {
-                let written = self.writes[entry.operation].contains(&id.0);
-                *id = ValueId(if written {
-                    schedule.written(id.0, entry.again)
-                } else {
-                    schedule.read(id.0, backward)
-                });
-            }
-            Operation {
-                layer: operation.layer.clone(),
-                phase: if entry.again {
-                    Phase::Backward
-                } else {
-                    operation.phase
+        values.extend(schedule.extras.iter().map(|extra| {
+            let value = &program.values[extra.of];
+            match extra.code {
+                Some((code, bytes)) => Value {
+                    name: format!("{} in {code}", value.name),
+                    layout: Layout::Words {
+                        count: (bytes / 4) as u32,
+                    },
+                    role: value.role,
                 },
-                kind,
+                None => Value {
+                    name: format!("{} again", value.name),
+                    ..value.clone()
+                },
             }
+        }));
+        let operations = schedule.runs.iter().filter_map(|run| match *run {
+            Run::Once(at) | Run::Again(at) => Some(self.renamed(program, &schedule, at, *run)),
+            Run::Encode(value) | Run::Decode(value) => self.codec(program, &schedule, value, *run),
         });
         Ok(Program {
             operations: operations.collect(),
             values,
             ..program.clone()
+        })
+    }
+
+    /// An operation of the program on the values that the schedule gives it.
+    fn renamed(&self, program: &Program, schedule: &Schedule, at: usize, run: Run) -> Operation {
+        let operation = &program.operations[at];
+        let again = matches!(run, Run::Again(_));
+        let backward = again || is_backward(operation.phase);
+        let mut kind = operation.kind.clone();
+        for id in kind.values_mut() {
+            *id = ValueId(if self.writes[at].contains(&id.0) {
+                schedule.written(id.0, again)
+            } else {
+                schedule.read(id.0, backward)
+            });
+        }
+        Operation {
+            layer: operation.layer.clone(),
+            phase: if again {
+                Phase::Backward
+            } else {
+                operation.phase
+            },
+            kind,
+        }
+    }
+
+    /// The encoding or decoding of a value; `None` if it has no code, which a schedule does not ask for.
+    fn codec(
+        &self,
+        program: &Program,
+        schedule: &Schedule,
+        value: usize,
+        run: Run,
+    ) -> Option<Operation> {
+        let Layout::Map(shape) = program.values[value].layout else {
+            return None;
+        };
+        let stash = schedule.encoded(value);
+        let Extra { code, .. } = schedule.extras.get(stash - program.values.len())?;
+        let (code, _) = (*code)?;
+        let stash = ValueId(stash);
+        let kind = if matches!(run, Run::Encode(_)) {
+            OperationKind::Encode {
+                shape,
+                code,
+                stream: value as u32,
+                control: program.control,
+                input: ValueId(value),
+                stash,
+            }
+        } else {
+            let output = ValueId(schedule.read(value, true));
+            OperationKind::Decode {
+                shape,
+                code,
+                stash,
+                output,
+            }
+        };
+        let producer = self.producers[value]?;
+        Some(Operation {
+            layer: program.operations[producer].layer.clone(),
+            phase: if matches!(run, Run::Encode(_)) {
+                Phase::Forward
+            } else {
+                Phase::Backward
+            },
+            kind,
         })
     }
 }

@@ -5,12 +5,14 @@
 //! reads that program and needs to know nothing of forms.
 
 mod apply;
+mod code;
 mod outline;
 mod rename;
 mod schedule;
 
+pub use code::{Code, Codes};
 pub use outline::{Outline, Stash};
-pub use schedule::{Entry, Schedule};
+pub use schedule::{Extra, Run, Schedule};
 
 use crate::program::ValueId;
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,9 @@ pub enum Form {
     /// Not at all: the operation that made it runs again just before the first use, on inputs that are held or made again
     /// themselves. Exact, to the bit: the same kernel on the same numbers.
     Recomputed,
+    /// Encoded after its last use in the forward pass, decoded just before its first in the backward pass. The forward pass stays
+    /// exact, and so do masks; only gradients that are linear in the value carry the error.
+    Coded(Code),
 }
 
 /// The form of every stash that is not held whole.
@@ -38,6 +43,16 @@ pub enum FormError {
     NotRepeatable {
         /// Name of the value.
         value: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The code would lose what backward needs of the value.
+    #[error("`{value}` cannot be held as {code}: {reason}")]
+    NotCodable {
+        /// Name of the value.
+        value: String,
+        /// The code.
+        code: Code,
         /// Why not.
         reason: &'static str,
     },

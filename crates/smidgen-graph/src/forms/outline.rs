@@ -1,8 +1,10 @@
+use super::{Code, Codes};
+use crate::attributes::Activation;
 use crate::operation::{Content, Operation, OperationKind, Phase};
-use crate::program::{Program, Role, ValueId};
+use crate::program::{Layout, Program, Role, ValueId};
 
 /// A forward value that backward needs again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stash {
     /// The value.
     pub value: ValueId,
@@ -14,6 +16,8 @@ pub struct Stash {
     pub producer: Option<usize>,
     /// Whether [`Form::Recomputed`](super::Form::Recomputed) is open to it.
     pub repeatable: bool,
+    /// The codes that are open to it, with its bytes in each; none unless the outline was made [`with_codes`](Outline::with_codes).
+    pub codes: Vec<(Code, u64)>,
 }
 
 /// What of a program matters for forms: who reads and writes what. Made once, asked thousands of times by a planner.
@@ -29,6 +33,8 @@ pub struct Outline {
     pub(super) repeatable: Vec<bool>,
     /// By value: whether it is held unless a form says otherwise.
     pub(super) stashed: Vec<bool>,
+    /// By value: the last operation of the forward pass or the loss that touches it.
+    pub(super) last_forward: Vec<usize>,
     stashes: Vec<Stash>,
     pub(super) names: Vec<String>,
 }
@@ -75,11 +81,19 @@ impl Outline {
                 content: (*content)?,
                 producer,
                 repeatable: producer.is_some_and(|at| repeatable[at]),
+                codes: Vec::new(),
             })
         });
         let mut stashes: Vec<Stash> = stashes.collect();
         stashes.sort_by_key(|stash| (stash.producer, stash.value));
+        let mut last_forward = vec![0; program.values.len()];
+        for at in (0..operations.len()).filter(|at| !is_backward(phases[*at])) {
+            for &value in reads[at].iter().chain(&writes[at]) {
+                last_forward[value] = at;
+            }
+        }
         Self {
+            last_forward,
             stashed: needs.iter().map(Option::is_some).collect(),
             stashes,
             reads,
@@ -94,6 +108,46 @@ impl Outline {
                 .map(|value| value.name.clone())
                 .collect(),
         }
+    }
+
+    /// The same outline with the codes opened that serve a stash and save bytes. `program` is the one this outline was made of.
+    #[must_use]
+    pub fn with_codes(mut self, program: &Program, codes: &dyn Codes) -> Self {
+        for stash in &mut self.stashes {
+            let Layout::Map(shape) = program.value(stash.value).layout else {
+                continue;
+            };
+            let backward = program.operations.iter().filter(|o| is_backward(o.phase));
+            let masked = backward
+                .flat_map(Operation::needs)
+                .any(|need| need == (stash.value, Content::Mask));
+            let producer = stash.producer.map(|at| &program.operations[at].kind);
+            let rectified = matches!(
+                producer,
+                Some(OperationKind::Add {
+                    activation: Activation::Relu,
+                    ..
+                })
+            );
+            // What is masked otherwise than by its sign stays as it is.
+            if masked && !rectified {
+                continue;
+            }
+            let serving = Code::ALL
+                .into_iter()
+                .filter(|code| code.serves(stash.content, masked, rectified));
+            stash.codes = serving
+                .filter_map(|code| Some((code, codes.bytes(code, shape)?)))
+                .filter(|(_, bytes)| *bytes < stash.bytes)
+                .collect();
+        }
+        self
+    }
+
+    /// A stash, by its value.
+    #[must_use]
+    pub fn stash(&self, value: ValueId) -> Option<&Stash> {
+        self.stashes.iter().find(|stash| stash.value == value)
     }
 
     /// The stashes, in the order in which they are made.

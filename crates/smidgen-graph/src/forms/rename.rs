@@ -147,6 +147,13 @@ impl OperationKind {
                 .into_iter()
                 .chain(logit_gradient)
                 .collect(),
+            Kind::Encode {
+                control,
+                input,
+                stash,
+                ..
+            } => vec![control, input, stash],
+            Kind::Decode { stash, output, .. } => vec![stash, output],
             Kind::ClipNorm {
                 gradients, control, ..
             } => gradients.iter_mut().chain([control]).collect(),

@@ -428,6 +428,9 @@ impl<'program> Interpreter<'program> {
                     self.set(*logit_gradient, gradient);
                 }
             }
+            // Here every code is exact: what is checked is who reads and writes what, and when.
+            Kind::Encode { input, stash, .. } => self.set(*stash, self.get(*input).to_vec()),
+            Kind::Decode { stash, output, .. } => self.set(*output, self.get(*stash).to_vec()),
             Kind::ClipNorm { gradients, .. } => gradients.iter().for_each(|gradient| {
                 self.get(*gradient);
             }),

@@ -6,13 +6,14 @@ use crate::chain::Arc;
 use smidgen_graph::ValueId;
 use smidgen_graph::forms::{Form, Forms, Stash};
 
-/// The map between two blocks is held whole, or made again.
-pub(super) const STATES: usize = 2;
+/// The map between two blocks is held whole, made again, or in a code.
+pub(super) const STATES: usize = 3;
 const WHOLE: usize = 0;
 const AGAIN: usize = 1;
+const CODED: usize = 2;
 
-/// So many stashes of a block are tried in every combination; the smaller ones beyond them stay whole.
-const COMBINED: usize = 8;
+/// So many combinations of forms are tried in a block; stashes beyond them, the smaller ones, stay whole.
+const COMBINATIONS: usize = 640;
 /// Stashes of less than this part of the block's largest stay whole.
 const SMALL: u64 = 64;
 /// So many blocks in a row may be made again from one map.
@@ -21,29 +22,41 @@ const LONGEST: usize = 12;
 /// A way to run some blocks.
 #[derive(Debug, Clone)]
 pub(super) struct Way {
+    /// Its cost is its time beyond that of the same blocks with everything whole.
     pub(super) arc: Arc,
+    pub(super) variance: f64,
     /// Of the stashes made in these blocks.
     pub(super) forms: Forms,
 }
 
-/// All undominated ways to run every block, and of rows of blocks that are made again from the map they are entered with.
+impl Way {
+    /// Whether nothing speaks for the other way.
+    fn dominates(&self, other: &Self) -> bool {
+        self.arc.kept <= other.arc.kept
+            && self.arc.peak <= other.arc.peak
+            && self.arc.cost <= other.arc.cost
+            && self.variance <= other.variance
+    }
+}
+
+/// All undominated ways to run every block, and rows of blocks that are made again from the map they are entered with.
 pub(super) fn of_chain(scale: &Scale<'_>, blocks: &Blocks) -> Vec<Way> {
     let count = blocks.count();
-    let mut stashes: Vec<Vec<Stash>> = vec![Vec::new(); count];
+    let mut stashes: Vec<Vec<&Stash>> = vec![Vec::new(); count];
     for stash in scale.outline.stashes() {
         let block = stash.producer.map_or(0, |at| blocks.places[at].0);
-        stashes[block].push(*stash);
+        stashes[block].push(stash);
     }
+    let whole = stashes.iter().map(|list| {
+        let bytes = list.iter().map(|stash| scale.bytes[stash.value.0]);
+        bytes.sum()
+    });
+    let plain = scale.weigh(&Forms::new());
     let mut chain = Chain {
         scale,
         blocks,
-        whole: stashes
-            .iter()
-            .map(|list| chain_bytes(scale, list))
-            .collect(),
-        seconds: scale
-            .weigh(&Forms::new())
-            .map_or(0.0, |weight| weight.seconds),
+        whole: whole.collect(),
+        seconds: plain.map_or(0.0, |weight| weight.seconds),
         stashes,
         ways: Vec::new(),
     };
@@ -56,14 +69,10 @@ pub(super) fn of_chain(scale: &Scale<'_>, blocks: &Blocks) -> Vec<Way> {
     chain.ways
 }
 
-fn chain_bytes(scale: &Scale<'_>, stashes: &[Stash]) -> u64 {
-    stashes.iter().map(|stash| scale.bytes[stash.value.0]).sum()
-}
-
 struct Chain<'a> {
     scale: &'a Scale<'a>,
     blocks: &'a Blocks,
-    stashes: Vec<Vec<Stash>>,
+    stashes: Vec<Vec<&'a Stash>>,
     /// By block: bytes of its stashes, all whole.
     whole: Vec<u64>,
     /// Of a step in which all are whole.
@@ -74,123 +83,132 @@ struct Chain<'a> {
 impl Chain<'_> {
     /// Every combination of forms in one block.
     fn block(&mut self, from: usize) {
-        let largest = (self.stashes[from].iter().map(|stash| stash.bytes))
-            .max()
-            .unwrap_or(0);
-        let mut open: Vec<Stash> = (self.stashes[from].iter().copied())
-            .filter(|stash| stash.repeatable && stash.bytes * SMALL >= largest)
-            .collect();
-        open.sort_by_key(|stash| std::cmp::Reverse(stash.bytes));
-        open.truncate(COMBINED);
-        let combinations = (0..1_usize << open.len()).map(|bits| {
-            let chosen = open
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| bits >> at & 1 == 1);
-            chosen
-                .map(|(_, stash)| (stash.value, Form::Recomputed))
-                .collect()
-        });
-        self.offer(from, from + 1, combinations.collect());
+        let mut stashes = self.stashes[from].clone();
+        stashes.sort_by_key(|stash| std::cmp::Reverse(stash.bytes));
+        let largest = stashes.first().map_or(0, |stash| stash.bytes);
+        let mut combinations = vec![Forms::new()];
+        for stash in stashes {
+            let forms = open(stash);
+            let too_many = combinations.len() * (forms.len() + 1) > COMBINATIONS;
+            if stash.bytes * SMALL < largest || too_many {
+                continue;
+            }
+            let with = |form: &Form| {
+                let form = *form;
+                combinations.iter().cloned().map(move |mut other| {
+                    other.insert(stash.value, form);
+                    other
+                })
+            };
+            let more: Vec<Forms> = forms.iter().flat_map(with).collect();
+            combinations.extend(more);
+        }
+        self.offer(from, from + 1, &combinations);
     }
 
-    /// Everything in a row of blocks made again but the map it is left with.
+    /// Everything in a row of blocks made again but the map it is left with, which is held in any of its forms.
     fn row(&mut self, from: usize, to: usize) {
         let left = self.boundary(to);
         let again = self.stashes[from..to].iter().flatten();
-        let forms = again
-            .filter(|stash| stash.repeatable && Some(stash.value) != left)
-            .map(|stash| (stash.value, Form::Recomputed));
-        let forms = forms.collect();
-        self.offer(from, to, vec![forms]);
+        let again = again.filter(|stash| stash.repeatable && Some(stash.value) != left);
+        let forms: Forms = again.map(|stash| (stash.value, Form::Recomputed)).collect();
+        let mut combinations = vec![forms.clone()];
+        let codes = left.and_then(|value| self.scale.outline.stash(value));
+        for (code, _) in codes.iter().flat_map(|stash| &stash.codes) {
+            let mut coded = forms.clone();
+            coded.extend(left.map(|value| (value, Form::Coded(*code))));
+            combinations.push(coded);
+        }
+        self.offer(from, to, &combinations);
     }
 
-    /// The stash between two blocks, if it is one that can be made again.
+    /// The stash between two blocks, if it is one that need not be whole.
     fn boundary(&self, block: usize) -> Option<ValueId> {
         let value = (*self.blocks.entries.get(block)?)?;
-        let made = self.stashes[..block].iter().flatten();
-        made.rev()
-            .find(|stash| stash.value == value && stash.repeatable)
-            .map(|stash| stash.value)
+        let stash = self.scale.outline.stash(value)?;
+        (!open(stash).is_empty()).then_some(value)
     }
 
     /// Whether `value` is made again from `source`, directly or by way of others that are.
-    fn reaches(&self, value: Option<ValueId>, source: Option<ValueId>, forms: &Forms) -> bool {
+    fn reaches(&self, value: ValueId, source: ValueId, forms: &Forms) -> bool {
         let outline = self.scale.outline;
-        let (Some(value), Some(source)) = (value, source) else {
-            return false;
-        };
         let held = |id: ValueId| outline.is_stash(id) && !forms.contains_key(&id);
-        let inputs = outline
-            .producer(value)
-            .map_or(&[][..], |at| outline.reads(at));
-        inputs.iter().copied().map(ValueId).any(|input| {
-            input == source || !held(input) && self.reaches(Some(input), Some(source), forms)
-        })
+        let producer = outline.producer(value);
+        let inputs = producer.map_or(&[][..], |at| outline.reads(at));
+        let mut inputs = inputs.iter().copied().map(ValueId);
+        inputs.any(|input| input == source || !held(input) && self.reaches(input, source, forms))
     }
 
-    /// Weighs these forms, with the map the blocks are entered with whole or made again, and takes what nothing dominates.
-    fn offer(&mut self, from: usize, to: usize, combinations: Vec<Forms>) {
+    /// Weighs these forms, with the map the blocks are entered with in each state, and takes what nothing dominates.
+    fn offer(&mut self, from: usize, to: usize, combinations: &[Forms]) {
         let (entered, left) = (self.boundary(from), self.boundary(to));
-        for entry in [WHOLE, AGAIN] {
-            let entered = match (entry, entered) {
-                (WHOLE, _) => None,
-                (_, None) => continue,
-                (_, entered) => entered,
-            };
-            let before: Forms = entered
-                .map(|value| (value, Form::Recomputed))
-                .into_iter()
-                .collect();
+        let stash = entered.and_then(|value| self.scale.outline.stash(value));
+        let entries = [
+            Some((WHOLE, Form::Whole)),
+            stash.and_then(|stash| stash.repeatable.then_some((AGAIN, Form::Recomputed))),
+            stash.and_then(|stash| Some((CODED, Form::Coded(stash.codes.first()?.0)))),
+        ];
+        let all: u64 = self.whole[from..to].iter().sum();
+        for (entry, form) in entries.into_iter().flatten() {
+            let before: Forms = entered.map(|value| (value, form)).into_iter().collect();
             let Ok(base) = self.scale.weigh(&before) else {
                 continue;
             };
-            let below: u64 = self.whole[..from].iter().sum::<u64>()
-                - entered.map_or(0, |value| self.scale.bytes[value.0]);
-            let all: u64 = self.whole[from..to].iter().sum();
-            let mut fronts: [Vec<Way>; STATES] = [Vec::new(), Vec::new()];
-            for forms in &combinations {
-                let exit = left.map_or(WHOLE, |value| usize::from(forms.contains_key(&value)));
+            let held: u64 = before
+                .iter()
+                .map(|(value, form)| self.scale.held(*value, *form))
+                .sum();
+            let whole: u64 = before.keys().map(|value| self.scale.bytes[value.0]).sum();
+            let below = self.whole[..from].iter().sum::<u64>() + held - whole;
+            let mut fronts: [Vec<Way>; STATES] = Default::default();
+            for forms in combinations {
+                let exit = match left.and_then(|value| forms.get(&value)) {
+                    None | Some(Form::Whole) => WHOLE,
+                    Some(Form::Recomputed) => AGAIN,
+                    Some(Form::Coded(_)) => CODED,
+                };
                 // What is made again at the end of a block from what it is entered with needs that to be there already.
-                if entry == AGAIN && exit == AGAIN && self.reaches(left, entered, forms) {
+                if let (AGAIN | CODED, AGAIN, Some(entered), Some(left)) =
+                    (entry, exit, entered, left)
+                    && self.reaches(left, entered, forms)
+                {
                     continue;
                 }
-                let joined = before
-                    .iter()
-                    .chain(forms)
-                    .map(|(value, form)| (*value, *form))
-                    .collect();
+                let mut joined = before.clone();
+                joined.extend(forms.clone());
                 let Ok(weight) = self.scale.weigh(&joined) else {
                     continue;
                 };
-                let dropped: u64 = forms.keys().map(|value| self.scale.bytes[value.0]).sum();
-                let arc = Arc {
-                    from,
-                    to,
-                    entry,
-                    exit,
-                    kept: all - dropped,
-                    peak: weight.peak(from, to).saturating_sub(below),
-                    cost: weight.seconds - base.seconds.max(self.seconds),
+                let own = forms.iter().map(|(value, form)| {
+                    self.scale.bytes[value.0] - self.scale.held(*value, *form)
+                });
+                let way = Way {
+                    arc: Arc {
+                        from,
+                        to,
+                        entry,
+                        exit,
+                        kept: all - own.sum::<u64>(),
+                        peak: weight.peak(from, to).saturating_sub(below),
+                        cost: weight.seconds - base.seconds.max(self.seconds),
+                    },
+                    variance: weight.variance - base.variance,
+                    forms: forms.clone(),
                 };
-                let dominated = |other: &Way| {
-                    other.arc.kept <= arc.kept
-                        && other.arc.peak <= arc.peak
-                        && other.arc.cost <= arc.cost
-                };
-                if !fronts[exit].iter().any(dominated) {
-                    fronts[exit].retain(|other| {
-                        other.arc.kept < arc.kept
-                            || other.arc.peak < arc.peak
-                            || other.arc.cost < arc.cost
-                    });
-                    fronts[exit].push(Way {
-                        arc,
-                        forms: forms.clone(),
-                    });
+                let front = &mut fronts[exit];
+                if !front.iter().any(|other| other.dominates(&way)) {
+                    front.retain(|other| !way.dominates(other));
+                    front.push(way);
                 }
             }
             self.ways.extend(fronts.into_iter().flatten());
         }
     }
+}
+
+/// The forms other than whole that are open to a stash.
+fn open(stash: &Stash) -> Vec<Form> {
+    let again = stash.repeatable.then_some(Form::Recomputed);
+    let codes = stash.codes.iter().map(|(code, _)| Form::Coded(*code));
+    again.into_iter().chain(codes).collect()
 }

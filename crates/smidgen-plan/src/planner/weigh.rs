@@ -2,8 +2,9 @@
 
 use super::blocks::Blocks;
 use crate::costs::Costs;
-use smidgen_graph::Program;
-use smidgen_graph::forms::{FormError, Forms, Outline};
+use smidgen_graph::forms::{Code, Extra, Form, FormError, Forms, Outline, Run};
+use smidgen_graph::{Content, Program, ValueId};
+use std::collections::HashMap;
 
 /// Everything about a program that its weight depends on.
 #[derive(Debug)]
@@ -11,8 +12,13 @@ pub(crate) struct Scale<'a> {
     pub(crate) outline: &'a Outline,
     /// By value, rounded up to the alignment; 0 for what persists.
     pub(crate) bytes: Vec<u64>,
+    alignment: u64,
     workspaces: Vec<u64>,
     seconds: Vec<f64>,
+    /// By value and code: of encoding, and of decoding.
+    codec_seconds: HashMap<(usize, Code), f64>,
+    /// How many stashes backward is linear in: what a variance is the mean over.
+    linear: usize,
     /// What is uploaded before the first operation, and what must hold until the last.
     uploaded: [usize; 2],
     kept: Vec<usize>,
@@ -28,6 +34,8 @@ pub(crate) struct Weight {
     pub(crate) peaks: Vec<u64>,
     /// Of the whole step.
     pub(crate) seconds: f64,
+    /// The mean over the stashes that backward is linear in of the squared error by the squared value.
+    pub(crate) variance: f64,
 }
 
 impl Weight {
@@ -66,7 +74,21 @@ impl<'a> Scale<'a> {
             }
         });
         let seconds = program.operations.iter();
+        let stashes = outline.stashes();
+        let codec_seconds = stashes.iter().flat_map(|stash| {
+            stash.codes.iter().map(|&(code, held)| {
+                let seconds = costs.codec_seconds(code, stash.bytes, held);
+                ((stash.value.0, code), seconds)
+            })
+        });
         Self {
+            alignment,
+            codec_seconds: codec_seconds.collect(),
+            linear: stashes
+                .iter()
+                .filter(|stash| stash.content == Content::Linear)
+                .count()
+                .max(1),
             outline,
             bytes: values.collect(),
             workspaces: workspaces
@@ -81,20 +103,40 @@ impl<'a> Scale<'a> {
         }
     }
 
+    /// Bytes that a stash leaves on the stack in a form.
+    pub(crate) fn held(&self, value: ValueId, form: Form) -> u64 {
+        match form {
+            Form::Whole => self.bytes[value.0],
+            Form::Recomputed => 0,
+            Form::Coded(code) => {
+                let stash = self.outline.stash(value);
+                let open =
+                    stash.and_then(|stash| stash.codes.iter().find(|(open, _)| *open == code));
+                open.map_or(0, |(_, bytes)| bytes.next_multiple_of(self.alignment))
+            }
+        }
+    }
+
     pub(crate) fn weigh(&self, forms: &Forms) -> Result<Weight, FormError> {
         const NEVER: usize = usize::MAX;
         let schedule = self.outline.schedule(forms)?;
-        let entries = &schedule.entries;
-        let mut lives = vec![(NEVER, 0); self.bytes.len() + schedule.repeated.len()];
+        let runs = &schedule.runs;
+        let values = self.bytes.len();
+        let mut lives = vec![(NEVER, 0); values + schedule.extras.len()];
         let mut seconds = 0.0;
-        for (at, entry) in entries.iter().enumerate() {
-            seconds += self.seconds[entry.operation];
-            let touched = schedule.reads(self.outline, *entry);
-            for value in touched.chain(schedule.writes(self.outline, *entry)) {
+        for (at, run) in runs.iter().enumerate() {
+            seconds += match run {
+                Run::Once(operation) | Run::Again(operation) => self.seconds[*operation],
+                Run::Encode(value) | Run::Decode(value) => match forms.get(&ValueId(*value)) {
+                    Some(Form::Coded(code)) => self.codec_seconds[&(*value, *code)],
+                    _ => 0.0,
+                },
+            };
+            schedule.touched(self.outline, *run, |value| {
                 let (first, last) = &mut lives[value];
                 *first = at.min(*first);
                 *last = at;
-            }
+            });
         }
         for value in self.uploaded {
             if lives[value].0 != NEVER {
@@ -102,31 +144,51 @@ impl<'a> Scale<'a> {
             }
         }
         for &value in &self.kept {
-            lives[value].1 = entries.len() - 1;
+            lives[value].1 = runs.len() - 1;
         }
-        let mut changes = vec![0_i64; entries.len() + 1];
+        let mut changes = vec![0_i64; runs.len() + 1];
         for (value, &(first, last)) in lives.iter().enumerate() {
             if first != NEVER {
-                let own = value.checked_sub(self.bytes.len());
-                let bytes = self.bytes[own.map_or(value, |copy| schedule.repeated[copy])] as i64;
+                let bytes = match value.checked_sub(values).map(|at| schedule.extras[at]) {
+                    None => self.bytes[value],
+                    Some(Extra {
+                        code: Some((_, bytes)),
+                        ..
+                    }) => bytes.next_multiple_of(self.alignment),
+                    Some(Extra { of, .. }) => self.bytes[of],
+                } as i64;
                 changes[first] += bytes;
                 changes[last + 1] -= bytes;
             }
         }
         let mut peaks = vec![0; 2 * self.blocks];
         let mut live = 0_i64;
-        // What runs again belongs to the operation it runs for: the next one that does not.
-        let mut waiting = 0;
-        for (at, entry) in entries.iter().enumerate() {
+        // What runs again or is decoded belongs to the operation it is for: the next one of the program. What is encoded belongs to the
+        // one before.
+        let (mut waiting, mut station) = (0, 0);
+        for (at, run) in runs.iter().enumerate() {
             live += changes[at];
-            let now = live as u64 + self.workspaces[entry.operation];
-            waiting = waiting.max(now);
-            if !entry.again {
-                let station = &mut peaks[self.stations[entry.operation]];
-                *station = waiting.max(*station);
-                waiting = 0;
+            let now = live as u64;
+            match run {
+                Run::Once(operation) => {
+                    station = self.stations[*operation];
+                    let own = now + self.workspaces[*operation];
+                    peaks[station] = own.max(waiting).max(peaks[station]);
+                    waiting = 0;
+                }
+                Run::Again(operation) => waiting = waiting.max(now + self.workspaces[*operation]),
+                Run::Decode(_) => waiting = waiting.max(now),
+                Run::Encode(_) => peaks[station] = now.max(peaks[station]),
             }
         }
-        Ok(Weight { peaks, seconds })
+        let variances = forms.values().map(|form| match form {
+            Form::Coded(code) => code.variance(),
+            _ => 0.0,
+        });
+        Ok(Weight {
+            peaks,
+            seconds,
+            variance: variances.sum::<f64>() / self.linear as f64,
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! The launches of one operation.
 
+use super::codes;
 use super::bind::{Binder, split};
 use super::convert::{
     activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, window,
@@ -373,6 +374,20 @@ pub(super) fn launch(
             };
             dropout::dropout(&map_shape(*shape), &layer, &regions)?
         }
+        OperationKind::Encode {
+            shape,
+            code,
+            stream,
+            control,
+            input,
+            stash,
+        } => codes::encode(at, (*code, *shape, *stream), *control, *input, *stash)?,
+        OperationKind::Decode {
+            shape,
+            code,
+            stash,
+            output,
+        } => codes::decode(at, (*code, *shape), *stash, *output)?,
         OperationKind::CrossEntropy {
             shape,
             label_smoothing,

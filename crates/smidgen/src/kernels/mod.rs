@@ -1,11 +1,13 @@
 //! From the operations of a program to the launches of the kernel crates.
 
 mod bind;
+mod codes;
 mod convert;
 mod launch;
 mod layout;
 mod update;
 
+pub(crate) use codes::StashCodes;
 pub(crate) use layout::{pack, unpack};
 
 use crate::Error;

@@ -16,6 +16,7 @@ pub struct Blueprint {
     pub(super) footprint: Footprint,
     pub(super) staging_bytes: u64,
     pub(super) forms: Forms,
+    pub(super) stashes: usize,
 }
 
 impl Blueprint {

@@ -1,5 +1,6 @@
 use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
 use super::{Blueprint, STEPS_IN_FLIGHT, SessionOptions};
+use crate::kernels::StashCodes;
 use crate::{Error, Footprint, Metrics, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
@@ -15,6 +16,8 @@ pub(super) struct Draft {
     pub(super) outline: Outline,
     pub(super) facts: DeviceFacts,
     pub(super) limits: Limits,
+    /// The variance that lossy forms may bring; 0 for none.
+    pub(super) quality: f64,
 }
 
 impl Draft {
@@ -48,8 +51,17 @@ impl Draft {
             max_binding_bytes: facts.max_binding_bytes,
             max_buffer_bytes: facts.max_buffer_bytes / 256 * 256,
         };
+        let quality = options
+            .training
+            .as_ref()
+            .map_or(0.0, |training| training.quality);
+        let mut outline = Outline::new(&programs[0]);
+        if quality > 0.0 {
+            outline = outline.with_codes(&programs[0], &StashCodes);
+        }
         Ok(Self {
-            outline: Outline::new(&programs[0]),
+            outline,
+            quality,
             programs,
             facts: facts.clone(),
             limits,
@@ -95,6 +107,7 @@ impl Draft {
             footprint,
             staging_bytes,
             forms: forms.clone(),
+            stashes: self.outline.stashes().len(),
         })
     }
 }

@@ -39,6 +39,7 @@ pub struct Session {
     plan: Plan,
     footprint: Footprint,
     forms: Forms,
+    stashes: usize,
     /// Whether an evaluation may have halted the device, which concerns only training.
     evaluated: bool,
 }
@@ -65,6 +66,7 @@ impl Session {
             footprint,
             staging_bytes,
             forms,
+            stashes,
         } = blueprint;
         let memory = Memory::new(device, &plan, staging_bytes)?;
         let parts = programs.into_iter().zip(&plan.programs).zip(launches);
@@ -93,6 +95,7 @@ impl Session {
             plan,
             footprint,
             forms,
+            stashes,
             evaluated: false,
         };
         session.memory.clear();
@@ -143,6 +146,12 @@ impl Session {
     #[must_use]
     pub fn forms(&self) -> &Forms {
         &self.forms
+    }
+
+    /// How many values of the forward pass the backward pass needs again.
+    #[must_use]
+    pub fn stashes(&self) -> usize {
+        self.stashes
     }
 
     /// What was predicted before anything was reserved.

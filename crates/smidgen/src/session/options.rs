@@ -23,6 +23,9 @@ pub struct Training {
     pub clip_norm: Option<f32>,
     /// Keep every parameter gradient until the end of the step, so that [`Session::read`](crate::Session::read) can see it; costs their bytes.
     pub keep_gradients: bool,
+    /// How lossy stashes may be held to meet a budget: the mean over stashes of the squared error by the squared value. 0, the default,
+    /// for not at all: then a budget changes no bit of what is computed. 0.01 is what 4 bits bring.
+    pub quality: f64,
 }
 
 impl Default for Training {
@@ -36,6 +39,7 @@ impl Default for Training {
             label_smoothing: 0.0,
             clip_norm: None,
             keep_gradients: false,
+            quality: 0.0,
         }
     }
 }

@@ -26,6 +26,9 @@ pub struct PlanPoint {
     pub bytes: Bytes,
     /// Predicted seconds of a step.
     pub seconds: f64,
+    /// The predicted error of what the backward pass decodes: squared, by the square of the value, the mean over all stashes that may
+    /// be lossy. 0: exact.
+    pub variance: f64,
     /// The form of every stash that is not whole.
     pub forms: Forms,
 }
@@ -62,7 +65,7 @@ impl Plans {
 
     pub(super) fn of(draft: Draft) -> Result<Self, Error> {
         let whole = draft.blueprint(&Forms::new())?;
-        let choices = draft.planner()?.curve();
+        let choices = draft.planner()?.curve(draft.quality);
         let beside = whole.footprint.total().0 - whole.footprint.arena - whole.footprint.rounding;
         let persistent = whole.plan.programs[0].peak.persistent;
         Ok(Self {
@@ -86,6 +89,7 @@ impl Plans {
                 points.push(PlanPoint {
                     bytes,
                     seconds: choice.seconds,
+                    variance: choice.variance,
                     forms: choice.forms.clone(),
                 });
             }
@@ -163,10 +167,7 @@ impl Plans {
                 layer: producer.unwrap_or_default(),
                 form,
                 whole_bytes: stash.bytes,
-                held_bytes: match form {
-                    Form::Whole => stash.bytes,
-                    Form::Recomputed => 0,
-                },
+                held_bytes: planner.held(stash.value, form),
                 seconds: seconds - planner.weigh(others)?.seconds,
             })
         });

@@ -1,0 +1,74 @@
+use crate::operation::Content;
+use crate::shape::MapShape;
+use serde::{Deserialize, Serialize};
+
+/// A code for the numbers of a map, in fewer bits. What it does, to the bit, is the host's; here it is known what it is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Code {
+    /// f16, rounded to nearest. Keeps what is zero and what is not apart.
+    Half,
+    /// 8 bits within the range of 64 neighbours, rounded at random without bias.
+    Eight,
+    /// 4 bits within the range of 64 neighbours, rounded at random without bias.
+    Four,
+    /// 2 bits within the range of 64 neighbours, rounded at random without bias.
+    Two,
+    /// 4 bits for what an activation has left at zero or above, rounded at random without bias; zero stays zero and nothing else
+    /// becomes it.
+    Rectified,
+}
+
+impl Code {
+    /// Every code, the most exact first.
+    pub const ALL: [Self; 5] = [
+        Self::Half,
+        Self::Eight,
+        Self::Rectified,
+        Self::Four,
+        Self::Two,
+    ];
+
+    /// Whether backward gets what it needs of a value: the numbers, and where `masked` also whether each is above zero. `rectified`
+    /// tells whether the values are known to be at zero or above.
+    pub(super) fn serves(self, content: Content, masked: bool, rectified: bool) -> bool {
+        let keeps_signs = matches!(self, Self::Half | Self::Rectified);
+        content == Content::Linear
+            && (!masked || keeps_signs)
+            && (self != Self::Rectified || rectified)
+    }
+
+    /// The mean square of the error over that of the value, for values spread as a normal distribution: what rounding at random to so
+    /// many levels within the range of 64 such values gives, and rounding to nearest with 11 bits of mantissa.
+    #[must_use]
+    pub fn variance(self) -> f64 {
+        // The range of 64 normal values is 4.7 deviations wide on the mean. Rounding at random within a step has a mean square error of a
+        // sixth of its square.
+        let within = |range: f64, levels: f64| (range / levels).powi(2) / 6.0;
+        match self {
+            Self::Half => 2.0_f64.powi(-22) / 6.0,
+            Self::Eight => within(4.7, 255.0),
+            Self::Four => within(4.7, 15.0),
+            Self::Two => within(4.7, 3.0),
+            // From zero to the largest of 64; half of the values are zero and have no error, and the others' square is all there is.
+            Self::Rectified => within(2.35, 14.0),
+        }
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Half => "f16",
+            Self::Eight => "8 bits",
+            Self::Four => "4 bits",
+            Self::Two => "2 bits",
+            Self::Rectified => "4 bits above zero",
+        })
+    }
+}
+
+/// How many bytes codes take: known to the crate whose kernels write them.
+pub trait Codes {
+    /// Bytes of a map in a code; `None` where the kernels do not take it.
+    fn bytes(&self, code: Code, shape: MapShape) -> Option<u64>;
+}
