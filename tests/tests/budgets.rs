@@ -97,3 +97,88 @@ fn a_larger_budget_is_never_slower() {
     };
     assert!(held(&points[points.len() - 1].forms) < held(&points[0].forms) / 2);
 }
+
+/// A session that keeps its gradients, with its forms forced by a budget.
+fn gradients(quality: f64, budget: Option<Bytes>, seeds: u32) -> (Vec<Vec<f64>>, Session) {
+    let training = Training {
+        keep_gradients: true,
+        quality,
+        ..Training::default()
+    };
+    let options = SessionOptions {
+        batch: 4,
+        training: Some(training),
+        budget,
+    };
+    let graph = network("resnet20");
+    let mut session = Session::new(device(), &graph, &options, 1).unwrap();
+    let start = session.weights().unwrap();
+    let (images, labels) = shapes_batch(4);
+    let names: Vec<String> = (graph.parameters().iter())
+        .filter(|parameter| parameter.shape.len() == 4)
+        .map(|parameter| format!("gradient of {}", parameter.name))
+        .collect();
+    let runs = (0..seeds).map(|seed| {
+        session.load(&start).unwrap();
+        let options = StepOptions {
+            step: 0,
+            learning_rate: 0.0,
+            seed,
+        };
+        session.train_step(&images, &labels, &options).unwrap();
+        session.metrics().unwrap();
+        let read = names.iter().flat_map(|name| session.read(name).unwrap());
+        read.map(f64::from).collect()
+    });
+    (runs.collect(), session)
+}
+
+fn distance(left: &[f64], right: &[f64]) -> f64 {
+    let squares = left
+        .iter()
+        .zip(right)
+        .map(|(left, right)| (left - right).powi(2));
+    squares.sum::<f64>().sqrt()
+}
+
+#[test]
+fn lossy_gradients_are_right_on_the_mean() {
+    let exact = gradients(0.0, None, 1).0.remove(0);
+    let norm = distance(&exact, &vec![0.0; exact.len()]);
+    let graph = network("resnet20");
+    let training = Training {
+        keep_gradients: true,
+        quality: 0.1,
+        ..Training::default()
+    };
+    let options = SessionOptions {
+        batch: 4,
+        training: Some(training),
+        budget: None,
+    };
+    let plans = Plans::new(&graph, device().facts(), &options).unwrap();
+    let budget = plans.least().unwrap().footprint().total();
+    let (runs, session) = gradients(0.1, Some(budget), 16);
+    let coded = session
+        .forms()
+        .values()
+        .filter(|form| matches!(form, Form::Coded(_)))
+        .count();
+    assert!(coded > 0, "the least plan holds something in a code");
+    assert!(session.device().ledger().reserved() <= budget.0);
+    let single = runs
+        .iter()
+        .map(|run| distance(run, &exact) / norm)
+        .sum::<f64>()
+        / 16.0;
+    let mean: Vec<f64> = (0..exact.len())
+        .map(|at| runs.iter().map(|run| run[at]).sum::<f64>() / 16.0)
+        .collect();
+    let mean = distance(&mean, &exact) / norm;
+    // Without bias, the mean of 16 is four times as near.
+    assert!(single > 1e-4 && single < 0.3, "one seed is {single} off");
+    assert!(
+        mean < single / 2.5,
+        "one seed is {single} off, the mean of 16 {mean}"
+    );
+}

@@ -63,7 +63,10 @@ impl std::fmt::Display for Stashes {
             recomputed,
             coded,
         } = self;
-        write!(formatter, "stashes: {whole} whole, {recomputed} computed again, {coded} in fewer bits")
+        write!(
+            formatter,
+            "stashes: {whole} whole, {recomputed} computed again, {coded} in fewer bits"
+        )
     }
 }
 

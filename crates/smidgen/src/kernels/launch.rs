@@ -1,7 +1,7 @@
 //! The launches of one operation.
 
-use super::codes;
 use super::bind::{Binder, split};
+use super::codes;
 use super::convert::{
     activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, window,
 };
