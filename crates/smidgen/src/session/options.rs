@@ -24,7 +24,7 @@ pub struct Training {
     /// Keep every parameter gradient until the end of the step, so that [`Session::read`](crate::Session::read) can see it; costs their bytes.
     pub keep_gradients: bool,
     /// How lossy stashes may be held to meet a budget: the mean over stashes of the squared error by the squared value. 0, the default,
-    /// for not at all: then a budget changes no bit of what is computed. 0.01 is what 4 bits bring.
+    /// for not at all: then a budget changes no bit of what is computed. 0.016 is what 4 bits bring.
     pub quality: f64,
 }
 
