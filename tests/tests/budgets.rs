@@ -148,7 +148,7 @@ fn lossy_gradients_are_right_on_the_mean() {
     let graph = network("resnet20");
     let training = Training {
         keep_gradients: true,
-        quality: 0.1,
+        quality: 0.02,
         ..Training::default()
     };
     let options = SessionOptions {
@@ -158,11 +158,11 @@ fn lossy_gradients_are_right_on_the_mean() {
     };
     let plans = Plans::new(&graph, device().facts(), &options).unwrap();
     let budget = plans.least().unwrap().footprint().total();
-    let (runs, session) = gradients(0.1, Some(budget), 16);
+    let (runs, session) = gradients(0.02, Some(budget), 16);
     let coded = session
         .forms()
         .values()
-        .filter(|form| matches!(form, Form::Coded(_)))
+        .filter(|form| matches!(form, Form::Coded(_) | Form::Masked(_)))
         .count();
     assert!(coded > 0, "the least plan holds something in a code");
     assert!(session.device().ledger().reserved() <= budget.0);
@@ -176,7 +176,7 @@ fn lossy_gradients_are_right_on_the_mean() {
         .collect();
     let mean = distance(&mean, &exact) / norm;
     // Without bias, the mean of 16 is four times as near.
-    assert!(single > 1e-4 && single < 0.3, "one seed is {single} off");
+    assert!(single > 1e-4 && single < 0.5, "one seed is {single} off");
     assert!(
         mean < single / 2.5,
         "one seed is {single} off, the mean of 16 {mean}"

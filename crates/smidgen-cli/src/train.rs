@@ -47,7 +47,7 @@ impl Stashes {
         let forms = session.forms();
         let count = |which: fn(&Form) -> bool| forms.values().filter(|form| which(form)).count();
         let recomputed = count(|form| *form == Form::Recomputed);
-        let coded = count(|form| matches!(form, Form::Coded(_)));
+        let coded = count(|form| matches!(form, Form::Coded(_) | Form::Masked(_)));
         Self {
             whole: session.stashes() - recomputed - coded,
             recomputed,

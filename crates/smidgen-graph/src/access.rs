@@ -90,6 +90,7 @@ impl Operation {
             } => vec![*control, *gradient],
             Kind::Encode { control, input, .. } => vec![*control, *input],
             Kind::Decode { stash, .. } => vec![*stash],
+            Kind::Slope { stash, target, .. } => vec![*stash, *target],
             Kind::CrossEntropy {
                 logits,
                 labels,
@@ -135,6 +136,7 @@ impl Operation {
             | Kind::Dropout { output, .. }
             | Kind::Decode { output, .. } => vec![*output],
             Kind::Encode { stash, .. } => vec![*stash],
+            Kind::Slope { target, .. } => vec![*target],
             Kind::ConvolutionInputGradient { input_gradient, .. }
             | Kind::ConcatBackward { input_gradient, .. }
             | Kind::ShortcutBackward { input_gradient, .. }

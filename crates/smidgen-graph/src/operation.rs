@@ -274,6 +274,12 @@ pub enum OperationKind {
         stash: ValueId,
         output: ValueId,
     },
+    /// Multiplies `target`, in place, with the slope of a ReLU in `stash`.
+    Slope {
+        shape: MapShape,
+        stash: ValueId,
+        target: ValueId,
+    },
     /// Writes `metrics` and, where training, `logit_gradient`; sets `halted` in the control block if the loss is not finite.
     CrossEntropy {
         shape: MapShape,

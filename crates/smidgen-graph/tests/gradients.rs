@@ -246,10 +246,15 @@ fn forms_change_no_bit_but_by_their_codes() {
         let mut random = Random(seed);
         let mut forms = Forms::new();
         for stash in outline.stashes() {
-            let code = stash.codes.first().filter(|_| random.below(3) == 0);
-            if let Some((code, _)) = code {
-                forms.insert(stash.value, Form::Coded(*code));
-            } else if stash.repeatable && random.below(3) > 0 {
+            let coded = stash.codes.first().map(|(code, _)| Form::Coded(*code));
+            let masked = stash.masked.first().map(|(code, _)| Form::Masked(*code));
+            // Every other network in many codes, every other mostly made again.
+            let form = coded
+                .or(masked)
+                .filter(|_| random.below(3) == 0 || seed % 2 == 1);
+            if let Some(form) = form {
+                forms.insert(stash.value, form);
+            } else if stash.repeatable && random.below(3) > 0 && seed % 2 == 0 {
                 forms.insert(stash.value, Form::Recomputed);
             }
         }
@@ -274,8 +279,32 @@ fn forms_change_no_bit_but_by_their_codes() {
             assert_eq!(plain.get(gradient), rewritten.get(gradient), "seed {seed}");
         }
     }
-    assert!(again > 300, "{again} operations ran twice, or coded");
+    assert!(again > 200, "{again} operations ran twice, or coded");
     assert!(coded > 20, "{coded} values were coded");
+}
+
+#[test]
+fn slopes_held_apart_change_no_bit() {
+    let graph = smidgen_graph::zoo::build("resnet20", 4, [3, 8, 8]).unwrap();
+    let program = graph.lower(&train(SGD, None)).unwrap();
+    let outline = Outline::new(&program).with_codes(&program, &Quarter);
+    let mut forms = Forms::new();
+    for stash in outline.stashes() {
+        let coded = stash.codes.first().map(|(code, _)| Form::Coded(*code));
+        let masked = stash.masked.first().map(|(code, _)| Form::Masked(*code));
+        forms.extend(coded.or(masked).map(|form| (stash.value, form)));
+    }
+    let other = outline.apply(&program, &forms).unwrap();
+    consistent(&other);
+    let slopes = count(&other, |kind| matches!(kind, OperationKind::Slope { .. }));
+    // Ten normalisations with a ReLU behind them, each read by a convolution and by its own backward.
+    assert_eq!(slopes, 20);
+    let (mut plain, mut rewritten) = (start(&program), start(&other));
+    plain.run();
+    rewritten.run();
+    for &gradient in &program.kept {
+        assert_eq!(plain.get(gradient), rewritten.get(gradient));
+    }
 }
 
 /// Codes of a quarter of the bytes.

@@ -1,6 +1,5 @@
 //! What operations cost in time.
 
-use smidgen_graph::forms::Code;
 use smidgen_graph::{Operation, OperationKind, Program};
 
 /// Predicts how long operations take. A measured table is one, [`Roofline`] another.
@@ -8,8 +7,8 @@ pub trait Costs {
     /// Seconds of one run of an operation of `program`.
     fn seconds(&self, program: &Program, operation: &Operation) -> f64;
 
-    /// Seconds to encode or decode a map of `whole` bytes that takes `held` bytes in a code.
-    fn codec_seconds(&self, code: Code, whole: u64, held: u64) -> f64;
+    /// Seconds of a pass that reads and writes so many bytes, such as one that encodes.
+    fn pass_seconds(&self, bytes: u64) -> f64;
 }
 
 /// The slower of arithmetic and memory, plus a constant for every launch (Williams et al., "Roofline", 2009).
@@ -32,8 +31,8 @@ impl Costs for Roofline {
         self.launch + memory.max(arithmetic)
     }
 
-    fn codec_seconds(&self, _: Code, whole: u64, held: u64) -> f64 {
-        self.launch + (whole + held) as f64 / self.bytes
+    fn pass_seconds(&self, bytes: u64) -> f64 {
+        self.launch + bytes as f64 / self.bytes
     }
 }
 

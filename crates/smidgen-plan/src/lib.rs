@@ -21,8 +21,10 @@ mod lifetime;
 mod pack;
 mod plan;
 mod planner;
+mod preset;
 
 pub use costs::{Costs, Roofline, multiply_adds};
 pub use lifetime::{Lifetime, Placement, placements};
 pub use plan::{Limits, Peak, Place, Plan, PlanError, ProgramPlan, persistent_bytes};
 pub use planner::{Choice, Planner};
+pub use preset::Preset;

@@ -87,10 +87,12 @@ fn a_budget_too_small_names_the_least_that_does() {
     let (_, least) = least.split_once('(').unwrap();
     let (least, _) = least.split_once(" bytes").unwrap();
     let least: u64 = least.parse().unwrap();
-    assert_names(
-        &refusal(&with_budget(&(least - 1).to_string())),
-        &["a batch of 3 would fit"],
-    );
+    let below = refusal(&with_budget(&(least - 1).to_string()));
+    assert_names(&below, &[&format!("({least} bytes)")]);
+    let larger = [
+        "train", "--data", &source, "--batch", "256", "--budget", "16MiB",
+    ];
+    assert_names(&refusal(&run(&larger)), &["a batch of", "would fit"]);
     assert!(!Path::new(&out).exists(), "something was written");
 
     let output = with_budget(&least.to_string());

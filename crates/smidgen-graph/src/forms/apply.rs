@@ -1,8 +1,10 @@
 use super::outline::{Outline, is_backward};
 use super::schedule::{Run, Schedule};
-use super::{Extra, FormError, Forms};
+use super::{FormError, Forms, Step};
+use crate::attributes::Activation;
 use crate::operation::{Operation, OperationKind, Phase};
 use crate::program::{Layout, Program, Value, ValueId};
+use crate::source::Source;
 
 impl Outline {
     /// The program in which stashes are held in these forms. `program` is the one this outline was made of.
@@ -12,37 +14,48 @@ impl Outline {
     pub fn apply(&self, program: &Program, forms: &Forms) -> Result<Program, FormError> {
         let schedule = self.schedule(forms)?;
         let mut values = program.values.clone();
-        values.extend(schedule.extras.iter().map(|extra| {
+        let mut again = vec![0; program.values.len()];
+        for extra in &schedule.extras {
             let value = &program.values[extra.of];
-            match extra.code {
-                Some((code, bytes)) => Value {
-                    name: format!("{} in {code}", value.name),
-                    layout: Layout::Words {
-                        count: (bytes / 4) as u32,
-                    },
-                    role: value.role,
-                },
-                None => Value {
-                    name: format!("{} again", value.name),
-                    ..value.clone()
-                },
+            let (name, layout) = match extra.code {
+                Some((code, bytes)) => {
+                    let count = (bytes / 4) as u32;
+                    (format!("{} in {code}", value.name), Layout::Words { count })
+                }
+                None => {
+                    again[extra.of] += 1;
+                    let number = again[extra.of];
+                    let name = match number {
+                        1 => format!("{} again", value.name),
+                        _ => format!("{} again ({number})", value.name),
+                    };
+                    (name, value.layout)
+                }
+            };
+            let role = value.role;
+            values.push(Value { name, layout, role });
+        }
+        let mut operations = Vec::with_capacity(schedule.runs.len());
+        for run in &schedule.runs {
+            match *run {
+                Run::Once(at) => operations.push(self.renamed(program, &schedule, at, false)),
+                Run::Again(at) => operations.push(self.renamed(program, &schedule, at, true)),
+                Run::Step(at) => {
+                    let before = operations.last().map_or(Phase::Forward, |o| o.phase);
+                    operations.extend(self.added(program, schedule.steps[at], before));
+                }
             }
-        }));
-        let operations = schedule.runs.iter().filter_map(|run| match *run {
-            Run::Once(at) | Run::Again(at) => Some(self.renamed(program, &schedule, at, *run)),
-            Run::Encode(value) | Run::Decode(value) => self.codec(program, &schedule, value, *run),
-        });
+        }
         Ok(Program {
-            operations: operations.collect(),
+            operations,
             values,
             ..program.clone()
         })
     }
 
     /// An operation of the program on the values that the schedule gives it.
-    fn renamed(&self, program: &Program, schedule: &Schedule, at: usize, run: Run) -> Operation {
+    fn renamed(&self, program: &Program, schedule: &Schedule, at: usize, again: bool) -> Operation {
         let operation = &program.operations[at];
-        let again = matches!(run, Run::Again(_));
         let backward = again || is_backward(operation.phase);
         let mut kind = operation.kind.clone();
         for id in kind.values_mut() {
@@ -52,55 +65,101 @@ impl Outline {
                 schedule.read(id.0, backward)
             });
         }
+        if let Some(&(value, plain)) = schedule.sources.get(&at)
+            && let OperationKind::ConvolutionWeightGradient { input, .. }
+            | OperationKind::BatchNormBackward { input, .. } = &mut kind
+        {
+            *input = Source {
+                value: ValueId(value),
+                normalisation: input.normalisation.filter(|_| !plain),
+                activation: Activation::Identity,
+            };
+        }
+        let phase = if again {
+            Phase::Backward
+        } else {
+            operation.phase
+        };
         Operation {
             layer: operation.layer.clone(),
-            phase: if again {
-                Phase::Backward
-            } else {
-                operation.phase
-            },
+            phase,
             kind,
         }
     }
 
-    /// The encoding or decoding of a value; `None` if it has no code, which a schedule does not ask for.
-    fn codec(
-        &self,
-        program: &Program,
-        schedule: &Schedule,
-        value: usize,
-        run: Run,
-    ) -> Option<Operation> {
-        let Layout::Map(shape) = program.values[value].layout else {
+    /// A step of the schedule as an operation. It belongs to the pass of the operation before it: what encodes follows a forward operation
+    /// (or the loss), all else is of the backward pass.
+    fn added(&self, program: &Program, step: Step, before: Phase) -> Option<Operation> {
+        let (Step::Encode { of, .. }
+        | Step::Decode { of, .. }
+        | Step::Apply { of, .. }
+        | Step::Slope { of, .. }) = step;
+        let Layout::Map(shape) = program.values[of].layout else {
             return None;
         };
-        let stash = schedule.encoded(value);
-        let Extra { code, .. } = schedule.extras.get(stash - program.values.len())?;
-        let (code, _) = (*code)?;
-        let stash = ValueId(stash);
-        let kind = if matches!(run, Run::Encode(_)) {
-            OperationKind::Encode {
+        let id = ValueId;
+        let kind = match step {
+            Step::Encode {
+                code, input, stash, ..
+            } => OperationKind::Encode {
                 shape,
                 code,
-                stream: value as u32,
+                stream: of as u32,
                 control: program.control,
-                input: ValueId(value),
-                stash,
-            }
-        } else {
-            let output = ValueId(schedule.read(value, true));
-            OperationKind::Decode {
-                shape,
+                input: id(input),
+                stash: id(stash),
+            },
+            Step::Decode {
                 code,
                 stash,
                 output,
+                ..
+            } => OperationKind::Decode {
+                shape,
+                code,
+                stash: id(stash),
+                output: id(output),
+            },
+            Step::Apply {
+                input,
+                activated,
+                output,
+                ..
+            } => {
+                let read_as = self.stash(ValueId(of))?.activated.as_ref()?;
+                OperationKind::Apply {
+                    shape,
+                    input: Source {
+                        value: id(input),
+                        normalisation: Some(read_as.normalisation),
+                        activation: if activated {
+                            read_as.activation
+                        } else {
+                            Activation::Identity
+                        },
+                    },
+                    output: id(output),
+                }
             }
+            Step::Slope { stash, target, .. } => OperationKind::Slope {
+                shape,
+                stash: id(stash),
+                target: id(target),
+            },
         };
-        let producer = self.producers[value]?;
+        let producer = self.producers[of]?;
+        let encodes = matches!(
+            step,
+            Step::Encode { .. }
+                | Step::Apply {
+                    activated: true,
+                    ..
+                }
+        );
         Some(Operation {
             layer: program.operations[producer].layer.clone(),
-            phase: if matches!(run, Run::Encode(_)) {
-                Phase::Forward
+            phase: if encodes && !is_backward(before) {
+                before
             } else {
                 Phase::Backward
             },

@@ -16,10 +16,12 @@ pub enum Code {
     /// 4 bits for what an activation has left at zero or above, rounded at random without bias; zero stays zero and nothing else
     /// becomes it.
     Rectified,
+    /// 1 bit: whether a number is above zero. Not for numbers that are needed themselves.
+    Slope,
 }
 
 impl Code {
-    /// Every code, the most exact first.
+    /// Every code for numbers, the most exact first.
     pub const ALL: [Self; 5] = [
         Self::Half,
         Self::Eight,
@@ -51,6 +53,7 @@ impl Code {
             Self::Two => within(4.7, 3.0),
             // From zero to the largest of 64; half of the values are zero and have no error, and the others' square is all there is.
             Self::Rectified => within(2.35, 14.0),
+            Self::Slope => 0.0,
         }
     }
 }
@@ -63,6 +66,7 @@ impl std::fmt::Display for Code {
             Self::Four => "4 bits",
             Self::Two => "2 bits",
             Self::Rectified => "4 bits above zero",
+            Self::Slope => "1 bit",
         })
     }
 }

@@ -9,10 +9,12 @@ mod code;
 mod outline;
 mod rename;
 mod schedule;
+mod step;
 
 pub use code::{Code, Codes};
-pub use outline::{Outline, Stash};
+pub use outline::{Activated, Outline, Stash};
 pub use schedule::{Extra, Run, Schedule};
+pub use step::Step;
 
 use crate::program::ValueId;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,9 @@ pub enum Form {
     /// Encoded after its last use in the forward pass, decoded just before its first in the backward pass. The forward pass stays
     /// exact, and so do masks; only gradients that are linear in the value carry the error.
     Coded(Code),
+    /// The same for the input of a normalisation with a ReLU behind it, and the ReLU's slope in 1 bit beside it, taken where the numbers were
+    /// exact.
+    Masked(Code),
 }
 
 /// The form of every stash that is not held whole.

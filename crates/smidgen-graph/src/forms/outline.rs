@@ -2,6 +2,7 @@ use super::{Code, Codes};
 use crate::attributes::Activation;
 use crate::operation::{Content, Operation, OperationKind, Phase};
 use crate::program::{Layout, Program, Role, ValueId};
+use crate::source::Source;
 
 /// A forward value that backward needs again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,21 @@ pub struct Stash {
     pub repeatable: bool,
     /// The codes that are open to it, with its bytes in each; none unless the outline was made [`with_codes`](Outline::with_codes).
     pub codes: Vec<(Code, u64)>,
+    /// The codes that are open to it with the slope of its activation beside it, with its bytes in both.
+    pub masked: Vec<(Code, u64)>,
+    /// How backward reads it, where `masked` are open.
+    pub activated: Option<Activated>,
+}
+
+/// What a normalisation and a ReLU make of a stash as it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activated {
+    /// The normalisation.
+    pub normalisation: ValueId,
+    /// The activation behind it.
+    pub activation: Activation,
+    /// Bytes of its slope.
+    pub slope_bytes: u64,
 }
 
 /// What of a program matters for forms: who reads and writes what. Made once, asked thousands of times by a planner.
@@ -36,6 +52,8 @@ pub struct Outline {
     /// By value: the last operation of the forward pass or the loss that touches it.
     pub(super) last_forward: Vec<usize>,
     stashes: Vec<Stash>,
+    /// By value: its index among the stashes.
+    positions: Vec<Option<usize>>,
     pub(super) names: Vec<String>,
 }
 
@@ -82,6 +100,8 @@ impl Outline {
                 producer,
                 repeatable: producer.is_some_and(|at| repeatable[at]),
                 codes: Vec::new(),
+                masked: Vec::new(),
+                activated: None,
             })
         });
         let mut stashes: Vec<Stash> = stashes.collect();
@@ -92,8 +112,13 @@ impl Outline {
                 last_forward[value] = at;
             }
         }
+        let mut positions = vec![None; program.values.len()];
+        for (at, stash) in stashes.iter().enumerate() {
+            positions[stash.value.0] = Some(at);
+        }
         Self {
             last_forward,
+            positions,
             stashed: needs.iter().map(Option::is_some).collect(),
             stashes,
             reads,
@@ -114,7 +139,9 @@ impl Outline {
     #[must_use]
     pub fn with_codes(mut self, program: &Program, codes: &dyn Codes) -> Self {
         for stash in &mut self.stashes {
-            let Layout::Map(shape) = program.value(stash.value).layout else {
+            // The pictures are uploaded in full: a code beside them would save nothing.
+            let (Layout::Map(shape), Some(_)) = (program.value(stash.value).layout, stash.producer)
+            else {
                 continue;
             };
             let backward = program.operations.iter().filter(|o| is_backward(o.phase));
@@ -129,17 +156,37 @@ impl Outline {
                     ..
                 })
             );
-            // What is masked otherwise than by its sign stays as it is.
-            if masked && !rectified {
-                continue;
+            let saving = |extra: u64| {
+                let bytes = stash.bytes;
+                move |(code, held): (Code, u64)| {
+                    Some((code, held + extra)).filter(|(_, all)| *all < bytes)
+                }
+            };
+            let sized = |code: Code| Some((code, codes.bytes(code, shape)?));
+            if !masked || rectified {
+                let content = stash.content;
+                let serving = Code::ALL
+                    .into_iter()
+                    .filter(|code| code.serves(content, masked, rectified));
+                stash.codes = serving.filter_map(sized).filter_map(saving(0)).collect();
             }
-            let serving = Code::ALL
-                .into_iter()
-                .filter(|code| code.serves(stash.content, masked, rectified));
-            stash.codes = serving
-                .filter_map(|code| Some((code, codes.bytes(code, shape)?)))
-                .filter(|(_, bytes)| *bytes < stash.bytes)
-                .collect();
+            let slope = codes.bytes(Code::Slope, shape);
+            if let (Some((normalisation, activation)), Some(slope_bytes)) =
+                (activated(program, stash.value), slope)
+            {
+                let numbers = Code::ALL
+                    .into_iter()
+                    .filter(|code| code.serves(Content::Linear, false, false));
+                stash.masked = numbers
+                    .filter_map(sized)
+                    .filter_map(saving(slope_bytes))
+                    .collect();
+                stash.activated = Some(Activated {
+                    normalisation,
+                    activation,
+                    slope_bytes,
+                });
+            }
         }
         self
     }
@@ -147,7 +194,7 @@ impl Outline {
     /// A stash, by its value.
     #[must_use]
     pub fn stash(&self, value: ValueId) -> Option<&Stash> {
-        self.stashes.iter().find(|stash| stash.value == value)
+        self.stashes.get((*self.positions.get(value.0)?)?)
     }
 
     /// The stashes, in the order in which they are made.
@@ -183,6 +230,28 @@ impl Outline {
 
 pub(super) fn is_backward(phase: Phase) -> bool {
     matches!(phase, Phase::Backward | Phase::Update)
+}
+
+/// The normalisation and the ReLU that every backward operation reads a value through, if all do so in one way and can also read it with
+/// the slope apart.
+fn activated(program: &Program, value: ValueId) -> Option<(ValueId, Activation)> {
+    let mut read_as = None;
+    for operation in program.operations.iter().filter(|o| is_backward(o.phase)) {
+        if !operation.reads().contains(&value) {
+            continue;
+        }
+        let (OperationKind::ConvolutionWeightGradient { input, .. }
+        | OperationKind::BatchNormBackward { input, .. }) = &operation.kind
+        else {
+            return None;
+        };
+        let known = *read_as.get_or_insert(*input);
+        if known != *input || input.value != value || input.activation != Activation::Relu {
+            return None;
+        }
+    }
+    let source: Source = read_as?;
+    Some((source.normalisation?, source.activation))
 }
 
 fn stricter(left: Content, right: Content) -> Content {

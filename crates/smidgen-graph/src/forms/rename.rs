@@ -154,6 +154,7 @@ impl OperationKind {
                 ..
             } => vec![control, input, stash],
             Kind::Decode { stash, output, .. } => vec![stash, output],
+            Kind::Slope { stash, target, .. } => vec![stash, target],
             Kind::ClipNorm {
                 gradients, control, ..
             } => gradients.iter_mut().chain([control]).collect(),

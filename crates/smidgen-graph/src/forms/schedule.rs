@@ -1,7 +1,8 @@
 use super::outline::{Outline, is_backward};
-use super::{Code, Form, FormError, Forms};
+use super::{Code, Form, FormError, Forms, Step};
 use crate::operation::Phase;
 use crate::program::ValueId;
+use std::collections::BTreeMap;
 
 /// One thing that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,10 +11,8 @@ pub enum Run {
     Once(usize),
     /// The same for the second time, before the backward operation that follows.
     Again(usize),
-    /// The encoding of a value, after the forward operation before it.
-    Encode(usize),
-    /// The decoding of a value, before the backward operation that follows.
-    Decode(usize),
+    /// What only the forms ask for, by its index: after the forward operation before it, or before the backward operation behind it.
+    Step(usize),
 }
 
 /// A value that only the forms bring about.
@@ -32,12 +31,14 @@ pub struct Schedule {
     pub runs: Vec<Run>,
     /// The values beyond the program's own.
     pub extras: Vec<Extra>,
+    /// What the runs call by index.
+    pub steps: Vec<Step>,
     /// By value: what a second run writes instead of it.
     copies: Vec<Option<usize>>,
     /// By value: what the backward pass reads instead of it.
     substitutes: Vec<usize>,
-    /// By value: it, encoded.
-    encoded: Vec<usize>,
+    /// By operation that reads a value through a slope held apart: what it reads instead, and whether as it stands.
+    pub(super) sources: BTreeMap<usize, (usize, bool)>,
 }
 
 impl Schedule {
@@ -47,21 +48,17 @@ impl Schedule {
             Run::Once(at) | Run::Again(at) => {
                 let again = matches!(run, Run::Again(_));
                 let backward = again || is_backward(outline.phases[at]);
-                outline.reads[at]
-                    .iter()
-                    .for_each(|&value| visit(self.read(value, backward)));
-                outline.writes[at]
-                    .iter()
-                    .for_each(|&value| visit(self.written(value, again)));
+                for &value in &outline.reads[at] {
+                    visit(self.read(value, backward));
+                }
+                for &value in &outline.writes[at] {
+                    visit(self.written(value, again));
+                }
+                if let Some((value, _)) = self.sources.get(&at) {
+                    visit(*value);
+                }
             }
-            Run::Encode(value) => {
-                visit(value);
-                visit(self.encoded[value]);
-            }
-            Run::Decode(value) => {
-                visit(self.encoded[value]);
-                visit(self.substitutes[value]);
-            }
+            Run::Step(at) => self.steps[at].values().into_iter().for_each(visit),
         }
     }
 
@@ -75,10 +72,6 @@ impl Schedule {
 
     pub(super) fn written(&self, value: usize, again: bool) -> usize {
         self.copies[value].filter(|_| again).unwrap_or(value)
-    }
-
-    pub(super) fn encoded(&self, value: usize) -> usize {
-        self.encoded[value]
     }
 }
 
@@ -94,42 +87,44 @@ impl Outline {
             outline: self,
             held: self.stashed.clone(),
             updated: vec![false; values],
+            encoded: BTreeMap::new(),
             schedule: Schedule {
                 runs: Vec::with_capacity(self.phases.len() + 2 * forms.len()),
                 extras: Vec::new(),
+                steps: Vec::new(),
                 copies: vec![None; values],
                 substitutes: (0..values).collect(),
-                encoded: vec![NONE; values],
+                sources: BTreeMap::new(),
             },
         };
         // After which operation which value is encoded.
-        let mut encodings: Vec<(usize, usize)> = Vec::new();
-        for (value, form) in forms {
+        let mut encodings: Vec<(usize, ValueId, Code, bool)> = Vec::new();
+        for (&value, form) in forms {
             if !self.stashed.get(value.0).copied().unwrap_or(false) {
                 let value = self.names.get(value.0).cloned().unwrap_or_default();
                 return Err(FormError::NoStash { value });
             }
             maker.held[value.0] = *form == Form::Whole;
-            if let Form::Coded(code) = form {
-                maker.encode(*value, *code)?;
-                encodings.push((self.last_forward[value.0], value.0));
+            if let Form::Coded(code) | Form::Masked(code) = *form {
+                let masked = matches!(form, Form::Masked(_));
+                maker.reserve(value, code, masked)?;
+                encodings.push((self.last_forward[value.0], value, code, masked));
             }
         }
         encodings.sort_unstable();
-        let mut next = 0;
+        let mut encodings = encodings.into_iter().peekable();
         for operation in 0..self.phases.len() {
             let phase = self.phases[operation];
             if is_backward(phase) {
                 for &value in &self.reads[operation] {
-                    maker.make(value, false)?;
+                    maker.make(value, Some(operation))?;
                 }
             }
             maker.schedule.runs.push(Run::Once(operation));
-            while let Some((_, value)) =
-                encodings.get(next).filter(|(after, _)| *after == operation)
+            while let Some((_, value, code, masked)) =
+                encodings.next_if(|(after, ..)| *after == operation)
             {
-                maker.schedule.runs.push(Run::Encode(*value));
-                next += 1;
+                maker.encode(value.0, code, masked);
             }
             if phase == Phase::Update {
                 for &value in &self.writes[operation] {
@@ -141,7 +136,13 @@ impl Outline {
     }
 }
 
-const NONE: usize = usize::MAX;
+/// What is left of a value that is held in a code.
+#[derive(Debug, Clone, Copy)]
+struct Encoded {
+    code: Code,
+    stash: usize,
+    slope: Option<usize>,
+}
 
 struct Maker<'a> {
     outline: &'a Outline,
@@ -149,32 +150,76 @@ struct Maker<'a> {
     held: Vec<bool>,
     /// By value: parameters that the optimiser has already changed in this step.
     updated: Vec<bool>,
+    encoded: BTreeMap<usize, Encoded>,
     schedule: Schedule,
 }
 
 impl Maker<'_> {
-    fn encode(&mut self, value: ValueId, code: Code) -> Result<(), FormError> {
+    fn extra(&mut self, of: usize, code: Option<(Code, u64)>) -> usize {
+        self.schedule.extras.push(Extra { of, code });
+        self.outline.persistent.len() + self.schedule.extras.len() - 1
+    }
+
+    fn step(&mut self, step: Step) {
+        self.schedule
+            .runs
+            .push(Run::Step(self.schedule.steps.len()));
+        self.schedule.steps.push(step);
+    }
+
+    /// Numbers for a value in a code, and for the slope beside it.
+    fn reserve(&mut self, value: ValueId, code: Code, masked: bool) -> Result<(), FormError> {
         let stash = self.outline.stash(value);
-        let bytes = stash.and_then(|stash| stash.codes.iter().find(|(open, _)| *open == code));
-        let Some(&(_, bytes)) = bytes else {
+        let list = stash.map(|stash| if masked { &stash.masked } else { &stash.codes });
+        let open = list.and_then(|list| list.iter().find(|(open, _)| *open == code));
+        let Some(&(_, bytes)) = open else {
             return Err(FormError::NotCodable {
                 value: self.outline.names[value.0].clone(),
                 code,
                 reason: "backward needs of it what the code does not keep, or the code saves nothing",
             });
         };
-        let code = Some((code, bytes));
-        self.schedule.encoded[value.0] = self.extra(Extra { of: value.0, code });
+        let activated = stash.and_then(|stash| stash.activated.as_ref());
+        let slope_bytes = activated.map_or(0, |activated| activated.slope_bytes);
+        let own = if masked { bytes - slope_bytes } else { bytes };
+        let stash = self.extra(value.0, Some((code, own)));
+        let slope = masked.then(|| self.extra(value.0, Some((Code::Slope, slope_bytes))));
+        let encoded = Encoded { code, stash, slope };
+        self.encoded.insert(value.0, encoded);
         Ok(())
     }
 
-    fn extra(&mut self, extra: Extra) -> usize {
-        self.schedule.extras.push(extra);
-        self.outline.persistent.len() + self.schedule.extras.len() - 1
+    fn encode(&mut self, of: usize, code: Code, masked: bool) {
+        let Some(&Encoded { stash, slope, .. }) = self.encoded.get(&of) else {
+            return;
+        };
+        if let (true, Some(slope)) = (masked, slope) {
+            let output = self.extra(of, None);
+            let activated = true;
+            self.step(Step::Apply {
+                of,
+                input: of,
+                activated,
+                output,
+            });
+            let code = Code::Slope;
+            self.step(Step::Encode {
+                of,
+                code,
+                input: output,
+                stash: slope,
+            });
+        }
+        self.step(Step::Encode {
+            of,
+            code,
+            input: of,
+            stash,
+        });
     }
 
-    /// Sees to it that the backward pass can read a value of the forward pass; `exactly` if another is to be made of it.
-    fn make(&mut self, value: usize, exactly: bool) -> Result<(), FormError> {
+    /// Sees to it that the backward operation `reader` can read a value of the forward pass, or, if there is none, that another can be made of it.
+    fn make(&mut self, value: usize, reader: Option<usize>) -> Result<(), FormError> {
         let outline = self.outline;
         let Some(operation) = outline.producers[value] else {
             return Ok(());
@@ -183,19 +228,18 @@ impl Maker<'_> {
             let value = outline.names[value].clone();
             Err(FormError::NotRepeatable { value, reason })
         };
-        let coded = self.schedule.encoded[value] != NONE;
-        if coded && exactly {
-            return refuse(
-                "what it is needed for is computed again, and must be made of exact numbers",
-            );
+        if let Some(&encoded) = self.encoded.get(&value) {
+            return match reader {
+                Some(reader) => {
+                    self.decode(value, encoded, reader);
+                    Ok(())
+                }
+                None => refuse(
+                    "what it is needed for is computed again, and must be made of exact numbers",
+                ),
+            };
         }
         if self.held[value] || self.schedule.substitutes[value] != value {
-            return Ok(());
-        }
-        if coded {
-            let code = None;
-            self.schedule.substitutes[value] = self.extra(Extra { of: value, code });
-            self.schedule.runs.push(Run::Decode(value));
             return Ok(());
         }
         if !outline.repeatable[operation] && !outline.stashed[value] {
@@ -209,11 +253,10 @@ impl Maker<'_> {
             if self.updated[input] {
                 return refuse("its parameters have been updated before it is needed");
             }
-            self.make(input, true)?;
+            self.make(input, None)?;
         }
         for &written in &outline.writes[operation] {
-            let code = None;
-            let copy = self.extra(Extra { of: written, code });
+            let copy = self.extra(written, None);
             self.schedule.copies[written] = Some(copy);
             if !self.held[written] {
                 self.schedule.substitutes[written] = copy;
@@ -221,5 +264,49 @@ impl Maker<'_> {
         }
         self.schedule.runs.push(Run::Again(operation));
         Ok(())
+    }
+
+    /// Decodes a value for one of its readers; with a slope beside it, gives that to the reader too.
+    fn decode(&mut self, of: usize, encoded: Encoded, reader: usize) {
+        let Encoded { code, stash, slope } = encoded;
+        let fresh = self.schedule.substitutes[of] == of;
+        if fresh {
+            let output = self.extra(of, None);
+            self.schedule.substitutes[of] = output;
+            self.step(Step::Decode {
+                of,
+                code,
+                stash,
+                output,
+            });
+        }
+        let (Some(stash), decoded) = (slope, self.schedule.substitutes[of]) else {
+            return;
+        };
+        let normalises = self.outline.writes[reader].iter();
+        let target = normalises
+            .copied()
+            .find(|value| self.outline.reads[reader].contains(value));
+        if let Some(target) = target {
+            // The backward of the normalisation works in place on a gradient: first that passes the slope, then it is as if there
+            // were no activation.
+            self.step(Step::Slope { of, stash, target });
+            self.schedule.sources.insert(reader, (decoded, false));
+        } else {
+            let output = self.extra(of, None);
+            let activated = false;
+            self.step(Step::Apply {
+                of,
+                input: decoded,
+                activated,
+                output,
+            });
+            self.step(Step::Slope {
+                of,
+                stash,
+                target: output,
+            });
+            self.schedule.sources.insert(reader, (output, true));
+        }
     }
 }

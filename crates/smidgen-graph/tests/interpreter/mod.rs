@@ -430,6 +430,12 @@ impl<'program> Interpreter<'program> {
             }
             // Here every code is exact: what is checked is who reads and writes what, and when.
             Kind::Encode { input, stash, .. } => self.set(*stash, self.get(*input).to_vec()),
+            Kind::Slope { stash, target, .. } => {
+                let slopes = self.get(*stash).to_vec();
+                for (number, slope) in self.change(*target).iter_mut().zip(slopes) {
+                    *number *= f64::from(u8::from(slope > 0.0));
+                }
+            }
             Kind::Decode { stash, output, .. } => self.set(*output, self.get(*stash).to_vec()),
             Kind::ClipNorm { gradients, .. } => gradients.iter().for_each(|gradient| {
                 self.get(*gradient);

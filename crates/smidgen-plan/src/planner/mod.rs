@@ -36,7 +36,6 @@ pub struct Choice {
 }
 
 /// Chooses forms for the stashes of one program.
-#[derive(Debug)]
 pub struct Planner<'a> {
     scale: Scale<'a>,
     blocks: Blocks,
@@ -51,7 +50,7 @@ impl<'a> Planner<'a> {
         outline: &'a Outline,
         workspaces: &[u64],
         alignment: u64,
-        costs: &dyn Costs,
+        costs: &'a dyn Costs,
     ) -> Self {
         let blocks = Blocks::new(program, outline);
         let scale = Scale::new(program, outline, workspaces, alignment, costs, &blocks);

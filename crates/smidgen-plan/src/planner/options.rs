@@ -114,9 +114,9 @@ impl Chain<'_> {
         let forms: Forms = again.map(|stash| (stash.value, Form::Recomputed)).collect();
         let mut combinations = vec![forms.clone()];
         let codes = left.and_then(|value| self.scale.outline.stash(value));
-        for (code, _) in codes.iter().flat_map(|stash| &stash.codes) {
+        for form in codes.map(in_code).unwrap_or_default() {
             let mut coded = forms.clone();
-            coded.extend(left.map(|value| (value, Form::Coded(*code))));
+            coded.extend(left.map(|value| (value, form)));
             combinations.push(coded);
         }
         self.offer(from, to, &combinations);
@@ -146,7 +146,7 @@ impl Chain<'_> {
         let entries = [
             Some((WHOLE, Form::Whole)),
             stash.and_then(|stash| stash.repeatable.then_some((AGAIN, Form::Recomputed))),
-            stash.and_then(|stash| Some((CODED, Form::Coded(stash.codes.first()?.0)))),
+            stash.and_then(|stash| Some((CODED, *in_code(stash).first()?))),
         ];
         let all: u64 = self.whole[from..to].iter().sum();
         for (entry, form) in entries.into_iter().flatten() {
@@ -165,7 +165,7 @@ impl Chain<'_> {
                 let exit = match left.and_then(|value| forms.get(&value)) {
                     None | Some(Form::Whole) => WHOLE,
                     Some(Form::Recomputed) => AGAIN,
-                    Some(Form::Coded(_)) => CODED,
+                    Some(Form::Coded(_) | Form::Masked(_)) => CODED,
                 };
                 // What is made again at the end of a block from what it is entered with needs that to be there already.
                 if let (AGAIN | CODED, AGAIN, Some(entered), Some(left)) =
@@ -209,6 +209,11 @@ impl Chain<'_> {
 /// The forms other than whole that are open to a stash.
 fn open(stash: &Stash) -> Vec<Form> {
     let again = stash.repeatable.then_some(Form::Recomputed);
+    again.into_iter().chain(in_code(stash)).collect()
+}
+
+fn in_code(stash: &Stash) -> Vec<Form> {
     let codes = stash.codes.iter().map(|(code, _)| Form::Coded(*code));
-    again.into_iter().chain(codes).collect()
+    let masked = stash.masked.iter().map(|(code, _)| Form::Masked(*code));
+    codes.chain(masked).collect()
 }

@@ -2,12 +2,10 @@
 
 use super::blocks::Blocks;
 use crate::costs::Costs;
-use smidgen_graph::forms::{Code, Extra, Form, FormError, Forms, Outline, Run};
+use smidgen_graph::forms::{Code, Extra, Form, FormError, Forms, Outline, Run, Stash, Step};
 use smidgen_graph::{Content, Program, ValueId};
-use std::collections::HashMap;
 
 /// Everything about a program that its weight depends on.
-#[derive(Debug)]
 pub(crate) struct Scale<'a> {
     pub(crate) outline: &'a Outline,
     /// By value, rounded up to the alignment; 0 for what persists.
@@ -15,8 +13,7 @@ pub(crate) struct Scale<'a> {
     alignment: u64,
     workspaces: Vec<u64>,
     seconds: Vec<f64>,
-    /// By value and code: of encoding, and of decoding.
-    codec_seconds: HashMap<(usize, Code), f64>,
+    costs: &'a dyn Costs,
     /// How many stashes backward is linear in: what a variance is the mean over.
     linear: usize,
     /// What is uploaded before the first operation, and what must hold until the last.
@@ -58,7 +55,7 @@ impl<'a> Scale<'a> {
         outline: &'a Outline,
         workspaces: &[u64],
         alignment: u64,
-        costs: &dyn Costs,
+        costs: &'a dyn Costs,
         blocks: &Blocks,
     ) -> Self {
         let values = program.values.iter().map(|value| match value.role {
@@ -75,18 +72,12 @@ impl<'a> Scale<'a> {
         });
         let seconds = program.operations.iter();
         let stashes = outline.stashes();
-        let codec_seconds = stashes.iter().flat_map(|stash| {
-            stash.codes.iter().map(|&(code, held)| {
-                let seconds = costs.codec_seconds(code, stash.bytes, held);
-                ((stash.value.0, code), seconds)
-            })
-        });
         Self {
             alignment,
-            codec_seconds: codec_seconds.collect(),
+            costs,
             linear: stashes
                 .iter()
-                .filter(|stash| stash.content == Content::Linear)
+                .filter(|stash| may_be_lossy(stash))
                 .count()
                 .max(1),
             outline,
@@ -105,15 +96,22 @@ impl<'a> Scale<'a> {
 
     /// Bytes that a stash leaves on the stack in a form.
     pub(crate) fn held(&self, value: ValueId, form: Form) -> u64 {
+        let stash = self.outline.stash(value);
+        // The code and the slope beside it are two values, each aligned.
+        let aligned = |list: &[(Code, u64)], code: Code, slope: u64| {
+            let open = list.iter().find(|(open, _)| *open == code);
+            open.map_or(0, |(_, bytes)| {
+                (bytes - slope).next_multiple_of(self.alignment)
+            })
+        };
         match form {
             Form::Whole => self.bytes[value.0],
             Form::Recomputed => 0,
-            Form::Coded(code) => {
-                let stash = self.outline.stash(value);
-                let open =
-                    stash.and_then(|stash| stash.codes.iter().find(|(open, _)| *open == code));
-                open.map_or(0, |(_, bytes)| bytes.next_multiple_of(self.alignment))
-            }
+            Form::Coded(code) => stash.map_or(0, |stash| aligned(&stash.codes, code, 0)),
+            Form::Masked(code) => stash.map_or(0, |stash| {
+                let slope = stash.activated.map_or(0, |activated| activated.slope_bytes);
+                aligned(&stash.masked, code, slope) + slope.next_multiple_of(self.alignment)
+            }),
         }
     }
 
@@ -122,15 +120,30 @@ impl<'a> Scale<'a> {
         let schedule = self.outline.schedule(forms)?;
         let runs = &schedule.runs;
         let values = self.bytes.len();
+        let bytes_of = |value: usize| match value.checked_sub(values).map(|at| schedule.extras[at])
+        {
+            None => self.bytes[value],
+            Some(Extra {
+                code: Some((_, bytes)),
+                ..
+            }) => bytes.next_multiple_of(self.alignment),
+            Some(Extra { of, .. }) => self.bytes[of],
+        };
         let mut lives = vec![(NEVER, 0); values + schedule.extras.len()];
         let mut seconds = 0.0;
         for (at, run) in runs.iter().enumerate() {
             seconds += match run {
                 Run::Once(operation) | Run::Again(operation) => self.seconds[*operation],
-                Run::Encode(value) | Run::Decode(value) => match forms.get(&ValueId(*value)) {
-                    Some(Form::Coded(code)) => self.codec_seconds[&(*value, *code)],
-                    _ => 0.0,
-                },
+                Run::Step(step) => {
+                    let step = &schedule.steps[*step];
+                    let bytes: u64 = step.values().into_iter().map(bytes_of).sum();
+                    // A slope is applied in place: its target is read and written.
+                    let target = match step {
+                        Step::Slope { target, .. } => bytes_of(*target),
+                        _ => 0,
+                    };
+                    self.costs.pass_seconds(bytes + target)
+                }
             };
             schedule.touched(self.outline, *run, |value| {
                 let (first, last) = &mut lives[value];
@@ -149,14 +162,7 @@ impl<'a> Scale<'a> {
         let mut changes = vec![0_i64; runs.len() + 1];
         for (value, &(first, last)) in lives.iter().enumerate() {
             if first != NEVER {
-                let bytes = match value.checked_sub(values).map(|at| schedule.extras[at]) {
-                    None => self.bytes[value],
-                    Some(Extra {
-                        code: Some((_, bytes)),
-                        ..
-                    }) => bytes.next_multiple_of(self.alignment),
-                    Some(Extra { of, .. }) => self.bytes[of],
-                } as i64;
+                let bytes = bytes_of(value) as i64;
                 changes[first] += bytes;
                 changes[last + 1] -= bytes;
             }
@@ -177,12 +183,19 @@ impl<'a> Scale<'a> {
                     waiting = 0;
                 }
                 Run::Again(operation) => waiting = waiting.max(now + self.workspaces[*operation]),
-                Run::Decode(_) => waiting = waiting.max(now),
-                Run::Encode(_) => peaks[station] = now.max(peaks[station]),
+                Run::Step(step) => match schedule.steps[*step] {
+                    Step::Encode { .. }
+                    | Step::Apply {
+                        activated: true, ..
+                    } => {
+                        peaks[station] = now.max(peaks[station]);
+                    }
+                    _ => waiting = waiting.max(now),
+                },
             }
         }
         let variances = forms.values().map(|form| match form {
-            Form::Coded(code) => code.variance(),
+            Form::Coded(code) | Form::Masked(code) => code.variance(),
             _ => 0.0,
         });
         Ok(Weight {
@@ -191,4 +204,8 @@ impl<'a> Scale<'a> {
             variance: variances.sum::<f64>() / self.linear as f64,
         })
     }
+}
+
+fn may_be_lossy(stash: &Stash) -> bool {
+    stash.content == Content::Linear || stash.activated.is_some()
 }

@@ -6,7 +6,7 @@ use smidgen_gpu::Launch;
 use smidgen_graph::forms::{Code, Codes};
 use smidgen_graph::{MapShape, ValueId};
 use smidgen_ops::control::Control;
-use smidgen_stash::{Bits, Codec, Decode, Encode, Group, Seed, StashShape};
+use smidgen_stash::{Bits, Codec, Decode, Encode, Group, Seed, SlopeBackward, StashShape};
 
 /// What codes take in bytes.
 pub(crate) struct StashCodes;
@@ -26,6 +26,7 @@ fn codec(code: Code) -> Codec {
         Code::Four => linear(Bits::Four),
         Code::Two => linear(Bits::Two),
         Code::Rectified => Codec::Rectified { group },
+        Code::Slope => Codec::Mask,
     }
 }
 
@@ -76,4 +77,24 @@ pub(super) fn decode(
     };
     let shape = planned_shape(at, shape, output)?;
     Ok(smidgen_stash::decode(codec(code), &shape, &regions)?)
+}
+
+pub(super) fn slope(
+    at: &Binder<'_>,
+    shape: MapShape,
+    stash: ValueId,
+    target: ValueId,
+) -> Result<Vec<Launch>, Error> {
+    let region = at.region(target)?;
+    let regions = SlopeBackward {
+        stash: at.region(stash)?,
+        output_gradient: region,
+        input_gradient: region,
+    };
+    let shape = planned_shape(at, shape, target)?;
+    Ok(smidgen_stash::slope_backward(
+        codec(Code::Slope),
+        &shape,
+        &regions,
+    )?)
 }

@@ -388,6 +388,11 @@ pub(super) fn launch(
             stash,
             output,
         } => codes::decode(at, (*code, *shape), *stash, *output)?,
+        OperationKind::Slope {
+            shape,
+            stash,
+            target,
+        } => codes::slope(at, *shape, *stash, *target)?,
         OperationKind::CrossEntropy {
             shape,
             label_smoothing,

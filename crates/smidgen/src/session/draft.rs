@@ -1,11 +1,12 @@
 use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
+use super::roofline::roofline;
 use super::{Blueprint, STEPS_IN_FLIGHT, SessionOptions};
 use crate::kernels::StashCodes;
 use crate::{Error, Footprint, Metrics, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
 use smidgen_graph::{Graph, Lowering, Mode, Program};
-use smidgen_plan::{Limits, Plan};
+use smidgen_plan::{Limits, Plan, Roofline};
 
 /// What a session is to run, before it is settled how its stashes are held.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct Draft {
     pub(super) limits: Limits,
     /// The variance that lossy forms may bring; 0 for none.
     pub(super) quality: f64,
+    pub(super) costs: Roofline,
 }
 
 impl Draft {
@@ -62,6 +64,7 @@ impl Draft {
         Ok(Self {
             outline,
             quality,
+            costs: roofline(facts),
             programs,
             facts: facts.clone(),
             limits,

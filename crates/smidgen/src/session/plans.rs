@@ -1,12 +1,11 @@
 use super::draft::Draft;
-use super::roofline::roofline;
 use super::{Blueprint, SessionOptions};
 use crate::{Bytes, Error, kernels};
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::Graph;
 use smidgen_graph::forms::{Form, Forms};
-use smidgen_plan::{Choice, Planner};
+use smidgen_plan::{Choice, Planner, Preset};
 
 /// Every plan worth having for a network on a device, from the fastest to the smallest.
 #[derive(Debug)]
@@ -147,6 +146,23 @@ impl Plans {
         Ok(least)
     }
 
+    /// A published policy on this network. Its lossy forms are open to it where `quality` is above 0.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or a policy that this network does not allow.
+    pub fn preset(&self, preset: Preset) -> Result<Blueprint, Error> {
+        let forms = preset.forms(&self.draft.planner()?, &self.draft.outline);
+        self.draft.blueprint(&forms)
+    }
+
+    /// Predicted seconds of a step with these forms.
+    ///
+    /// # Errors
+    /// Forms that this network does not allow.
+    pub fn seconds(&self, forms: &Forms) -> Result<f64, Error> {
+        Ok(self.draft.planner()?.weigh(forms.clone())?.seconds)
+    }
+
     /// How a plan of this network, batch and device holds every stash, in the order in which they are made.
     ///
     /// # Errors
@@ -188,7 +204,7 @@ impl Draft {
             &self.outline,
             &workspaces,
             self.limits.alignment,
-            &roofline(&self.facts),
+            &self.costs,
         ))
     }
 }

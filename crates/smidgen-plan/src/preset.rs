@@ -1,0 +1,66 @@
+//! Published policies, restated as forms.
+
+use crate::planner::Planner;
+use smidgen_graph::forms::{Code, Form, Forms, Outline, Stash};
+
+/// A published policy for what the backward pass needs again, restated on this planner's forms: a re-implementation, made to be
+/// compared with, not the authors' program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// Everything whole.
+    KeepAll,
+    /// The map at the end of every so many blocks is kept, everything else made again: the root of the number of blocks (Chen et al.,
+    /// "Training Deep Nets with Sublinear Memory Cost", 2016).
+    SquareRoot,
+    /// 4 bits for every activation (Chakrabarti and Moseley, "Backprop with Approximate Activations", 2019).
+    Blpa,
+    /// 4 bits for every activation, masks in 1 bit (Liu et al., "GACT", 2022, without its adaptive widths).
+    Gact,
+    /// 2 bits for every activation, masks in 1 bit (Chen et al., "ActNN", 2021, level L3 at 2 bits, without its mixed widths).
+    ActNn,
+}
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: [Self; 5] = [
+        Self::KeepAll,
+        Self::SquareRoot,
+        Self::Blpa,
+        Self::Gact,
+        Self::ActNn,
+    ];
+
+    /// The forms it gives the stashes of a program. Where its width is not open to a stash, the next wider that is.
+    #[must_use]
+    pub fn forms(self, planner: &Planner<'_>, outline: &Outline) -> Forms {
+        let stashes = outline.stashes().iter();
+        match self {
+            Self::KeepAll => Forms::new(),
+            Self::SquareRoot => {
+                let boundaries: Vec<_> = planner.boundaries().collect();
+                let every = (boundaries.len() as f64).sqrt().ceil().max(1.0) as usize;
+                let kept: Vec<_> = boundaries.iter().skip(every - 1).step_by(every).collect();
+                stashes
+                    .filter(|stash| stash.repeatable && !kept.contains(&&stash.value))
+                    .map(|stash| (stash.value, Form::Recomputed))
+                    .collect()
+            }
+            Self::Blpa | Self::Gact => coded(stashes, &[Code::Rectified, Code::Four]),
+            Self::ActNn => coded(stashes, &[Code::Two, Code::Rectified]),
+        }
+    }
+}
+
+/// Each stash in the first of these codes that is open to it.
+fn coded<'a>(stashes: impl Iterator<Item = &'a Stash>, codes: &[Code]) -> Forms {
+    let form = |stash: &Stash| {
+        let open = |list: &[(Code, u64)], code: Code| list.iter().any(|(own, _)| *own == code);
+        codes.iter().find_map(|&code| {
+            let coded = open(&stash.codes, code).then_some(Form::Coded(code));
+            coded.or_else(|| open(&stash.masked, code).then_some(Form::Masked(code)))
+        })
+    };
+    stashes
+        .filter_map(|stash| Some((stash.value, form(stash)?)))
+        .collect()
+}

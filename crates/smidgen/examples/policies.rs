@@ -1,0 +1,92 @@
+//! Published policies and this planner's plans, in bytes and predicted time, for the settings their authors report. Needs no GPU:
+//!
+//! ```sh
+//! cargo run --release -p smidgen --example policies
+//! ```
+
+use smidgen::gpu::{DeviceFacts, DeviceKind};
+use smidgen::plan::Preset;
+use smidgen::{Blueprint, Bytes, Error, Plans, SessionOptions, Training, zoo};
+use std::time::Instant;
+
+/// A discrete GPU whose bindings are as large as the largest of these tensors.
+fn facts() -> DeviceFacts {
+    DeviceFacts {
+        name: "a discrete GPU, by its facts".into(),
+        driver: String::new(),
+        backend: "vulkan".into(),
+        kind: DeviceKind::Discrete,
+        max_buffer_bytes: 1 << 36,
+        max_binding_bytes: 1 << 36,
+        storage_alignment: 256,
+        uniform_alignment: 256,
+        workgroup_memory_bytes: 32 << 10,
+        max_invocations: 256,
+        subgroup_sizes: None,
+        timestamps: false,
+        half_precision: false,
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1_u64 << 30) as f64
+}
+
+fn row(name: &str, blueprint: &Blueprint, seconds: f64, whole: f64) {
+    let peak = &blueprint.plan().programs[0].peak;
+    println!(
+        "| {name} | {:.2} | {:.2} | {:+.0} % |",
+        gib(peak.stash),
+        gib(blueprint.footprint().total().0),
+        100.0 * (seconds / whole - 1.0)
+    );
+}
+
+fn main() -> Result<(), Error> {
+    for (model, batch) in [("resnet50", 256), ("resnet50", 184), ("mobilenet_v2", 272)] {
+        let graph = zoo::build(model, 1000, [3, 224, 224])?;
+        let options = |quality| SessionOptions {
+            batch,
+            training: Some(Training {
+                quality,
+                ..Training::default()
+            }),
+            budget: None,
+        };
+        println!("\n{model} at 224, batch {batch}\n");
+        println!("| plan | stashed, GiB | true peak, GiB | predicted time |");
+        println!("|---|---|---|---|");
+        // A quality beyond every code, so that all are open.
+        let lossy = Plans::new(&graph, &facts(), &options(1.0))?;
+        let mut whole = f64::NAN;
+        for preset in Preset::ALL {
+            let blueprint = lossy.preset(preset)?;
+            let seconds = lossy.seconds(blueprint.forms())?;
+            if preset == Preset::KeepAll {
+                whole = seconds;
+            }
+            row(&format!("{preset:?}, restated"), &blueprint, seconds, whole);
+        }
+        for (name, quality) in [("exact", 0.0), ("quality 0.02", 0.02), ("quality 0.2", 0.2)] {
+            let start = Instant::now();
+            let plans = Plans::new(&graph, &facts(), &options(quality))?;
+            let took = start.elapsed().as_secs_f64();
+            for share in [0.5, 0.25, 0.0] {
+                let least = plans.least()?;
+                let (low, high) = (
+                    least.footprint().total().0,
+                    lossy.preset(Preset::KeepAll)?.footprint().total().0,
+                );
+                let budget = Bytes(low.max((high as f64 * share) as u64));
+                let blueprint = plans.within(&graph, &options(quality), budget)?;
+                let name = match share {
+                    0.0 => format!("{name}, the least"),
+                    _ => format!("{name}, within {share} of keep-all"),
+                };
+                row(&name, &blueprint, plans.seconds(blueprint.forms())?, whole);
+            }
+            println!("| ({name}: planned in {took:.2} s) | | | |");
+        }
+    }
+    Ok(())
+}
