@@ -4,6 +4,8 @@
 //! cargo run --release -p smidgen --example policies
 //! ```
 
+#![allow(clippy::print_stdout)]
+
 use smidgen::gpu::{DeviceFacts, DeviceKind};
 use smidgen::plan::Preset;
 use smidgen::{Blueprint, Bytes, Error, Plans, SessionOptions, Training, zoo};
