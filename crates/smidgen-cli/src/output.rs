@@ -73,6 +73,15 @@ impl Output {
         bar.set_position(done);
     }
 
+    /// Says how far measuring kernels has come.
+    pub(crate) fn tuning(&self, done: usize, of: usize) {
+        let what = "measuring which kernels are fastest here, once (SMIDGEN_TUNE=off leaves it)";
+        if self.json && done == 0 {
+            self.hint(what);
+        }
+        self.progress(done as u64, of as u64, what.into());
+    }
+
     /// Says something else under the progress bar.
     pub(crate) fn message(&self, message: String) {
         if let Some(bar) = &*self.bar.borrow() {

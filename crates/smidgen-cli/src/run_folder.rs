@@ -1,9 +1,9 @@
-//! The folder of a run: `run.json` (its settings), `checkpoint.safetensors`, `metrics.jsonl`, `weights.safetensors`.
+//! The folder of a run: `run.json` (its settings), `variants.json` (which kernels computed it), `checkpoint.safetensors`, `metrics.jsonl`, `weights.safetensors`.
 
 use crate::arguments::RunArguments;
 use serde::Serialize;
 use serde_json::Value;
-use smidgen::{Error, Progress, checkpoint, replace_file};
+use smidgen::{Choices, Error, Progress, checkpoint, replace_file};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,14 +37,32 @@ impl RunFolder {
     }
 
     /// Makes the folder of a new run and notes its settings there.
-    pub(crate) fn create(path: &Path, settings: &RunArguments) -> Result<Self, Error> {
+    pub(crate) fn create(
+        path: &Path,
+        settings: &RunArguments,
+        variants: &Choices,
+    ) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
-        let file = settings_file(path);
-        serde_json::to_vec_pretty(settings)
-            .map_err(io::Error::from)
-            .and_then(|text| replace_file(&file, &text))
-            .map_err(|source| write_error(&file, source))?;
+        // The settings come last: a folder that has them has all that a run needs to go on.
+        write_json(&variants_file(path), variants)?;
+        write_json(&settings_file(path), settings)?;
         Self::append(path)
+    }
+
+    /// The variants of kernels that the run was started with; `None` in a folder of a version that wrote none down.
+    pub(crate) fn variants(path: &Path) -> Result<Option<Choices>, Error> {
+        let file = variants_file(path);
+        let refuse = |what: String| Error::Checkpoint {
+            path: file.clone(),
+            what: format!("the variants of the run cannot be read: {what}"),
+        };
+        match fs::read_to_string(&file) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| refuse(error.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(refuse(error.to_string())),
+        }
     }
 
     /// Opens the folder of a run that goes on from `progress`.
@@ -134,6 +152,17 @@ fn is_before(line: &str, progress: &Progress) -> bool {
         Some("evaluation") => progress.evaluation.is_some_and(|(last, _)| step <= last),
         _ => step <= progress.step,
     }
+}
+
+fn write_json(file: &Path, value: &impl Serialize) -> Result<(), Error> {
+    serde_json::to_vec_pretty(value)
+        .map_err(io::Error::from)
+        .and_then(|text| replace_file(file, &text))
+        .map_err(|source| write_error(file, source))
+}
+
+fn variants_file(path: &Path) -> PathBuf {
+    path.join("variants.json")
 }
 
 fn settings_file(path: &Path) -> PathBuf {

@@ -9,7 +9,7 @@ use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{
     Checkpoints, End, Error, Event, Optimizer, Session, SessionOptions, Trainer, TrainerOptions,
-    Training, checkpoint, largest_batch, zoo,
+    Training, Tuning, checkpoint, largest_batch, zoo,
 };
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -135,12 +135,32 @@ pub(crate) fn run(
         // From here on it is a batch like any other, when the run is resumed too.
         (settings.batch, settings.max_batch) = (batch, false);
     }
-    let mut session = Session::new(device, &graph, &options, settings.seed)?;
+    let tuning = match Tuning::from_environment(device.facts())? {
+        // A run goes on with the kernels it was started with, whatever would be chosen now.
+        _ if resumed => path
+            .map_or(Ok(None), RunFolder::variants)?
+            .map_or(Tuning::Off, Tuning::Recorded),
+        tuning => tuning,
+    };
+    let mut session = Session::tuned(
+        device,
+        &graph,
+        &options,
+        settings.seed,
+        &tuning,
+        |at, of| {
+            output.tuning(at, of);
+        },
+    )?;
+    output.finish();
+    for note in &session.tuning().notes {
+        output.hint(note);
+    }
     if let Some(weights) = weights {
         session.load(&weights)?;
     }
     let facts = session.device().facts().clone();
-    let footprint = session.footprint().clone();
+    let (footprint, variants) = (session.footprint().clone(), session.choices().clone());
     let stashes = Stashes::of(&session);
     let options = trainer_options(&settings, &source)?;
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
@@ -148,7 +168,7 @@ pub(crate) fn run(
     // Only now, when all else was found good, is anything written.
     let folder = match path {
         Some(path) if resumed => Some(RunFolder::open(path, trainer.progress())?),
-        Some(path) => Some(RunFolder::create(path, &settings)?),
+        Some(path) => Some(RunFolder::create(path, &settings, &variants)?),
         None => None,
     };
     let weights_file = path.map(RunFolder::weights);

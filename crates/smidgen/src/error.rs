@@ -146,6 +146,12 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// The environment asks for tuning in a word that means nothing.
+    #[error("SMIDGEN_TUNE is `{value}`; set it to `on` or `off`, or leave it unset")]
+    TuneVariable {
+        /// Its value.
+        value: String,
+    },
     /// A report of measurements that cannot be used.
     #[error("{}: {what}", path.display())]
     Report {

@@ -37,6 +37,7 @@ pub mod profile;
 mod schedule;
 mod session;
 mod trainer;
+mod tuning;
 
 pub use bytes::{Bytes, ParseBytesError};
 pub use checkpoint::Progress;
@@ -50,6 +51,7 @@ pub use session::{
     Training, largest_batch,
 };
 pub use trainer::{Checkpoints, End, Event, Summary, Trainer, TrainerOptions, evaluate};
+pub use tuning::{Choices, Tuning, TuningReport, cache_folder};
 
 pub use smidgen_data as data;
 pub use smidgen_gpu as gpu;

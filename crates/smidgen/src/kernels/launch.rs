@@ -7,6 +7,7 @@ use super::convert::{
 };
 use super::update::{clip_launches, update_launches};
 use crate::Error;
+use crate::tuning::Choices;
 use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::{Layout, OperationKind, Source, ValueId};
 use smidgen_ops::{activation, batch_norm, concat, dropout, elementwise, loss, pool, shortcut};
@@ -16,7 +17,9 @@ pub(super) fn launch(
     operation: usize,
     kind: &OperationKind,
     facts: &DeviceFacts,
+    choices: &Choices,
 ) -> Result<Vec<Launch>, Error> {
+    let variant = super::shape_class(kind).and_then(|class| choices.get(&class));
     let region = |id: &ValueId| at.region(*id);
     let optional = |id: &Option<ValueId>| id.as_ref().map(region).transpose();
     Ok(match kind {
@@ -37,7 +40,7 @@ pub(super) fn launch(
             smidgen_conv::forward(
                 &convolution_shape(attributes, *shape),
                 facts,
-                None,
+                variant,
                 &regions,
             )?
         }
@@ -58,7 +61,7 @@ pub(super) fn launch(
             smidgen_conv::input_gradient(
                 &convolution_shape(attributes, *shape),
                 facts,
-                None,
+                variant,
                 &regions,
             )?
         }
@@ -80,7 +83,7 @@ pub(super) fn launch(
             smidgen_conv::weight_gradient(
                 &convolution_shape(attributes, *shape),
                 facts,
-                None,
+                variant,
                 &regions,
             )?
         }

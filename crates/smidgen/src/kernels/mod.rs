@@ -11,49 +11,64 @@ pub(crate) use codes::StashCodes;
 pub(crate) use layout::{pack, unpack};
 
 use crate::Error;
+use crate::tuning::{Choices, ShapeClass};
 use bind::{Binder, WORKSPACE_ALIGNMENT};
 use convert::{convolution_shape, cross_entropy, map_shape};
+use smidgen_conv::Pass;
 use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::{OperationKind, Program};
 use smidgen_ops::{batch_norm, loss};
 use smidgen_plan::{Limits, ProgramPlan};
 use update::clip_slots;
 
-/// Multiply-adds of a convolution or one of its gradients; 0 for all other operations.
-pub(crate) fn multiply_adds(kind: &OperationKind) -> u64 {
-    match kind {
+/// What a variant has to be chosen for, of an operation that has several.
+pub(crate) fn shape_class(kind: &OperationKind) -> Option<ShapeClass> {
+    let (pass, attributes, shape) = match kind {
         OperationKind::Convolution {
             attributes, shape, ..
-        }
-        | OperationKind::ConvolutionInputGradient {
+        } => (Pass::Forward, attributes, shape),
+        OperationKind::ConvolutionInputGradient {
             attributes, shape, ..
-        }
-        | OperationKind::ConvolutionWeightGradient {
+        } => (Pass::InputGradient, attributes, shape),
+        OperationKind::ConvolutionWeightGradient {
             attributes, shape, ..
-        } => convolution_shape(attributes, *shape).multiply_adds(),
-        _ => 0,
-    }
+        } => (Pass::WeightGradient, attributes, shape),
+        _ => return None,
+    };
+    let shape = convolution_shape(attributes, *shape);
+    Some(ShapeClass { pass, shape })
+}
+
+/// Multiply-adds of a convolution or one of its gradients; 0 for all other operations.
+pub(crate) fn multiply_adds(kind: &OperationKind) -> u64 {
+    shape_class(kind).map_or(0, |class| class.shape.multiply_adds())
 }
 
 /// Bytes of workspace that each operation of `program` needs.
-pub(crate) fn workspaces(program: &Program, facts: &DeviceFacts) -> Result<Vec<u64>, Error> {
+pub(crate) fn workspaces(
+    program: &Program,
+    facts: &DeviceFacts,
+    choices: &Choices,
+) -> Result<Vec<u64>, Error> {
     program
         .operations
         .iter()
-        .map(|operation| workspace(program, &operation.kind, facts))
+        .map(|operation| workspace(program, &operation.kind, facts, choices))
         .collect()
 }
 
-fn workspace(program: &Program, kind: &OperationKind, facts: &DeviceFacts) -> Result<u64, Error> {
+fn workspace(
+    program: &Program,
+    kind: &OperationKind,
+    facts: &DeviceFacts,
+    choices: &Choices,
+) -> Result<u64, Error> {
+    if let Some(class) = shape_class(kind) {
+        let ShapeClass { pass, shape } = &class;
+        let variant = choices.get(&class);
+        return Ok(smidgen_conv::workspace(*pass, shape, facts, variant)?);
+    }
     Ok(match kind {
-        OperationKind::ConvolutionWeightGradient {
-            attributes, shape, ..
-        } => smidgen_conv::workspace(
-            smidgen_conv::Pass::WeightGradient,
-            &convolution_shape(attributes, *shape),
-            facts,
-            None,
-        )?,
         OperationKind::BatchNormStatistics { shape, .. } => {
             batch_norm::statistics_workspace(&map_shape(*shape), facts)
         }
@@ -88,6 +103,7 @@ pub(crate) fn launches(
     plan: &ProgramPlan,
     limits: Limits,
     facts: &DeviceFacts,
+    choices: &Choices,
 ) -> Result<Vec<Vec<Launch>>, Error> {
     let binder = Binder {
         program,
@@ -97,7 +113,7 @@ pub(crate) fn launches(
     let operations = program.operations.iter().enumerate();
     operations
         .map(|(at, operation)| {
-            let launches = launch::launch(&binder, at, &operation.kind, facts)?;
+            let launches = launch::launch(&binder, at, &operation.kind, facts, choices)?;
             Ok(launches
                 .into_iter()
                 .map(|launch| {

@@ -1,6 +1,7 @@
 use super::SessionOptions;
 use super::draft::Draft;
 use super::plans::Plans;
+use crate::tuning::{Choices, Measurements, Source};
 use crate::{Error, Footprint};
 use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::forms::Forms;
@@ -17,6 +18,7 @@ pub struct Blueprint {
     pub(super) staging_bytes: u64,
     pub(super) forms: Forms,
     pub(super) stashes: usize,
+    pub(super) choices: Choices,
 }
 
 impl Blueprint {
@@ -31,8 +33,19 @@ impl Blueprint {
         facts: &DeviceFacts,
         options: &SessionOptions,
     ) -> Result<Self, Error> {
-        let draft = Draft::new(graph, facts, options)?;
-        let whole = draft.blueprint(&Forms::new())?;
+        let rule = Measurements::default();
+        Self::with_variants(graph, facts, options, Source::Measured(&rule))
+    }
+
+    /// The same with the variants of a source.
+    pub(super) fn with_variants(
+        graph: &Graph,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+        source: Source<'_>,
+    ) -> Result<Self, Error> {
+        let draft = Draft::new(graph, facts, options, source)?;
+        let whole = draft.blueprint(&Forms::new(), &draft.fastest)?;
         match options.budget {
             Some(budget) if whole.footprint.total() > budget => {
                 Plans::of(draft)?.within(graph, options, budget)

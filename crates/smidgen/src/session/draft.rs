@@ -2,6 +2,7 @@ use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
 use super::roofline::roofline;
 use super::{Blueprint, STEPS_IN_FLIGHT, SessionOptions};
 use crate::kernels::StashCodes;
+use crate::tuning::{Choices, ShapeClass, Source};
 use crate::{Error, Footprint, Metrics, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
@@ -20,6 +21,10 @@ pub(super) struct Draft {
     /// The variance that lossy forms may bring; 0 for none.
     pub(super) quality: f64,
     pub(super) costs: Roofline,
+    /// The variants of kernels, whatever workspace they need.
+    pub(super) fastest: Choices,
+    /// Those that need none, for a budget that has no room for it.
+    pub(super) leanest: Choices,
 }
 
 impl Draft {
@@ -27,6 +32,7 @@ impl Draft {
         graph: &Graph,
         facts: &DeviceFacts,
         options: &SessionOptions,
+        source: Source<'_>,
     ) -> Result<Self, Error> {
         if options.batch == 0 {
             return Err(Error::EmptyBatch);
@@ -61,7 +67,13 @@ impl Draft {
         if quality > 0.0 {
             outline = outline.with_codes(&programs[0], &StashCodes);
         }
+        let classes: Vec<_> = shape_classes(&programs)
+            .into_iter()
+            .map(|(class, _)| class)
+            .collect();
         Ok(Self {
+            fastest: source.choose(&classes, facts, u64::MAX)?,
+            leanest: source.choose(&classes, facts, 0)?,
             outline,
             quality,
             costs: roofline(facts),
@@ -71,20 +83,20 @@ impl Draft {
         })
     }
 
-    /// The session in which stashes are held in these forms.
-    pub(super) fn blueprint(&self, forms: &Forms) -> Result<Blueprint, Error> {
+    /// The session in which stashes are held in these forms, with these variants of kernels.
+    pub(super) fn blueprint(&self, forms: &Forms, choices: &Choices) -> Result<Blueprint, Error> {
         let (facts, limits) = (&self.facts, self.limits);
         let mut programs = vec![self.outline.apply(&self.programs[0], forms)?];
         programs.extend_from_slice(&self.programs[1..]);
         let workspaces = programs
             .iter()
-            .map(|program| kernels::workspaces(program, facts))
+            .map(|program| kernels::workspaces(program, facts, choices))
             .collect::<Result<Vec<_>, _>>()?;
         let plan = Plan::new(&programs.iter().collect::<Vec<_>>(), &workspaces, limits)?;
         let launches = programs
             .iter()
             .zip(&plan.programs)
-            .map(|(program, places)| kernels::launches(program, places, limits, facts))
+            .map(|(program, places)| kernels::launches(program, places, limits, facts, choices))
             .collect::<Result<Vec<_>, _>>()?;
         let uniforms: Vec<u64> = launches
             .iter()
@@ -111,6 +123,22 @@ impl Draft {
             staging_bytes,
             forms: forms.clone(),
             stashes: self.outline.stashes().len(),
+            choices: choices.clone(),
         })
     }
+}
+
+/// What variants have to be chosen for, each with how many operations of the main program it stands for.
+pub(super) fn shape_classes(programs: &[Program]) -> Vec<(ShapeClass, usize)> {
+    let mut classes: Vec<(ShapeClass, usize)> = Vec::new();
+    for (at, program) in programs.iter().enumerate() {
+        let operations = program.operations.iter();
+        for class in operations.filter_map(|operation| kernels::shape_class(&operation.kind)) {
+            match classes.iter_mut().find(|(known, _)| *known == class) {
+                Some((_, count)) => *count += usize::from(at == 0),
+                None => classes.push((class, 1)),
+            }
+        }
+    }
+    classes
 }

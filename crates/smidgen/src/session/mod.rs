@@ -14,8 +14,10 @@ pub use blueprint::Blueprint;
 pub use options::{SessionOptions, StepOptions, Training};
 pub use plans::{PlanPoint, Plans, StashPoint, largest_batch};
 
+use crate::tuning::{self, Choices, Measurements, Source, Tuning, TuningReport};
 use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
+use draft::shape_classes;
 use memory::Memory;
 use smidgen_gpu::{Device, ReadbackRing, Timeline, bytemuck, wgpu};
 use smidgen_graph::forms::Forms;
@@ -40,12 +42,15 @@ pub struct Session {
     footprint: Footprint,
     forms: Forms,
     stashes: usize,
+    choices: Choices,
+    tuning: TuningReport,
     /// Whether an evaluation may have halted the device, which concerns only training.
     evaluated: bool,
 }
 
 impl Session {
-    /// Plans, checks the budget, reserves, compiles, and fills the parameters from `graph`'s initialisation with `seed`.
+    /// Plans, checks the budget, reserves, compiles, and fills the parameters from `graph`'s initialisation with `seed`. Kernels are
+    /// chosen by the rule of the device's class: the same every time.
     ///
     /// # Errors
     /// A budget below what is needed (with the least that would do), a network or batch the device cannot hold, no memory.
@@ -55,9 +60,47 @@ impl Session {
         options: &SessionOptions,
         seed: u64,
     ) -> Result<Self, Error> {
-        let blueprint = Blueprint::new(graph, device.facts(), options)?;
+        Self::tuned(device, graph, options, seed, &Tuning::Off, |_, _| {})
+    }
+
+    /// The same with kernels chosen as `tuning` says. `on_progress` hears of how many measurements are done, of how many.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn tuned(
+        device: Device,
+        graph: &Graph,
+        options: &SessionOptions,
+        seed: u64,
+        tuning: &Tuning,
+        mut on_progress: impl FnMut(usize, usize),
+    ) -> Result<Self, Error> {
+        let rule = Measurements::default();
+        let source = match tuning {
+            Tuning::Recorded(choices) => Source::Recorded(choices),
+            _ => Source::Measured(&rule),
+        };
+        // Before anything is measured, so that a budget that cannot do costs no time.
+        let mut blueprint = Blueprint::with_variants(graph, device.facts(), options, source)?;
         if let Some(budget) = options.budget {
             device.ledger().limit_to(budget.0);
+        }
+        let mut report = match tuning {
+            Tuning::Recorded(choices) => TuningReport::of_record(choices, &blueprint.choices),
+            _ => TuningReport::default(),
+        };
+        if let Tuning::On { cache } = tuning {
+            let classes = shape_classes(&blueprint.programs);
+            let (measured, what) = tuning::measure(
+                &device,
+                &classes,
+                options.budget,
+                cache.as_deref(),
+                &mut on_progress,
+            )?;
+            let source = Source::Measured(&measured);
+            blueprint = Blueprint::with_variants(graph, device.facts(), options, source)?;
+            report = what;
         }
         let Blueprint {
             programs,
@@ -67,6 +110,7 @@ impl Session {
             staging_bytes,
             forms,
             stashes,
+            choices,
         } = blueprint;
         let memory = Memory::new(device, &plan, staging_bytes)?;
         let parts = programs.into_iter().zip(&plan.programs).zip(launches);
@@ -96,6 +140,8 @@ impl Session {
             footprint,
             forms,
             stashes,
+            choices,
+            tuning: report,
             evaluated: false,
         };
         session.memory.clear();
@@ -158,6 +204,18 @@ impl Session {
     #[must_use]
     pub fn footprint(&self) -> &Footprint {
         &self.footprint
+    }
+
+    /// Which variant of a kernel computes what. To be written down where results are to be repeated bit for bit.
+    #[must_use]
+    pub fn choices(&self) -> &Choices {
+        &self.choices
+    }
+
+    /// What was measured for the choice.
+    #[must_use]
+    pub fn tuning(&self) -> &TuningReport {
+        &self.tuning
     }
 
     /// Images in a batch.

@@ -1,5 +1,6 @@
-use super::draft::Draft;
+use super::draft::{Draft, shape_classes};
 use super::{Blueprint, SessionOptions};
+use crate::tuning::{Measurements, Source};
 use crate::{Bytes, Error, kernels};
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;
@@ -59,11 +60,12 @@ impl Plans {
         facts: &DeviceFacts,
         options: &SessionOptions,
     ) -> Result<Self, Error> {
-        Self::of(Draft::new(graph, facts, options)?)
+        let rule = Measurements::default();
+        Self::of(Draft::new(graph, facts, options, Source::Measured(&rule))?)
     }
 
     pub(super) fn of(draft: Draft) -> Result<Self, Error> {
-        let whole = draft.blueprint(&Forms::new())?;
+        let whole = draft.blueprint(&Forms::new(), &draft.leanest)?;
         let choices = draft.planner()?.curve(draft.quality);
         let beside = whole.footprint.total().0 - whole.footprint.arena - whole.footprint.rounding;
         let persistent = whole.plan.programs[0].peak.persistent;
@@ -82,7 +84,7 @@ impl Plans {
     pub fn points(&self) -> Result<Vec<PlanPoint>, Error> {
         let mut points: Vec<PlanPoint> = Vec::new();
         for choice in &self.choices {
-            let bytes = self.draft.blueprint(&choice.forms)?.footprint.total();
+            let bytes = self.lean(&choice.forms)?.footprint.total();
             // What packing or a page more takes away may leave a slower plan no smaller: then it is not worth having.
             if points.last().is_none_or(|faster| bytes < faster.bytes) {
                 points.push(PlanPoint {
@@ -111,9 +113,11 @@ impl Plans {
             .iter()
             .filter(|choice| self.bound(choice) <= budget.0)
         {
-            let blueprint = self.draft.blueprint(&choice.forms)?;
-            if blueprint.footprint.total() <= budget {
-                return Ok(blueprint);
+            for variants in [&self.draft.fastest, &self.draft.leanest] {
+                let blueprint = self.draft.blueprint(&choice.forms, variants)?;
+                if blueprint.footprint.total() <= budget {
+                    return Ok(blueprint);
+                }
             }
         }
         let least = self.least()?;
@@ -133,12 +137,12 @@ impl Plans {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn least(&self) -> Result<Blueprint, Error> {
-        let mut least = self.draft.blueprint(&Forms::new())?;
+        let mut least = self.lean(&Forms::new())?;
         for choice in self.choices.iter().rev() {
             if self.bound(choice) >= least.footprint.total().0 {
                 break;
             }
-            let blueprint = self.draft.blueprint(&choice.forms)?;
+            let blueprint = self.lean(&choice.forms)?;
             if blueprint.footprint.total() < least.footprint.total() {
                 least = blueprint;
             }
@@ -190,6 +194,11 @@ impl Plans {
         points.collect()
     }
 
+    /// The session with these forms and no workspace that a variant could do without.
+    fn lean(&self, forms: &Forms) -> Result<Blueprint, Error> {
+        self.draft.blueprint(forms, &self.draft.leanest)
+    }
+
     /// No session with these forms needs less.
     fn bound(&self, choice: &Choice) -> u64 {
         self.beside + self.persistent + choice.height
@@ -198,7 +207,14 @@ impl Plans {
 
 impl Draft {
     fn planner(&self) -> Result<Planner<'_>, Error> {
-        let workspaces = kernels::workspaces(&self.programs[0], &self.facts)?;
+        // By the rule, whatever was measured: a run that goes on with variants written down gets the same plans.
+        let (program, rule) = (&self.programs[0], Measurements::default());
+        let classes: Vec<_> = shape_classes(&self.programs)
+            .into_iter()
+            .map(|(class, _)| class)
+            .collect();
+        let lean = Source::Measured(&rule).choose(&classes, &self.facts, 0)?;
+        let workspaces = kernels::workspaces(program, &self.facts, &lean)?;
         Ok(Planner::new(
             &self.programs[0],
             &self.outline,

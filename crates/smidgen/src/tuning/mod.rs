@@ -1,0 +1,299 @@
+//! Which variant of a kernel computes what: by rule, by measurement, or as written down.
+
+mod cache;
+mod choices;
+mod measure;
+
+pub use choices::Choices;
+pub(crate) use choices::{Measurements, ShapeClass};
+
+use crate::{Bytes, Error, Footprint};
+use cache::Cache;
+use measure::Subject;
+use smidgen_gpu::{Device, DeviceFacts, DeviceKind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How the variants of kernels are chosen. Different variants may differ in the last bits of their results.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Tuning {
+    /// By the rule of the device's class (discrete, integrated, software ...): the same every time.
+    #[default]
+    Off,
+    /// By measurement, on the device and within the budget, before the session reserves its memory.
+    On {
+        /// The folder in which what was measured is kept for the next time, such as [`cache_folder`]; `None` keeps nothing.
+        cache: Option<PathBuf>,
+    },
+    /// As another session chose, whose results are to be repeated bit for bit.
+    Recorded(Choices),
+}
+
+/// The variable that switches measuring on or off.
+const VARIABLE: &str = "SMIDGEN_TUNE";
+
+impl Tuning {
+    /// As the variable `SMIDGEN_TUNE` says, `on` (with the system's cache folder) or `off`. Without it, a GPU is measured and a software
+    /// device is not: the rule of its class was found by measuring such a device, and follows the same arithmetic everywhere.
+    ///
+    /// # Errors
+    /// Any other value.
+    pub fn from_environment(facts: &DeviceFacts) -> Result<Self, Error> {
+        let value = std::env::var_os(VARIABLE).unwrap_or_default();
+        Self::of_variable(&value.to_string_lossy(), facts)
+    }
+
+    fn of_variable(value: &str, facts: &DeviceFacts) -> Result<Self, Error> {
+        let cache = cache_folder();
+        match value {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On { cache }),
+            "" if facts.kind == DeviceKind::Software => Ok(Self::Off),
+            "" => Ok(Self::On { cache }),
+            _ => Err(Error::TuneVariable {
+                value: value.into(),
+            }),
+        }
+    }
+}
+
+/// What tuning did.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TuningReport {
+    /// Passes of operators with sizes of their own.
+    pub classes: usize,
+    /// How many of them were measured now.
+    pub measured: usize,
+    /// For how many there was no time or no memory to measure: these follow the rule.
+    pub left: usize,
+    /// How long measuring took.
+    pub seconds: f64,
+    /// What went wrong with the cache, which is never a failure.
+    pub notes: Vec<String>,
+}
+
+/// Where programs keep what can be made again: `smidgen` in the system's cache folder (`$XDG_CACHE_HOME` or `~/.cache` on Linux);
+/// `None` on a system that has none.
+#[must_use]
+pub fn cache_folder() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    let strategy = etcetera::choose_base_strategy().ok()?;
+    Some(strategy.cache_dir().join("smidgen"))
+}
+
+/// Measuring ends after this, so that the first step is never far; what is left follows the rule, and is measured the next time.
+const MOST_SECONDS: u64 = 15;
+
+/// Where the variants of a session come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// The fastest by these measurements; where there are none, the rule.
+    Measured(&'a Measurements),
+    Recorded(&'a Choices),
+}
+
+impl Source<'_> {
+    /// The variants of these classes, as far as they need no more than `room` bytes of workspace.
+    pub(crate) fn choose(
+        self,
+        classes: &[ShapeClass],
+        facts: &DeviceFacts,
+        room: u64,
+    ) -> Result<Choices, Error> {
+        let mut choices = Choices::default();
+        for class in classes {
+            let ShapeClass { pass, shape } = class;
+            let recorded = match self {
+                Source::Recorded(recorded) => recorded.get(class),
+                Source::Measured(_) => None,
+            };
+            let variant = match (recorded, self) {
+                (Some(variant), _) => Some(variant),
+                (None, Source::Measured(measured)) => {
+                    let candidates = smidgen_conv::candidates(*pass, shape, facts, room)?;
+                    measured.fastest(class, &candidates)
+                }
+                // A record of a version that had no such operator.
+                (None, Source::Recorded(_)) => smidgen_conv::candidates(*pass, shape, facts, room)?
+                    .into_iter()
+                    .next(),
+            };
+            if let Some(variant) = variant {
+                choices.set(class, variant);
+            }
+        }
+        Ok(choices)
+    }
+}
+
+impl TuningReport {
+    /// Of a session that was to use what is written down.
+    pub(crate) fn of_record(recorded: &Choices, used: &Choices) -> Self {
+        let others = used.iter().filter(|(class, variant)| {
+            !recorded
+                .iter()
+                .any(|(known, noted)| known == *class && noted == *variant)
+        });
+        let others = others.count();
+        let note = format!(
+            "{others} of the variants written down cannot run here: results may differ in the last bits from those of the device they were written down on"
+        );
+        Self {
+            classes: used.iter().count(),
+            notes: if others > 0 { vec![note] } else { Vec::new() },
+            ..Self::default()
+        }
+    }
+}
+
+/// Measures what the cache does not know of these classes, each given with how often a step runs it.
+pub(crate) fn measure(
+    device: &Device,
+    classes: &[(ShapeClass, usize)],
+    budget: Option<Bytes>,
+    cache: Option<&std::path::Path>,
+    on_progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Measurements, TuningReport), Error> {
+    let start = Instant::now();
+    let facts = device.facts();
+    let cache = cache.map(|folder| Cache::new(folder, facts));
+    let (mut known, note) = cache.as_ref().map(Cache::load).unwrap_or_default();
+    let mut report = TuningReport {
+        classes: classes.len(),
+        notes: note.into_iter().collect(),
+        ..TuningReport::default()
+    };
+    let mut subjects = Vec::new();
+    for (class, count) in classes {
+        let candidates = smidgen_conv::candidates(class.pass, &class.shape, facts, u64::MAX)?;
+        if candidates.len() > 1 && !known.knows(class, &candidates) {
+            let work = class.shape.multiply_adds() * *count as u64;
+            subjects.push((
+                work,
+                Subject {
+                    class: *class,
+                    candidates,
+                },
+            ));
+        }
+    }
+    // What matters most comes first, should time run out.
+    subjects.sort_by_key(|(work, _)| std::cmp::Reverse(*work));
+    let wanted = subjects.len();
+    let (mut affordable, mut bytes) = (Vec::new(), 0);
+    for (_, subject) in subjects {
+        let needed = subject.bytes(facts)?;
+        if fits(needed, facts, budget) {
+            bytes = bytes.max(needed);
+            affordable.push(subject);
+        }
+    }
+    if !affordable.is_empty() {
+        let deadline = start + Duration::from_secs(MOST_SECONDS);
+        let all = affordable.len();
+        let measured = measure::measure(device, &affordable, bytes, deadline, |done| {
+            on_progress(done, all);
+        })?;
+        report.measured = affordable
+            .iter()
+            .filter(|subject| measured.knows(&subject.class, &subject.candidates))
+            .count();
+        let unsaved = cache.as_ref().and_then(|cache| cache.save(&measured));
+        report.notes.extend(unsaved);
+        known.merge(measured);
+        on_progress(all, all);
+    }
+    report.left = wanted - report.measured;
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok((known, report))
+}
+
+/// Whether a buffer of so many bytes can be had while measuring.
+fn fits(bytes: u64, facts: &DeviceFacts, budget: Option<Bytes>) -> bool {
+    /// More than the uniforms and timestamps of all candidates of a class take.
+    const BESIDE: u64 = 64 << 10;
+    let total = Footprint::new(facts, &[bytes], &[BESIDE], &[], &[BESIDE]).total();
+    bytes <= facts.max_buffer_bytes && budget.is_none_or(|budget| total <= budget)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(kind: DeviceKind) -> DeviceFacts {
+        DeviceFacts {
+            name: String::new(),
+            driver: String::new(),
+            backend: String::new(),
+            kind,
+            max_buffer_bytes: 1 << 28,
+            max_binding_bytes: 1 << 27,
+            storage_alignment: 256,
+            uniform_alignment: 256,
+            workgroup_memory_bytes: 16 << 10,
+            max_invocations: 256,
+            subgroup_sizes: None,
+            timestamps: false,
+            half_precision: false,
+        }
+    }
+
+    #[test]
+    fn the_variable_is_on_or_off_and_nothing_else() {
+        let of = |value, kind| Tuning::of_variable(value, &facts(kind));
+        let on = |tuning| matches!(tuning, Ok(Tuning::On { .. }));
+        for kind in [DeviceKind::Software, DeviceKind::Discrete] {
+            assert!(on(of("on", kind)));
+            assert!(matches!(of("off", kind), Ok(Tuning::Off)));
+            for wrong in ["1", "ON", "offf", " "] {
+                let error = of(wrong, kind).unwrap_err().to_string();
+                assert!(
+                    error.contains(&format!("`{wrong}`")) && error.contains("`off`"),
+                    "{error}"
+                );
+            }
+        }
+        assert!(on(of("", DeviceKind::Integrated)));
+        assert!(matches!(of("", DeviceKind::Software), Ok(Tuning::Off)));
+    }
+
+    #[test]
+    fn a_record_is_kept_to_as_far_as_the_device_can() {
+        let facts = facts(DeviceKind::Discrete);
+        let class = |width| ShapeClass {
+            pass: smidgen_conv::Pass::Forward,
+            shape: smidgen_conv::ConvolutionShape::new(1, [8, 8, width], 8, [3, 3]),
+        };
+        let [noted, foreign, new] = [8, 16, 32].map(class);
+        let mut record = Choices::default();
+        record.set(&noted, "direct 2x2".parse().unwrap());
+        record.set(&foreign, "subgroup-16 4x2".parse().unwrap());
+        let used = Source::Recorded(&record)
+            .choose(&[noted, foreign, new], &facts, 0)
+            .unwrap();
+        assert_eq!(used.get(&noted), record.get(&noted));
+        let rule = Measurements::default();
+        let default = Source::Measured(&rule)
+            .choose(&[noted, foreign, new], &facts, 0)
+            .unwrap();
+        assert_ne!(default.get(&noted), record.get(&noted));
+        for other in [foreign, new] {
+            assert_eq!(used.get(&other), default.get(&other));
+        }
+        let report = TuningReport::of_record(&record, &used);
+        assert!(
+            report.notes[0].starts_with("2 of the variants"),
+            "{report:?}"
+        );
+        assert!(TuningReport::of_record(&used, &used).notes.is_empty());
+    }
+
+    #[test]
+    fn memory_for_measuring_comes_out_of_the_budget() {
+        let facts = facts(DeviceKind::Discrete);
+        assert!(fits(1 << 27, &facts, None));
+        assert!(!fits(1 << 29, &facts, None));
+        assert!(fits(1 << 24, &facts, Some(Bytes(1 << 26))));
+        assert!(!fits(1 << 26, &facts, Some(Bytes(1 << 26))));
+    }
+}
