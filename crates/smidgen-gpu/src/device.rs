@@ -247,8 +247,8 @@ impl Device {
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
-        self.queue.submit([encoder.finish()]);
-        self.wait()
+        let submission = self.queue.submit([encoder.finish()]);
+        self.wait_for(&submission)
     }
 
     /// Waits until all that was submitted is done.
@@ -256,7 +256,22 @@ impl Device {
     /// # Errors
     /// A lost device or a refused operation.
     pub fn wait(&self) -> Result<(), GpuError> {
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// Waits until this submission is done, and those before it.
+    ///
+    /// # Errors
+    /// A lost device or a refused operation.
+    pub fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::Wait {
+            submission_index: Some(submission.clone()),
+            timeout: None,
+        })
+    }
+
+    fn poll(&self, how: wgpu::PollType) -> Result<(), GpuError> {
+        let polled = self.device.poll(how);
         self.check()?;
         polled
             .map(|_| ())
@@ -301,20 +316,21 @@ impl Device {
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &landing, 0, bytes);
-        self.queue.submit([encoder.finish()]);
-        let contents = self.landed(&landing, count);
+        let submission = self.queue.submit([encoder.finish()]);
+        let contents = self.landed(&landing, count, &submission);
         self.ledger().release("read");
         contents
     }
 
-    /// Waits, and reads `count` elements of a buffer that was copied to.
+    /// Waits for the submission that copied to a buffer, and reads `count` elements of it.
     pub(crate) fn landed<T: bytemuck::Pod>(
         &self,
         landing: &wgpu::Buffer,
         count: usize,
+        submission: &wgpu::SubmissionIndex,
     ) -> Result<Vec<T>, GpuError> {
         landing.map_async(wgpu::MapMode::Read, .., |_| {});
-        self.wait()?;
+        self.wait_for(submission)?;
         let contents = {
             let view = landing
                 .get_mapped_range(..)

@@ -76,8 +76,8 @@ impl Timeline {
         encoder.resolve_query_set(&self.queries, 0..count as u32 + 1, &self.resolved, 0);
         let bytes = (count as u64 + 1) * 8;
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.landing, 0, bytes);
-        device.queue().submit([encoder.finish()]);
-        let ticks: Vec<u64> = device.landed(&self.landing, count + 1)?;
+        let submission = device.queue().submit([encoder.finish()]);
+        let ticks: Vec<u64> = device.landed(&self.landing, count + 1, &submission)?;
         let nanoseconds_per_tick = f64::from(device.queue().get_timestamp_period());
         Ok((0..count)
             .map(|at| Timing {

@@ -10,10 +10,13 @@ const FAILED: u8 = 2;
 struct Slot {
     buffer: wgpu::Buffer,
     state: Arc<AtomicU8>,
+    /// The submission that uses the buffer before it is mapped again.
+    submission: Option<wgpu::SubmissionIndex>,
 }
 
 impl Slot {
-    fn map(&self, mode: wgpu::MapMode) {
+    fn map(&mut self, mode: wgpu::MapMode, submission: wgpu::SubmissionIndex) {
+        self.submission = Some(submission);
         let state = Arc::clone(&self.state);
         state.store(UNMAPPED, Ordering::Release);
         self.buffer.map_async(mode, .., move |result| {
@@ -26,7 +29,11 @@ impl Slot {
 
     fn wait(&self, device: &Device) -> Result<(), GpuError> {
         if self.state.load(Ordering::Acquire) == UNMAPPED {
-            device.wait()?;
+            // Not for what was submitted later: the device goes on with that while the host fills or reads this buffer.
+            match &self.submission {
+                Some(submission) => device.wait_for(submission)?,
+                None => device.wait()?,
+            }
         }
         match self.state.load(Ordering::Acquire) {
             MAPPED => Ok(()),
@@ -57,6 +64,7 @@ fn slots(
             Ok(buffer) => slots.push(Slot {
                 buffer,
                 state: Arc::new(AtomicU8::new(if mapped { MAPPED } else { UNMAPPED })),
+                submission: None,
             }),
             Err(error) => {
                 slots.iter().for_each(|_| device.ledger().release(label));
@@ -125,9 +133,17 @@ impl StagingRing {
         Ok(())
     }
 
+    /// Waits until the next buffer is free: what [`upload`](Self::upload) would wait for.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub fn wait(&self, device: &Device) -> Result<(), GpuError> {
+        self.slots[self.next].wait(device)
+    }
+
     /// After the submission of the copies: the buffer is asked back, and the next one takes its turn.
-    pub fn submitted(&mut self) {
-        self.slots[self.next].map(wgpu::MapMode::Write);
+    pub fn submitted(&mut self, submission: wgpu::SubmissionIndex) {
+        self.slots[self.next].map(wgpu::MapMode::Write, submission);
         self.next = (self.next + 1) % self.slots.len();
     }
 }
@@ -197,8 +213,9 @@ impl ReadbackRing {
     }
 
     /// After the submission of the copy.
-    pub fn submitted(&mut self) {
-        self.slots[self.written as usize % self.slots.len()].map(wgpu::MapMode::Read);
+    pub fn submitted(&mut self, submission: wgpu::SubmissionIndex) {
+        let at = self.written as usize % self.slots.len();
+        self.slots[at].map(wgpu::MapMode::Read, submission);
         self.written += 1;
     }
 

@@ -47,9 +47,9 @@ fn uploads_arrive_in_order_and_nothing_grows() {
             })
             .unwrap();
         readback.download(&mut commands, &target, 0, 4096).unwrap();
-        device.queue().submit([commands.finish()]);
-        staging.submitted();
-        readback.submitted();
+        let submission = device.queue().submit([commands.finish()]);
+        staging.submitted(submission.clone());
+        readback.submitted(submission);
         let arrived = readback.oldest(&device, words).unwrap().unwrap();
         assert_eq!(arrived[..512], sent[512..], "round {round}");
         assert_eq!(arrived[512..], sent[..512], "round {round}");
@@ -74,8 +74,8 @@ fn uploads_without_waiting_in_between_arrive_all() {
                 write_words(view, &[round * round])
             })
             .unwrap();
-        device.queue().submit([commands.finish()]);
-        staging.submitted();
+        let submission = device.queue().submit([commands.finish()]);
+        staging.submitted(submission);
     }
     let expected: Vec<u32> = (0..64).map(|round| round * round).collect();
     assert_eq!(device.read::<u32>(&target, 0, 64).unwrap(), expected);
@@ -91,8 +91,8 @@ fn results_come_back_in_order_and_later() {
     let send = |ring: &mut ReadbackRing, at: u64| -> Result<(), GpuError> {
         let mut commands = encoder(&device);
         ring.download(&mut commands, &source, at * 16, 16)?;
-        device.queue().submit([commands.finish()]);
-        ring.submitted();
+        let submission = device.queue().submit([commands.finish()]);
+        ring.submitted(submission);
         Ok(())
     };
     for at in 0..3 {
@@ -157,8 +157,8 @@ fn rings_on_a_lost_device_say_so() {
     });
     assert!(!matches!(uploaded, Err(GpuError::OverBudget { .. })));
     readback.download(&mut commands, &buffer, 0, 16).unwrap();
-    device.queue().submit([commands.finish()]);
-    readback.submitted();
+    let submission = device.queue().submit([commands.finish()]);
+    readback.submitted(submission);
     let error = readback.oldest(&device, words).unwrap_err();
     assert!(matches!(error, GpuError::Lost(_)), "{error}");
 }

@@ -47,8 +47,8 @@ pub use footprint::Footprint;
 pub use metrics::Metrics;
 pub use schedule::Schedule;
 pub use session::{
-    Blueprint, PlanPoint, Plans, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions,
-    Training, largest_batch,
+    Blueprint, HostTime, PlanPoint, Plans, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint,
+    StepOptions, Training, largest_batch,
 };
 pub use trainer::{Checkpoints, End, Event, Summary, Trainer, TrainerOptions, evaluate};
 pub use tuning::{Choices, Tuning, TuningReport, cache_folder};

@@ -102,6 +102,29 @@ fn a_budget_too_small_names_the_least_that_does() {
 }
 
 #[test]
+fn tuning_is_on_or_off() {
+    let (_folder, out) = scratch("run");
+    let output = smidgen()
+        .args([
+            "train",
+            "--data",
+            &shared().source(),
+            "--steps",
+            "1",
+            "--out",
+            &out,
+        ])
+        .env("SMIDGEN_TUNE", "fast")
+        .output()
+        .unwrap();
+    assert_names(
+        &refusal(&output),
+        &["SMIDGEN_TUNE is `fast`", "`on` or `off`"],
+    );
+    assert!(!Path::new(&out).exists(), "something was written");
+}
+
+#[test]
 fn a_folder_that_cannot_be_made() {
     let (folder, _) = scratch("");
     let file = folder.path().join("file");

@@ -62,6 +62,7 @@ fn a_run_tells_its_start_steps_evaluations_and_end() {
             "checkpoint.safetensors",
             "metrics.jsonl",
             "run.json",
+            "variants.json",
             "weights.safetensors"
         ]
     );

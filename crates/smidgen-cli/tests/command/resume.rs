@@ -114,6 +114,32 @@ fn a_run_killed_before_its_first_checkpoint_starts_from_the_same_weights() {
 }
 
 #[test]
+fn a_run_goes_on_with_the_variants_written_down() {
+    let (_folder, out) = scratch("variants");
+    let mut underway = start(&out);
+    underway.wait_for("step", 2);
+    underway.interrupt();
+    underway.finish();
+    let file = Path::new(&out).join("variants.json");
+    let noted = fs::read_to_string(&file).unwrap();
+    let variants: Value = serde_json::from_str(&noted).unwrap();
+    let first = "forward 4x3x32x32 to 16, 3x3, padding 1x1";
+    assert!(variants[first].is_string(), "{noted}");
+    fs::write(&file, noted.replacen("\"blocks ", "\"bricks ", 1)).unwrap();
+    assert_names(
+        &refuse(&["train", "--resume", &out]),
+        &["variants.json", "`bricks "],
+    );
+    // Other variants, other sums: they come from the file.
+    let other = noted
+        .replace(" lanes 8 ", " lanes 16 ")
+        .replace(" lanes 32 ", " lanes 16 ");
+    fs::write(&file, other).unwrap();
+    succeed(&["train", "--resume", &out]);
+    assert!(weights(&out) != weights(shared().reference()));
+}
+
+#[test]
 fn ctrl_c_saves_and_says_how_to_go_on() {
     let (_folder, out) = scratch("in two parts");
     let mut underway = start(&out);

@@ -1,5 +1,5 @@
 use crate::Error;
-use smidgen_gpu::{Device, Launch, Sequence, wgpu};
+use smidgen_gpu::{Device, DeviceKind, Launch, Sequence, wgpu};
 use smidgen_graph::{Program, ValueId};
 use smidgen_plan::{Place, ProgramPlan};
 use std::ops::Range;
@@ -12,6 +12,25 @@ pub(super) struct Compiled {
     pub(super) sequence: Sequence,
     /// The launches of each operation.
     pub(super) launches: Vec<Range<usize>>,
+    /// The launches of each submission of a step.
+    pub(super) submissions: Vec<Range<usize>>,
+}
+
+/// On a GPU, a step is submitted in so many parts: the device begins with the first while the host records the others. More would cost
+/// more to submit than they overlap.
+const PARTS: usize = 6;
+
+/// The launches of each submission of a step of `count` launches. A software device computes on the cores that record, and has nothing
+/// to gain.
+fn submissions(kind: DeviceKind, count: usize) -> Vec<Range<usize>> {
+    let parts = if kind == DeviceKind::Software {
+        1
+    } else {
+        PARTS.min(count).max(1)
+    };
+    (0..parts)
+        .map(|part| part * count / parts..(part + 1) * count / parts)
+        .collect()
 }
 
 impl Compiled {
@@ -34,6 +53,7 @@ impl Compiled {
         let buffers: Vec<&wgpu::Buffer> = arena.iter().collect();
         let sequence = Sequence::prepare(device, &launches.concat(), &buffers)?;
         Ok(Self {
+            submissions: submissions(device.facts().kind, sequence.len()),
             program,
             plan,
             sequence,
@@ -55,5 +75,24 @@ impl Compiled {
             .find(name)
             .ok_or_else(|| Error::UnknownValue { name: name.into() })?;
         Ok((id, self.place(id)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn submissions_hold_every_launch_once_in_order() {
+        for count in [0, 1, 5, 6, 7, 274] {
+            for kind in [DeviceKind::Software, DeviceKind::Discrete] {
+                let parts = submissions(kind, count);
+                let launches: Vec<usize> = parts.iter().flat_map(Clone::clone).collect();
+                assert_eq!(launches, (0..count).collect::<Vec<_>>());
+                assert!((1..=PARTS).contains(&parts.len()));
+            }
+        }
+        assert_eq!(submissions(DeviceKind::Software, 274).len(), 1);
+        assert_eq!(submissions(DeviceKind::Discrete, 274).len(), PARTS);
     }
 }

@@ -75,8 +75,8 @@ impl Memory {
             let (buffer, offset) = locate(&self.arena, self.buffer_bytes, place);
             self.transfer
                 .download(&mut encoder, buffer, offset + at, bytes)?;
-            self.device.queue().submit([encoder.finish()]);
-            self.transfer.submitted();
+            let submission = self.device.queue().submit([encoder.finish()]);
+            self.transfer.submitted(submission);
             self.transfer.oldest(&self.device, |view| {
                 let read = view[..bytes as usize].chunks_exact(4);
                 words.extend(read.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
@@ -156,10 +156,16 @@ impl Memory {
         Ok(())
     }
 
+    /// Waits until the next upload need not.
+    pub(super) fn wait_for_staging(&self) -> Result<(), Error> {
+        Ok(self.staging.wait(&self.device)?)
+    }
+
     /// Submits commands that an upload was recorded into.
-    pub(super) fn submit(&mut self, encoder: CommandEncoder) {
-        self.device.queue().submit([encoder.finish()]);
-        self.staging.submitted();
+    pub(super) fn submit(&mut self, encoder: CommandEncoder) -> wgpu::SubmissionIndex {
+        let submission = self.device.queue().submit([encoder.finish()]);
+        self.staging.submitted(submission.clone());
+        submission
     }
 }
 

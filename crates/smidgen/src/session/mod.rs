@@ -24,6 +24,7 @@ use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
 use smidgen_plan::Plan;
+use std::time::{Duration, Instant};
 
 /// How many steps may be under way before the host must read the metrics of the oldest.
 pub const STEPS_IN_FLIGHT: usize = 3;
@@ -44,8 +45,25 @@ pub struct Session {
     stashes: usize,
     choices: Choices,
     tuning: TuningReport,
+    host: HostTime,
     /// Whether an evaluation may have halted the device, which concerns only training.
     evaluated: bool,
+}
+
+/// What the host has spent on submitting batches: filling buffers, recording and submitting, without waiting for the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HostTime {
+    /// Batches submitted.
+    pub batches: u64,
+    /// For all of them.
+    pub time: Duration,
+}
+
+impl HostTime {
+    fn add(&mut self, time: Duration) {
+        self.batches += 1;
+        self.time += time;
+    }
 }
 
 impl Session {
@@ -142,6 +160,7 @@ impl Session {
             stashes,
             choices,
             tuning: report,
+            host: HostTime::default(),
             evaluated: false,
         };
         session.memory.clear();
@@ -218,6 +237,12 @@ impl Session {
         &self.tuning
     }
 
+    /// What the host has spent on submitting so far.
+    #[must_use]
+    pub fn host_time(&self) -> HostTime {
+        self.host
+    }
+
     /// Images in a batch.
     #[must_use]
     pub fn batch(&self) -> u32 {
@@ -258,6 +283,7 @@ impl Session {
         submit(
             &mut self.memory,
             &mut self.metrics,
+            &mut self.host,
             compiled,
             (images, labels),
             &control,
@@ -302,6 +328,7 @@ impl Session {
         submit(
             &mut self.memory,
             &mut self.metrics,
+            &mut self.host,
             compiled,
             (images, labels),
             &control,
@@ -341,10 +368,12 @@ fn control(training: &Training, options: &StepOptions) -> Control {
     }
 }
 
-/// Uploads a batch, runs a program on it and asks for its metrics, in one submission.
+/// Uploads a batch, runs a program on it and asks for its metrics. The device begins with the first part of the launches while the host
+/// records the next.
 fn submit(
     memory: &mut Memory,
     metrics: &mut ReadbackRing,
+    host: &mut HostTime,
     compiled: &Compiled,
     batch: (&[f32], &[u32]),
     control: &Control,
@@ -352,14 +381,35 @@ fn submit(
     if metrics.is_full() {
         return Err(Error::UnreadMetrics);
     }
+    // Waiting for the device is not the host's work.
+    memory.wait_for_staging()?;
+    let start = Instant::now();
     let mut encoder = memory.encoder();
     memory.upload(&mut encoder, compiled, batch, control)?;
-    compiled
-        .sequence
-        .record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    let mut uploaded = false;
+    for (at, part) in compiled.submissions.iter().enumerate() {
+        compiled.sequence.record_range(
+            &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()),
+            part.clone(),
+        );
+        if at + 1 < compiled.submissions.len() {
+            let done = std::mem::replace(&mut encoder, memory.encoder());
+            if uploaded {
+                memory.device.queue().submit([done.finish()]);
+            } else {
+                memory.submit(done);
+            }
+            uploaded = true;
+        }
+    }
     let (buffer, offset) = memory.locate(compiled.place(compiled.program.metrics)?);
     metrics.download(&mut encoder, buffer, offset, Metrics::BYTES)?;
-    memory.submit(encoder);
-    metrics.submitted();
+    let submission = if uploaded {
+        memory.device.queue().submit([encoder.finish()])
+    } else {
+        memory.submit(encoder)
+    };
+    metrics.submitted(submission);
+    host.add(start.elapsed());
     Ok(memory.device.check()?)
 }

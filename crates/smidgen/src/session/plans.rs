@@ -156,7 +156,7 @@ impl Plans {
     /// As [`new`](Self::new), or a policy that this network does not allow.
     pub fn preset(&self, preset: Preset) -> Result<Blueprint, Error> {
         let forms = preset.forms(&self.draft.planner()?, &self.draft.outline);
-        self.draft.blueprint(&forms)
+        self.lean(&forms)
     }
 
     /// Predicted seconds of a step with these forms.

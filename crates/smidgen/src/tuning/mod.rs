@@ -3,6 +3,8 @@
 mod cache;
 mod choices;
 mod measure;
+#[cfg(test)]
+mod repeat;
 
 pub use choices::Choices;
 pub(crate) use choices::{Measurements, ShapeClass};
@@ -107,13 +109,14 @@ impl Source<'_> {
                 Source::Recorded(recorded) => recorded.get(class),
                 Source::Measured(_) => None,
             };
-            let variant = match (recorded, self) {
+            // The record may be of another device, or of a version that had no such operator.
+            let usable = recorded.filter(|known| smidgen_conv::fits(*known, *pass, shape, facts));
+            let variant = match (usable, self) {
                 (Some(variant), _) => Some(variant),
                 (None, Source::Measured(measured)) => {
                     let candidates = smidgen_conv::candidates(*pass, shape, facts, room)?;
                     measured.fastest(class, &candidates)
                 }
-                // A record of a version that had no such operator.
                 (None, Source::Recorded(_)) => smidgen_conv::candidates(*pass, shape, facts, room)?
                     .into_iter()
                     .next(),
