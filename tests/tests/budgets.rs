@@ -98,6 +98,40 @@ fn a_larger_budget_is_never_slower() {
     assert!(held(&points[points.len() - 1].forms) < held(&points[0].forms) / 2);
 }
 
+#[test]
+fn freed_memory_is_not_read_and_nothing_is_written_beside_its_place() {
+    let graph = network("resnet20");
+    for quality in [0.0, 0.05] {
+        let training = Training {
+            quality,
+            ..Training::default()
+        };
+        let options = |budget| SessionOptions {
+            batch: 3,
+            training: Some(training.clone()),
+            budget,
+        };
+        let plans = Plans::new(&graph, device().facts(), &options(None)).unwrap();
+        let least = plans.least().unwrap().footprint().total();
+        let mut session = Session::new(device(), &graph, &options(Some(least)), 1).unwrap();
+        let start = session.weights().unwrap();
+        let expected = after_steps(&mut session, 1);
+        let mut session = Session::new(device(), &graph, &options(Some(least)), 1).unwrap();
+        session.load(&start).unwrap();
+        let (images, labels) = shapes_batch(3);
+        let step = StepOptions {
+            step: 0,
+            learning_rate: 0.1,
+            seed: 1,
+        };
+        session.train_step_guarded(&images, &labels, &step).unwrap();
+        assert!(
+            after_steps(&mut session, 0) == expected,
+            "quality {quality}"
+        );
+    }
+}
+
 /// A session that keeps its gradients, with its forms forced by a budget.
 fn gradients(quality: f64, budget: Option<Bytes>, seeds: u32) -> (Vec<Vec<f64>>, Session) {
     let training = Training {

@@ -67,6 +67,14 @@ pub enum Error {
         /// What was named.
         budget: Bytes,
     },
+    /// A kernel wrote where no tensor stands.
+    #[error(
+        "a kernel wrote beside its tensor, at byte {offset} of the arena: please report the network, the batch and the device"
+    )]
+    Overrun {
+        /// The byte, or one shortly before it.
+        offset: u64,
+    },
     /// A batch of no images.
     #[error("a batch of 0 images cannot be trained or evaluated; use at least 1")]
     EmptyBatch,

@@ -12,8 +12,8 @@ const WHOLE: usize = 0;
 const AGAIN: usize = 1;
 const CODED: usize = 2;
 
-/// So many combinations of forms are tried in a block; stashes beyond them, the smaller ones, stay whole.
-const COMBINATIONS: usize = 640;
+/// About so many combinations of forms are tried in a block.
+const COMBINATIONS: usize = 432;
 /// Stashes of less than this part of the block's largest stay whole.
 const SMALL: u64 = 64;
 /// So many blocks in a row may be made again from one map.
@@ -81,29 +81,37 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    /// Every combination of forms in one block.
+    /// Every combination of exact forms in one block; and of all forms, where there are too many with the smaller stashes held as the
+    /// largest is.
     fn block(&mut self, from: usize) {
         let mut stashes = self.stashes[from].clone();
         stashes.sort_by_key(|stash| std::cmp::Reverse(stash.bytes));
         let largest = stashes.first().map_or(0, |stash| stash.bytes);
-        let mut combinations = vec![Forms::new()];
-        for stash in stashes {
-            let forms = open(stash);
-            let too_many = combinations.len() * (forms.len() + 1) > COMBINATIONS;
-            if stash.bytes * SMALL < largest || too_many {
-                continue;
+        stashes.retain(|stash| stash.bytes * SMALL >= largest && !open(stash).is_empty());
+        let mut exact = vec![Forms::new()];
+        for stash in stashes.iter().filter(|stash| stash.repeatable) {
+            if exact.len() < COMBINATIONS / 2 {
+                extend(&mut exact, stash, &[Form::Recomputed]);
             }
-            let with = |form: &Form| {
-                let form = *form;
-                combinations.iter().cloned().map(move |mut other| {
-                    other.insert(stash.value, form);
-                    other
-                })
-            };
-            let more: Vec<Forms> = forms.iter().flat_map(with).collect();
-            combinations.extend(more);
         }
-        self.offer(from, from + 1, &combinations);
+        if stashes.iter().any(|stash| !in_code(stash).is_empty()) {
+            let mut all = vec![Forms::new()];
+            for stash in &stashes {
+                let forms = open(stash);
+                if all.len() * (forms.len() + 1) <= COMBINATIONS {
+                    extend(&mut all, stash, &forms);
+                } else {
+                    for combination in &mut all {
+                        let like = combination
+                            .get(&stashes[0].value)
+                            .and_then(|form| alike(*form, stash));
+                        combination.extend(like.map(|form| (stash.value, form)));
+                    }
+                }
+            }
+            exact.extend(all);
+        }
+        self.offer(from, from + 1, &exact);
     }
 
     /// Everything in a row of blocks made again but the map it is left with, which is held in any of its forms.
@@ -204,6 +212,31 @@ impl Chain<'_> {
             self.ways.extend(fronts.into_iter().flatten());
         }
     }
+}
+
+/// Adds to combinations those with a stash in each of some forms.
+fn extend(combinations: &mut Vec<Forms>, stash: &Stash, forms: &[Form]) {
+    let with = |form: &Form| {
+        let form = *form;
+        combinations.iter().cloned().map(move |mut other| {
+            other.insert(stash.value, form);
+            other
+        })
+    };
+    let more: Vec<Forms> = forms.iter().flat_map(with).collect();
+    combinations.extend(more);
+}
+
+/// The form of a stash that is most like one of another.
+fn alike(form: Form, stash: &Stash) -> Option<Form> {
+    let forms = open(stash);
+    let same = |own: &Form| match (form, *own) {
+        (Form::Coded(code) | Form::Masked(code), Form::Coded(own) | Form::Masked(own)) => {
+            code == own
+        }
+        (form, own) => form == own,
+    };
+    forms.into_iter().find(same)
 }
 
 /// The forms other than whole that are open to a stash.

@@ -4,6 +4,7 @@ mod blueprint;
 mod compiled;
 mod diagnosis;
 mod draft;
+mod guarded;
 mod memory;
 mod options;
 mod plans;
