@@ -74,6 +74,7 @@ fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dy
         weight,
         input_gradient: memory.values(shape.input_bytes()),
         accumulate: false,
+        derivative: None,
     };
     launches.extend(smidgen_conv::input_gradient(&shape, facts, None, &regions)?);
     Ok((memory, launches))

@@ -75,6 +75,7 @@ pub fn launches(case: &Case, pass: Pass) -> (Memory, Vec<Launch>) {
                 weight: memory.values(shape.weight_bytes()),
                 input_gradient: memory.values(shape.input_bytes()),
                 accumulate: false,
+                derivative: None,
             };
             input_gradient(&shape, facts, None, &regions).into_launches()
         }

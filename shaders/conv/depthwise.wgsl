@@ -5,6 +5,7 @@
 // Dispatch: [ceil(images * count_y * ceil(count_x / TILE) / 64) * quads] workgroups of 64, folded.
 // WINDOW = (TILE - 1) * STRIDE_X + (TAPS_X - 1) * DILATION_X + 1 source pixels of a row.
 // The source is read through its normalisation and activation, see common/source.wgsl.
+// DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/source
 
@@ -50,9 +51,15 @@ const AFTER_BIAS = 3;
 #endif
 #ifdef NORMALISE
 @group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
-@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS + 1;
 #else
-@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS;
+#endif
+#ifdef DERIVATIVE
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
 #endif
 
 @compute @workgroup_size(64)
@@ -83,7 +90,11 @@ fn main(
 #endif
 #endfor
 
+#ifdef DERIVATIVE
+    let scaling = Scaling();
+#else
     let scaling = scaling_of(quad);
+#endif
     for (var tap_y = 0u; tap_y < params.taps_y; tap_y++) {
         let source_y = first_y + i32(tap_y * params.dilation_y);
         let row_inside = u32(source_y) < params.source_height;
@@ -103,15 +114,24 @@ fn main(
 #endfor
     }
 
+#ifdef DERIVATIVE
+    let target_scaling = scaling_of(quad);
+#endif
     let target_row = quad * params.target_plane
         + (image * params.target_height + y * params.scale_y + params.offset_y) * params.target_width + params.offset_x;
 #for pixel in 0..TILE
     if item < params.items && x + {pixel}u < params.count_x {
+        {
+            let element = target_row + (x + {pixel}u) * params.scale_x;
+            var result = sum_{pixel};
 #ifdef ACCUMULATE
-        destination[target_row + (x + {pixel}u) * params.scale_x] += sum_{pixel};
-#else
-        destination[target_row + (x + {pixel}u) * params.scale_x] = sum_{pixel};
+            result += destination[element];
 #endif
+#ifdef DERIVATIVE
+            result = before_activation(target_scaling, element, result);
+#endif
+            destination[element] = result;
+        }
     }
 #endfor
 }

@@ -9,6 +9,7 @@
 // SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs.
 // The source is read through its normalisation and activation, see common/source.wgsl.
+// DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/source
 
@@ -59,9 +60,15 @@ const AFTER_BIAS = 3;
 #endif
 #ifdef NORMALISE
 @group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
-@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS + 1;
 #else
-@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS;
+#endif
+#ifdef DERIVATIVE
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
 #endif
 
 #ifdef GROUPED
@@ -136,7 +143,11 @@ fn main(
         let slot = source_quad - source_begin;
         let block_base = target_quad * params.taps;
 #endif
+#ifdef DERIVATIVE
+        let scaling = Scaling();
+#else
         let scaling = scaling_of(source_quad);
+#endif
         for (var tap_y = 0u; tap_y < params.taps_y; tap_y++) {
             let source_y = first_y + i32(tap_y * params.dilation_y);
             let row_inside = u32(source_y) < params.source_height;
@@ -201,16 +212,27 @@ fn main(
         }
     }
 
+#ifdef DERIVATIVE
+#for quad in 0..QUADS
+    let target_scaling_{quad} = scaling_of(target_quad + {quad}u);
+#endfor
+#endif
     let target_row = (image * params.target_height + y * params.scale_y + params.offset_y) * params.target_width + params.offset_x;
 #for pixel in 0..TILE
     if item < params.items && x + {pixel}u < params.count_x {
         let pixel = target_row + (x + {pixel}u) * params.scale_x;
 #for quad in 0..QUADS
+        {
+            let element = (target_quad + {quad}u) * params.target_plane + pixel;
+            var result = sum_{pixel}_{quad};
 #ifdef ACCUMULATE
-        destination[(target_quad + {quad}u) * params.target_plane + pixel] += sum_{pixel}_{quad};
-#else
-        destination[(target_quad + {quad}u) * params.target_plane + pixel] = sum_{pixel}_{quad};
+            result += destination[element];
 #endif
+#ifdef DERIVATIVE
+            result = before_activation(target_scaling_{quad}, element, result);
+#endif
+            destination[element] = result;
+        }
 #endfor
     }
 #endfor

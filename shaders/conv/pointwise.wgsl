@@ -7,6 +7,7 @@
 // SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs.
 // The source is read through its normalisation and activation, see common/source.wgsl.
+// DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/source
 
@@ -29,9 +30,15 @@ const AFTER_BIAS = 3;
 #endif
 #ifdef NORMALISE
 @group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
-@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS + 1;
 #else
-@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS;
+#endif
+#ifdef DERIVATIVE
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
 #endif
 
 @compute @workgroup_size(64)
@@ -62,7 +69,11 @@ fn main(
 #endfor
 
     for (var source_quad = 0u; source_quad < params.source_quads; source_quad++) {
+#ifdef DERIVATIVE
+        let scaling = Scaling();
+#else
         let scaling = scaling_of(source_quad);
+#endif
 #for pixel in 0..TILE
         let value_{pixel} = load_source(scaling, source_quad * params.pixels + source_pixel_{pixel});
 #endfor
@@ -109,14 +120,25 @@ fn main(
 #endfor
     }
 
+#ifdef DERIVATIVE
+#for quad in 0..QUADS
+    let target_scaling_{quad} = scaling_of(target_quad + {quad}u);
+#endfor
+#endif
 #for pixel in 0..TILE
     if pixel_{pixel} < params.pixels {
 #for quad in 0..QUADS
+        {
+            let element = (target_quad + {quad}u) * params.pixels + pixel_{pixel};
+            var result = sum_{pixel}_{quad};
 #ifdef ACCUMULATE
-        destination[(target_quad + {quad}u) * params.pixels + pixel_{pixel}] += sum_{pixel}_{quad};
-#else
-        destination[(target_quad + {quad}u) * params.pixels + pixel_{pixel}] = sum_{pixel}_{quad};
+            result += destination[element];
 #endif
+#ifdef DERIVATIVE
+            result = before_activation(target_scaling_{quad}, element, result);
+#endif
+            destination[element] = result;
+        }
 #endfor
     }
 #endfor

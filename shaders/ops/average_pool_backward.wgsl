@@ -1,12 +1,25 @@
 // input_gradient[n, c, y, x] = sum of output_gradient / divisor over the windows that cover (y, x)
 // with divisor = all taps of the window, or with EXCLUDE_PADDING those inside the input.
+// DERIVATIVE: multiplied with the derivative of the activation behind which the input stood, see common/scaling.wgsl.
 //
 // Gathered, so that the order of the sum is fixed.
 // Tile: one input quad an invocation, 256 neighbouring pixels. Dispatch: [ceil(input pixels / 256), quads] workgroups of 256.
+#import common/scaling
 #import common/window
 
 @group(0) @binding(1) var<storage, read_write> output_gradient: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> input_gradient: array<vec4<f32>>;
+#ifdef NORMALISE
+@group(0) @binding(2) var<storage, read_write> normalisation: array<vec4<f32>>;
+const AFTER_NORMALISATION = 3;
+#else
+const AFTER_NORMALISATION = 2;
+#endif
+#ifdef DERIVATIVE
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> input_gradient: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> input_gradient: array<vec4<f32>>;
+#endif
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -37,5 +50,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #ifndef EXCLUDE_PADDING
     sum /= f32(KERNEL_ROWS * KERNEL_COLUMNS);
 #endif
-    input_gradient[workgroup.y * params.input_pixels + pixel] = sum;
+    let element = workgroup.y * params.input_pixels + pixel;
+#ifdef DERIVATIVE
+    sum = before_activation(scaling_of(workgroup.y), element, sum);
+#endif
+    input_gradient[element] = sum;
 }

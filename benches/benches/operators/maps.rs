@@ -72,7 +72,7 @@ pub(crate) fn plain(criterion: &mut Criterion) {
         measure("upsample backward", launches);
         let launches = pool::global_average(&shape, &left.into(), output);
         measure("global average", launches);
-        let launches = pool::global_average_backward(&shape, right, output);
+        let launches = pool::global_average_backward(&shape, right, None, output);
         measure("global average backward", launches);
     }
 }
@@ -106,11 +106,11 @@ pub(crate) fn pools(criterion: &mut Criterion) {
             "max",
             pool::max(&windows, &input.into(), output, Some(taps)),
         );
-        let launches = pool::max_backward(&windows, taps, output, input);
+        let launches = pool::max_backward(&windows, taps, output, None, input);
         measure("max backward", launches);
         let launches = pool::average(&windows, inside, &input.into(), output);
         measure("average", launches);
-        let launches = pool::average_backward(&windows, inside, output, input);
+        let launches = pool::average_backward(&windows, inside, output, None, input);
         measure("average backward", launches);
     }
 }

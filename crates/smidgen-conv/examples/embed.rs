@@ -179,6 +179,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
             weight: region(1),
             input_gradient: region(3),
             accumulate: false,
+            derivative: None,
         },
     )?);
     launches.extend(weight_gradient(

@@ -44,7 +44,7 @@ pub(crate) struct Gather<'g> {
     pub(crate) transposed: bool,
     pub(crate) accumulate: bool,
     pub(crate) bias: bool,
-    /// How the source is read.
+    /// How the source is read, or what is done to the gradient behind the sum.
     pub(crate) source: Vec<(&'static str, String)>,
     /// Inputs, then the output.
     pub(crate) regions: Vec<Region>,
@@ -115,7 +115,8 @@ impl Gather<'_> {
 
     /// Any kernel; `None` where there is nothing to add to.
     pub(crate) fn taps(&self, y: Axis, x: Axis) -> Option<Launch> {
-        if self.accumulate && y.taps * x.taps == 0 {
+        let is_sum = self.accumulate && self.source.is_empty();
+        if is_sum && y.taps * x.taps == 0 {
             return None;
         }
         let shape = self.shape;

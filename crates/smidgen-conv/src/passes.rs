@@ -30,6 +30,9 @@ pub struct InputGradient {
     pub input_gradient: Region,
     /// Add to what `input_gradient` holds instead of replacing it.
     pub accumulate: bool,
+    /// Then multiply with the derivative of this activation, where it was (for ReLU and ReLU6 the region may hold what it gave): the
+    /// gradient that is written is one in front of the activation. `shape.input_bytes()`.
+    pub derivative: Option<Source>,
 }
 
 /// The first `needed` bytes of a region, so that a launch binds what it uses. Kernels run without bounds checks, so this is where a
@@ -143,26 +146,35 @@ pub fn input_gradient(
     regions: &InputGradient,
 ) -> Result<Vec<Launch>, ShapeError> {
     let tile = gather_tile(variant, Pass::InputGradient, shape, facts)?;
+    let mut bound = vec![
+        sized(
+            "output gradient",
+            regions.output_gradient,
+            shape.output_bytes(),
+        )?,
+        sized("weight", regions.weight, shape.weight_bytes())?,
+    ];
+    let mut source = Vec::new();
+    if let Some(derivative) = regions.derivative {
+        let derivative = sized_source("activated input", derivative, shape)?;
+        bound.extend(derivative.normalisation);
+        bound.push(derivative.region);
+        source.push(("DERIVATIVE", String::new()));
+        source.extend(derivative.defines());
+    }
+    bound.push(sized(
+        "input gradient",
+        regions.input_gradient,
+        shape.input_bytes(),
+    )?);
     let gather = Gather {
         shape,
         tile,
         transposed: true,
         accumulate: regions.accumulate,
         bias: false,
-        source: Vec::new(),
-        regions: vec![
-            sized(
-                "output gradient",
-                regions.output_gradient,
-                shape.output_bytes(),
-            )?,
-            sized("weight", regions.weight, shape.weight_bytes())?,
-            sized(
-                "input gradient",
-                regions.input_gradient,
-                shape.input_bytes(),
-            )?,
-        ],
+        source,
+        regions: bound,
     };
     if shape.is_pointwise() && shape.groups == 1 {
         return Ok(vec![gather.pointwise()]);

@@ -93,6 +93,11 @@ impl Read {
 
     /// What the kernels compute with, of the values of an input.
     fn values(self, case: &Case, input: &[f32], vectors: &[Vec<f32>; 2]) -> Vec<f64> {
+        activation::forward(self.twin(), &self.scaled(case, input, vectors))
+    }
+
+    /// The same before the activation.
+    fn scaled(self, case: &Case, input: &[f32], vectors: &[Vec<f32>; 2]) -> Vec<f64> {
         let plane = case.input[1] * case.input[2];
         let scaled = input.iter().enumerate().map(|(at, value)| {
             let channel = at / plane % case.input[0];
@@ -103,13 +108,16 @@ impl Read {
                 f64::from(*value)
             }
         });
-        let twin = match self.activation {
+        scaled.collect()
+    }
+
+    fn twin(self) -> Twin {
+        match self.activation {
             Activation::Relu => Twin::Relu,
             Activation::Relu6 => Twin::Relu6,
             Activation::Silu => Twin::Silu,
             _ => Twin::Identity,
-        };
-        activation::forward(twin, &scaled.collect::<Vec<_>>())
+        }
     }
 }
 
@@ -206,6 +214,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
                 weight,
                 input_gradient: by_input,
                 accumulate: !mode.plain,
+                derivative: (mode.read.activation != Activation::Identity).then_some(source),
             },
         )
         .unwrap(),
@@ -255,6 +264,10 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
             .iter_mut()
             .zip(&data.before)
             .for_each(|(sum, before)| *sum += f64::from(*before));
+    }
+    if mode.read.activation != Activation::Identity {
+        let scaled = mode.read.scaled(case, &data.input, &vectors);
+        expected = activation::backward(mode.read.twin(), &scaled, &expected);
     }
     assert_close(case, "input gradient", &dx, &expected);
     if mode.weights {

@@ -78,6 +78,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
                     weight,
                     input_gradient: by_input,
                     accumulate: false,
+                    derivative: None,
                 },
             )
             .unwrap(),

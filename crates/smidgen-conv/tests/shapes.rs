@@ -117,6 +117,7 @@ fn regions(shape: &ConvolutionShape) -> (Forward, InputGradient, WeightGradient)
         weight,
         input_gradient: input,
         accumulate: false,
+        derivative: None,
     };
     let by_weight = WeightGradient {
         input: input.into(),

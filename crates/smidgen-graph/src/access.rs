@@ -24,10 +24,15 @@ impl Operation {
                 weight,
                 input_gradient,
                 accumulate,
+                derivative,
                 ..
-            } => with(
-                &[*output_gradient, *weight],
-                accumulate.then_some(*input_gradient),
+            } => reading(
+                derivative.as_slice(),
+                &[
+                    Some(*output_gradient),
+                    Some(*weight),
+                    accumulate.then_some(*input_gradient),
+                ],
             ),
             Kind::ConvolutionWeightGradient {
                 input,
@@ -50,16 +55,20 @@ impl Operation {
                 ..
             } => vec![*scale, *shift, *running_mean, *running_variance],
             Kind::BatchNormBackward {
-                gradient, input, ..
-            } => reading(&[*input], &[Some(*gradient)]),
+                output_gradient,
+                input,
+                ..
+            } => reading(&[*input], &[Some(*output_gradient)]),
             Kind::Apply { input, .. }
             | Kind::Shortcut { input, .. }
             | Kind::MaxPool { input, .. }
             | Kind::AveragePool { input, .. }
             | Kind::GlobalAveragePool { input, .. } => reading(&[*input], &[]),
             Kind::ActivationBackward {
-                gradient, source, ..
-            } => reading(&[*source], &[Some(*gradient)]),
+                output_gradient,
+                source,
+                ..
+            } => reading(&[*source], &[Some(*output_gradient)]),
             Kind::Add { left, right, .. } => reading(&[*left, *right], &[]),
             Kind::Accumulate { source, target, .. } => vec![*source, *target],
             Kind::Copy { source, .. } => vec![*source],
@@ -73,21 +82,31 @@ impl Operation {
             Kind::MaxPoolBackward {
                 output_gradient,
                 indices,
+                derivative,
                 ..
-            } => vec![*output_gradient, *indices],
+            } => reading(
+                derivative.as_slice(),
+                &[Some(*output_gradient), Some(*indices)],
+            ),
             Kind::ConcatBackward {
                 output_gradient, ..
-            }
-            | Kind::AveragePoolBackward {
-                output_gradient, ..
+            } => vec![*output_gradient],
+            Kind::AveragePoolBackward {
+                output_gradient,
+                derivative,
+                ..
             }
             | Kind::GlobalAveragePoolBackward {
-                output_gradient, ..
-            } => vec![*output_gradient],
+                output_gradient,
+                derivative,
+                ..
+            } => reading(derivative.as_slice(), &[Some(*output_gradient)]),
             Kind::Dropout { control, input, .. } => reading(&[*input], &[Some(*control)]),
             Kind::DropoutBackward {
-                control, gradient, ..
-            } => vec![*control, *gradient],
+                control,
+                output_gradient,
+                ..
+            } => vec![*control, *output_gradient],
             Kind::Encode { control, input, .. } => vec![*control, *input],
             Kind::Decode { stash, .. } => vec![*stash],
             Kind::Slope { stash, target, .. } => vec![*stash, *target],
@@ -138,6 +157,8 @@ impl Operation {
             Kind::Encode { stash, .. } => vec![*stash],
             Kind::Slope { target, .. } => vec![*target],
             Kind::ConvolutionInputGradient { input_gradient, .. }
+            | Kind::ActivationBackward { input_gradient, .. }
+            | Kind::DropoutBackward { input_gradient, .. }
             | Kind::ConcatBackward { input_gradient, .. }
             | Kind::ShortcutBackward { input_gradient, .. }
             | Kind::MaxPoolBackward { input_gradient, .. }
@@ -156,14 +177,11 @@ impl Operation {
             } => vec![*running_mean, *running_variance, *normalisation],
             Kind::BatchNormPrepare { normalisation, .. } => vec![*normalisation],
             Kind::BatchNormBackward {
-                gradient,
+                input_gradient,
                 scale_gradient,
                 shift_gradient,
                 ..
-            } => with(&[*gradient], &[*scale_gradient, *shift_gradient]),
-            Kind::ActivationBackward { gradient, .. } | Kind::DropoutBackward { gradient, .. } => {
-                vec![*gradient]
-            }
+            } => with(&[*input_gradient], &[*scale_gradient, *shift_gradient]),
             Kind::Accumulate { target, .. } | Kind::Copy { target, .. } => vec![*target],
             Kind::MaxPool {
                 output, indices, ..
@@ -193,16 +211,30 @@ impl Operation {
         match &self.kind {
             Kind::ConvolutionWeightGradient { input, .. }
             | Kind::BatchNormBackward { input, .. } => input.needs(),
-            Kind::ActivationBackward { source, .. } => {
-                if source.activation.is_mask() && source.normalisation.is_none() {
-                    vec![(source.value, Content::Mask)]
-                } else {
-                    source.needs()
-                }
+            Kind::ActivationBackward { source, .. } => derivative_needs(source),
+            Kind::ConvolutionInputGradient { derivative, .. }
+            | Kind::AveragePoolBackward { derivative, .. }
+            | Kind::GlobalAveragePoolBackward { derivative, .. } => {
+                derivative.iter().flat_map(derivative_needs).collect()
             }
-            Kind::MaxPoolBackward { indices, .. } => vec![(*indices, Content::Exact)],
+            Kind::MaxPoolBackward {
+                indices,
+                derivative,
+                ..
+            } => (derivative.iter().flat_map(derivative_needs))
+                .chain([(*indices, Content::Exact)])
+                .collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+/// What the derivative of an activation needs.
+fn derivative_needs(source: &Source) -> Vec<(ValueId, Content)> {
+    if source.activation.is_mask() && source.normalisation.is_none() {
+        vec![(source.value, Content::Mask)]
+    } else {
+        source.needs()
     }
 }
 

@@ -79,25 +79,15 @@ impl Backward<'_> {
                 right,
                 output,
             } => {
-                let gradient = if activation == Activation::Identity {
-                    self.gradients.take(output)
-                } else {
-                    self.own(layer, output)
+                let Some(mut gradient) = self.gradients.take(output) else {
+                    return;
                 };
-                let Some(gradient) = gradient else { return };
                 if activation != Activation::Identity {
                     let source = Source {
                         activation,
                         ..output.into()
                     };
-                    self.push(
-                        layer,
-                        Kind::ActivationBackward {
-                            shape,
-                            gradient,
-                            source,
-                        },
-                    );
+                    gradient = self.activation(layer, shape, gradient, source);
                 }
                 self.hand(layer, &[left, right], gradient);
             }
@@ -152,6 +142,7 @@ impl Backward<'_> {
                         output_gradient,
                         indices,
                         input_gradient,
+                        derivative: None,
                     }
                 });
             }
@@ -167,6 +158,7 @@ impl Backward<'_> {
                         attributes,
                         output_gradient,
                         input_gradient,
+                        derivative: None,
                     }
                 });
             }
@@ -180,6 +172,7 @@ impl Backward<'_> {
                         shape,
                         output_gradient,
                         input_gradient,
+                        derivative: None,
                     }
                 });
             }
@@ -191,9 +184,10 @@ impl Backward<'_> {
                 input,
                 output,
             } => {
-                let Some(gradient) = self.own(layer, output) else {
+                let Some(output_gradient) = self.gradients.take(output) else {
                     return;
                 };
+                let input_gradient = self.gradients.successor(self.emitter, output_gradient);
                 self.push(
                     layer,
                     Kind::DropoutBackward {
@@ -201,10 +195,11 @@ impl Backward<'_> {
                         probability,
                         stream,
                         control,
-                        gradient,
+                        output_gradient,
+                        input_gradient,
                     },
                 );
-                self.hand(layer, &[input], gradient);
+                self.hand(layer, &[input], input_gradient);
             }
             _ => {}
         }
@@ -259,6 +254,7 @@ impl Backward<'_> {
                 weight,
                 input_gradient,
                 accumulate,
+                derivative: None,
             };
             self.push(layer, kind);
         }
@@ -276,19 +272,15 @@ impl Backward<'_> {
         else {
             return;
         };
-        let Some(gradient) = self.own(layer, *output) else {
+        let Some(output_gradient) = self.gradients.take(*output) else {
             return;
         };
         let &[scale, shift] = parameters.as_slice() else {
-            let kind = OperationKind::ActivationBackward {
-                shape: *shape,
-                gradient,
-                source: *output,
-            };
-            self.push(layer, kind);
+            let gradient = self.activation(layer, *shape, output_gradient, *output);
             self.hand(layer, &[*input], gradient);
             return;
         };
+        let input_gradient = self.gradients.successor(self.emitter, output_gradient);
         let trained = self.wanted(scale) || self.wanted(shift);
         let gradients = trained.then(|| {
             (
@@ -299,13 +291,14 @@ impl Backward<'_> {
         let kind = OperationKind::BatchNormBackward {
             shape: *shape,
             batch_statistics: true,
-            gradient,
+            output_gradient,
             input: *output,
+            input_gradient,
             scale_gradient: gradients.map(|(scale, _)| scale),
             shift_gradient: gradients.map(|(_, shift)| shift),
         };
         self.push(layer, kind);
-        self.hand(layer, &[*input], gradient);
+        self.hand(layer, &[*input], input_gradient);
         if let Some((scale_gradient, shift_gradient)) = gradients {
             self.complete(layer, &[(scale, scale_gradient), (shift, shift_gradient)]);
         }
@@ -356,10 +349,26 @@ impl Backward<'_> {
         }
     }
 
-    /// The gradient of an output, free to be changed in place.
-    fn own(&mut self, layer: &str, output: impl Into<Source>) -> Option<ValueId> {
-        let gradient = self.gradients.take(output)?;
-        Some(self.gradients.own(self.emitter, layer, gradient))
+    /// The gradient in front of an activation from that behind it: by the operation that completed this if possible, else in a pass.
+    fn activation(
+        &mut self,
+        layer: &str,
+        shape: MapShape,
+        output_gradient: ValueId,
+        source: Source,
+    ) -> ValueId {
+        if self.gradients.fold(self.emitter, output_gradient, source) {
+            return output_gradient;
+        }
+        let input_gradient = self.gradients.successor(self.emitter, output_gradient);
+        let kind = OperationKind::ActivationBackward {
+            shape,
+            output_gradient,
+            source,
+            input_gradient,
+        };
+        self.push(layer, kind);
+        input_gradient
     }
 
     /// Hands one gradient to all of the inputs that want one.

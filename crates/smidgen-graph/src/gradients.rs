@@ -22,12 +22,52 @@ impl Gradients {
         Some(gradient)
     }
 
-    /// A taken gradient that may be changed: itself, or a copy where others still hold it.
-    pub(crate) fn own(&mut self, emitter: &mut Emitter, layer: &str, gradient: ValueId) -> ValueId {
+    /// Where an operation may write what it makes of a taken gradient, element by element: in its place, unless others still hold it.
+    pub(crate) fn successor(&mut self, emitter: &mut Emitter, gradient: ValueId) -> ValueId {
         if self.held(gradient) == 0 {
             gradient
         } else {
-            copy(emitter, layer, gradient)
+            let (name, layout) = (emitter.name(gradient).to_owned(), emitter.layout(gradient));
+            emitter.value(name, layout, Role::Gradient)
+        }
+    }
+
+    /// Has a taken gradient multiplied with the derivative of the activation of `source` by the operation that completed it, if that can
+    /// and nobody wants the gradient without.
+    pub(crate) fn fold(&self, emitter: &mut Emitter, gradient: ValueId, source: Source) -> bool {
+        if self.held(gradient) > 0 {
+            return false;
+        }
+        let last = emitter.operations.iter_mut().rev().find(|operation| {
+            operation.writes().contains(&gradient) || operation.reads().contains(&gradient)
+        });
+        match last.map(|operation| &mut operation.kind) {
+            Some(
+                OperationKind::ConvolutionInputGradient {
+                    input_gradient,
+                    derivative: derivative @ None,
+                    ..
+                }
+                | OperationKind::MaxPoolBackward {
+                    input_gradient,
+                    derivative: derivative @ None,
+                    ..
+                }
+                | OperationKind::AveragePoolBackward {
+                    input_gradient,
+                    derivative: derivative @ None,
+                    ..
+                }
+                | OperationKind::GlobalAveragePoolBackward {
+                    input_gradient,
+                    derivative: derivative @ None,
+                    ..
+                },
+            ) if *input_gradient == gradient => {
+                *derivative = Some(source);
+                true
+            }
+            _ => false,
         }
     }
 

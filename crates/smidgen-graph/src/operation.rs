@@ -82,7 +82,8 @@ pub enum OperationKind {
         bias: Option<ValueId>,
         output: ValueId,
     },
-    /// Writes `input_gradient`, or adds to it.
+    /// Writes `input_gradient`, or adds to it; then multiplies it with the derivative of the activation of `derivative`, as in
+    /// [`ActivationBackward`](Self::ActivationBackward).
     ConvolutionInputGradient {
         attributes: ConvolutionAttributes,
         shape: MapShape,
@@ -90,6 +91,7 @@ pub enum OperationKind {
         weight: ValueId,
         input_gradient: ValueId,
         accumulate: bool,
+        derivative: Option<Source>,
     },
     /// Writes `weight_gradient` and `bias_gradient`.
     ConvolutionWeightGradient {
@@ -122,14 +124,15 @@ pub enum OperationKind {
         running_variance: ValueId,
         normalisation: ValueId,
     },
-    /// Turns `gradient` (of what `input` is read as, a batch norm and the activation behind it) into the gradient of its value, in place;
-    /// writes `scale_gradient` and `shift_gradient`, both or neither (neither: frozen). `batch_statistics` tells whether the
-    /// statistics depended on the input (training).
+    /// Writes `input_gradient`, the gradient of the value of `input`, which may take the place of `output_gradient`, that of what `input`
+    /// is read as: a batch norm and the activation behind it. Writes `scale_gradient` and `shift_gradient`, both or neither (neither: frozen). `batch_statistics` tells whether
+    /// the statistics depended on the input (training).
     BatchNormBackward {
         shape: MapShape,
         batch_statistics: bool,
-        gradient: ValueId,
+        output_gradient: ValueId,
         input: Source,
+        input_gradient: ValueId,
         scale_gradient: Option<ValueId>,
         shift_gradient: Option<ValueId>,
     },
@@ -139,12 +142,13 @@ pub enum OperationKind {
         input: Source,
         output: ValueId,
     },
-    /// Multiplies `gradient`, in place, with the derivative of the activation of `source`, before which the value of `source` stands
-    /// (or behind which: for ReLU and ReLU6 this gives the same).
+    /// Writes `input_gradient`, which may take the place of `output_gradient`: that multiplied with the derivative of the activation of
+    /// `source`, before which the value of `source` stands (or behind which: for ReLU and ReLU6 this gives the same).
     ActivationBackward {
         shape: MapShape,
-        gradient: ValueId,
+        output_gradient: ValueId,
         source: Source,
+        input_gradient: ValueId,
     },
     /// Writes `output = activation(left + right)`.
     Add {
@@ -214,6 +218,7 @@ pub enum OperationKind {
         output_gradient: ValueId,
         indices: ValueId,
         input_gradient: ValueId,
+        derivative: Option<Source>,
     },
     /// Writes `output`. `shape` is the input's.
     AveragePool {
@@ -228,6 +233,7 @@ pub enum OperationKind {
         attributes: PoolAttributes,
         output_gradient: ValueId,
         input_gradient: ValueId,
+        derivative: Option<Source>,
     },
     /// Writes `output`, one pixel an image. `shape` is the input's.
     GlobalAveragePool {
@@ -240,6 +246,7 @@ pub enum OperationKind {
         shape: MapShape,
         output_gradient: ValueId,
         input_gradient: ValueId,
+        derivative: Option<Source>,
     },
     /// Writes `output`. Kept elements follow from the seed in the control block, `stream` and the element's index.
     Dropout {
@@ -250,13 +257,14 @@ pub enum OperationKind {
         input: Source,
         output: ValueId,
     },
-    /// Turns `gradient` (of the output) into the gradient of the input, in place.
+    /// Writes `input_gradient`, which may take the place of `output_gradient`.
     DropoutBackward {
         shape: MapShape,
         probability: f32,
         stream: u32,
         control: ValueId,
-        gradient: ValueId,
+        output_gradient: ValueId,
+        input_gradient: ValueId,
     },
     /// Writes `stash`: `input` in a code. Random rounding follows from the seed in the control block, `stream` and the element's index.
     Encode {

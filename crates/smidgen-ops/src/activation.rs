@@ -66,6 +66,7 @@ pub fn backward(shape: &MapShape, regions: &Backward) -> Result<Vec<Launch>, Ops
     let (gradients, in_place) =
         in_place_regions(&[regions.output_gradient], regions.input_gradient);
     let mut defines: Vec<_> = regions.value.defines().collect();
+    defines.push(("DERIVATIVE", String::new()));
     if in_place {
         defines.push(("IN_PLACE", String::new()));
     }

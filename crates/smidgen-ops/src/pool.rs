@@ -1,6 +1,7 @@
 //! Pooling: maxima and averages over windows, and averages over whole images.
 
 use crate::error::{expect_regions, expect_source};
+use crate::shape::plane_grid;
 use crate::{MapShape, OpsError};
 use smidgen_gpu::{Launch, Region, Source, folded_grid, params};
 
@@ -20,7 +21,7 @@ params! {
     struct GlobalParams { image_pixels: u32, images: u32, count: u32 }
 }
 params! {
-    struct GlobalBackwardParams { image_pixels: u32, count: u32 }
+    struct GlobalBackwardParams { image_pixels: u32, images: u32, pixels: u32 }
 }
 
 /// Most images of a batch, and most rows or columns of a map: the index arithmetic of the kernels is exact up to here.
@@ -131,7 +132,7 @@ impl Pool {
     fn launch(
         &self,
         shader: &'static str,
-        flags: Vec<(&'static str, String)>,
+        flags: Flags,
         regions: Vec<Region>,
         over: &MapShape,
     ) -> Result<Vec<Launch>, OpsError> {
@@ -188,7 +189,25 @@ pub fn max(
     pool.launch("ops/max_pool.wgsl", flags, regions, &shape)
 }
 
-/// Gradient of the input of [`max`].
+type Flags = Vec<(&'static str, String)>;
+
+/// The bindings and flags of a kernel that multiplies the gradient it writes with the derivative of an activation.
+fn behind(
+    operator: &'static str,
+    derivative: Option<&Source>,
+    shape: &MapShape,
+) -> Result<(Vec<Region>, Flags), OpsError> {
+    let Some(source) = derivative else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    expect_source(operator, "derivative", source, shape)?;
+    let regions = source.normalisation.into_iter().chain([source.region]);
+    let flags = source.defines().chain([("DERIVATIVE", String::new())]);
+    Ok((regions.collect(), flags.collect()))
+}
+
+/// Gradient of the input of [`max`]; with `derivative`, multiplied with the derivative of the activation behind which the input stood
+/// (for ReLU and ReLU6 the region may hold what it gave).
 ///
 /// # Errors
 /// A window that does not fit, a region too small.
@@ -196,6 +215,7 @@ pub fn max_backward(
     pool: &Pool,
     taps: Region,
     output_gradient: Region,
+    derivative: Option<&Source>,
     input_gradient: Region,
 ) -> Result<Vec<Launch>, OpsError> {
     expect_regions(
@@ -206,13 +226,9 @@ pub fn max_backward(
             ("input_gradient", input_gradient, pool.input.bytes()),
         ],
     )?;
-    let regions = vec![taps, output_gradient, input_gradient];
-    pool.launch(
-        "ops/max_pool_backward.wgsl",
-        Vec::new(),
-        regions,
-        &pool.input,
-    )
+    let (source, flags) = behind("max pool backward", derivative, &pool.input)?;
+    let regions = [vec![taps, output_gradient], source, vec![input_gradient]].concat();
+    pool.launch("ops/max_pool_backward.wgsl", flags, regions, &pool.input)
 }
 
 /// What an average is divided by.
@@ -225,7 +241,7 @@ pub enum Divisor {
 }
 
 impl Divisor {
-    fn flags(self) -> Vec<(&'static str, String)> {
+    fn flags(self) -> Flags {
         let flag = (self == Self::Inside).then_some("EXCLUDE_PADDING");
         flag.map(|name| (name, String::new())).into_iter().collect()
     }
@@ -252,7 +268,7 @@ pub fn average(
     pool.launch("ops/average_pool.wgsl", flags, regions, &shape)
 }
 
-/// Gradient of the input of [`average`].
+/// Gradient of the input of [`average`]; `derivative` as in [`max_backward`].
 ///
 /// # Errors
 /// A window that does not fit, a region too small.
@@ -260,6 +276,7 @@ pub fn average_backward(
     pool: &Pool,
     divisor: Divisor,
     output_gradient: Region,
+    derivative: Option<&Source>,
     input_gradient: Region,
 ) -> Result<Vec<Launch>, OpsError> {
     expect_regions(
@@ -269,10 +286,12 @@ pub fn average_backward(
             ("input_gradient", input_gradient, pool.input.bytes()),
         ],
     )?;
-    let regions = vec![output_gradient, input_gradient];
+    let (source, mut flags) = behind("average pool backward", derivative, &pool.input)?;
+    flags.extend(divisor.flags());
+    let regions = [vec![output_gradient], source, vec![input_gradient]].concat();
     pool.launch(
         "ops/average_pool_backward.wgsl",
-        divisor.flags(),
+        flags,
         regions,
         &pool.input,
     )
@@ -320,13 +339,14 @@ pub fn global_average(
     )])
 }
 
-/// Gradient of the input of [`global_average`]. `shape` is that of the input.
+/// Gradient of the input of [`global_average`]. `shape` is that of the input; `derivative` as in [`max_backward`].
 ///
 /// # Errors
 /// An empty or too large shape, a region too small for it.
 pub fn global_average_backward(
     shape: &MapShape,
     output_gradient: Region,
+    derivative: Option<&Source>,
     input_gradient: Region,
 ) -> Result<Vec<Launch>, OpsError> {
     const NAME: &str = "global average pool backward";
@@ -342,16 +362,18 @@ pub fn global_average_backward(
             ("input_gradient", input_gradient, shape.bytes()),
         ],
     )?;
+    let (source, flags) = behind(NAME, derivative, shape)?;
     let params = GlobalBackwardParams {
         image_pixels: shape.height * shape.width,
-        count: shape.elements() as u32,
+        images: shape.batch,
+        pixels: shape.pixels(),
     };
     Ok(vec![Launch::new(
         "ops/global_average_pool_backward.wgsl",
-        &[],
+        &flags,
         &params,
-        vec![output_gradient, input_gradient],
-        folded_grid(shape.elements().div_ceil(1024)),
+        [vec![output_gradient], source, vec![input_gradient]].concat(),
+        plane_grid(NAME, shape.pixels(), shape.quads())?,
     )])
 }
 

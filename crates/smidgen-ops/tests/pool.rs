@@ -35,7 +35,7 @@ fn run_max(case: &PoolCase, input: &[f32], output_gradient: &[f32]) -> [Vec<f32>
     let input_gradient = room(&mut memory, &case.map);
     let mut launches = pool::max(&windows, &from.into(), to, Some(taps)).unwrap();
     launches.extend(pool::max(&windows, &from.into(), without_taps, None).unwrap());
-    launches.extend(pool::max_backward(&windows, taps, gradient, input_gradient).unwrap());
+    launches.extend(pool::max_backward(&windows, taps, gradient, None, input_gradient).unwrap());
     let outcome = memory.run(&launches).unwrap();
     [
         read(&outcome, &case.output(), to),
@@ -58,7 +58,8 @@ fn run_average(
     let gradient = place(&mut memory, &case.output(), output_gradient);
     let input_gradient = room(&mut memory, &case.map);
     let mut launches = pool::average(&windows, divisor, &from.into(), to).unwrap();
-    launches.extend(pool::average_backward(&windows, divisor, gradient, input_gradient).unwrap());
+    launches
+        .extend(pool::average_backward(&windows, divisor, gradient, None, input_gradient).unwrap());
     let outcome = memory.run(&launches).unwrap();
     [
         read(&outcome, &case.output(), to),
@@ -79,7 +80,9 @@ fn run_global(map: &MapCase, input: &[f32], output_gradient: &[f32]) -> [Vec<f32
     let gradient = place(&mut memory, &pooled, output_gradient);
     let input_gradient = room(&mut memory, map);
     let mut launches = pool::global_average(&shape(map), &from.into(), to).unwrap();
-    launches.extend(pool::global_average_backward(&shape(map), gradient, input_gradient).unwrap());
+    launches.extend(
+        pool::global_average_backward(&shape(map), gradient, None, input_gradient).unwrap(),
+    );
     let outcome = memory.run(&launches).unwrap();
     [
         read(&outcome, &pooled, to),

@@ -208,3 +208,53 @@ fn the_derivative_of_an_activation_behind_a_normalisation() {
         }
     }
 }
+
+#[test]
+fn the_gradients_of_pools_are_taken_through_the_activation_in_front() {
+    let map = MapCase::new("pooled", [3, 6, 6, 7]);
+    let windows = Pool {
+        input: shape(&map),
+        kernel: [3, 2],
+        stride: [2, 1],
+        padding: [1, 1],
+    };
+    let pooled = windows.output().unwrap();
+    let values = normal(1, map.count());
+    for way in reads(map.channels) {
+        if way.activation == Activation::Identity {
+            continue;
+        }
+        let mut memory = Guarded::new();
+        let region = place(&mut memory, &map, &values);
+        let source = way.source(&mut memory, region);
+        let small = MapCase::new("pool", [map.batch, map.channels, 3, 8]);
+        assert_eq!(shape(&small), pooled);
+        let gradient = place(&mut memory, &small, &normal(2, small.count()));
+        let taps = memory.output(windows.taps_bytes().unwrap() as usize / 4);
+        let to = room(&mut memory, &small);
+        let mut launches = pool::max(&windows, &source, to, Some(taps)).unwrap();
+        let mut pairs = Vec::new();
+        for which in 0..3 {
+            let run = |derivative: Option<&Source>, to: Region| match which {
+                0 => pool::max_backward(&windows, taps, gradient, derivative, to),
+                1 => pool::average_backward(&windows, Divisor::Inside, gradient, derivative, to),
+                _ => pool::global_average_backward(&shape(&map), gradient, derivative, to),
+            };
+            let [fused, apart] = [0; 2].map(|_| room(&mut memory, &map));
+            launches.extend(run(Some(&source), fused).unwrap());
+            launches.extend(run(None, apart).unwrap());
+            let regions = activation::Backward {
+                value: source,
+                output_gradient: apart,
+                input_gradient: apart,
+            };
+            launches.extend(activation::backward(&shape(&map), &regions).unwrap());
+            pairs.push((fused, apart));
+        }
+        let outcome = memory.run(&launches).unwrap();
+        for (fused, apart) in pairs {
+            let (fused, apart) = (outcome.read::<f32>(fused), outcome.read::<f32>(apart));
+            assert_eq!(fused, apart, "{way:?}");
+        }
+    }
+}

@@ -240,10 +240,16 @@ fn activated(program: &Program, value: ValueId) -> Option<(ValueId, Activation)>
         if !operation.reads().contains(&value) {
             continue;
         }
-        let (OperationKind::ConvolutionWeightGradient { input, .. }
-        | OperationKind::BatchNormBackward { input, .. }) = &operation.kind
-        else {
-            return None;
+        let input = match &operation.kind {
+            OperationKind::ConvolutionWeightGradient { input, .. } => input,
+            // A gradient that others still need cannot be multiplied with the slope where it stands.
+            OperationKind::BatchNormBackward {
+                input,
+                output_gradient,
+                input_gradient,
+                ..
+            } if output_gradient == input_gradient => input,
+            _ => return None,
         };
         let known = *read_as.get_or_insert(*input);
         if known != *input || input.value != value || input.activation != Activation::Relu {

@@ -23,8 +23,12 @@ impl OperationKind {
                 output_gradient,
                 weight,
                 input_gradient,
+                derivative,
                 ..
-            } => vec![output_gradient, weight, input_gradient],
+            } => (derivative.iter_mut())
+                .flat_map(Source::values_mut)
+                .chain([output_gradient, weight, input_gradient])
+                .collect(),
             Kind::ConvolutionWeightGradient {
                 input,
                 output_gradient,
@@ -60,13 +64,14 @@ impl OperationKind {
                 ..
             } => vec![scale, shift, running_mean, running_variance, normalisation],
             Kind::BatchNormBackward {
-                gradient,
+                output_gradient,
                 input,
+                input_gradient,
                 scale_gradient,
                 shift_gradient,
                 ..
             } => (input.values_mut())
-                .chain([gradient])
+                .chain([output_gradient, input_gradient])
                 .chain(scale_gradient)
                 .chain(shift_gradient)
                 .collect(),
@@ -77,8 +82,13 @@ impl OperationKind {
                 input.values_mut().chain([output]).collect()
             }
             Kind::ActivationBackward {
-                gradient, source, ..
-            } => source.values_mut().chain([gradient]).collect(),
+                output_gradient,
+                source,
+                input_gradient,
+                ..
+            } => (source.values_mut())
+                .chain([output_gradient, input_gradient])
+                .collect(),
             Kind::Add {
                 left,
                 right,
@@ -104,17 +114,22 @@ impl OperationKind {
                 output_gradient,
                 input_gradient,
                 ..
-            }
-            | Kind::AveragePoolBackward {
+            } => vec![output_gradient, input_gradient],
+            Kind::AveragePoolBackward {
                 output_gradient,
                 input_gradient,
+                derivative,
                 ..
             }
             | Kind::GlobalAveragePoolBackward {
                 output_gradient,
                 input_gradient,
+                derivative,
                 ..
-            } => vec![output_gradient, input_gradient],
+            } => (derivative.iter_mut())
+                .flat_map(Source::values_mut)
+                .chain([output_gradient, input_gradient])
+                .collect(),
             Kind::MaxPool {
                 input,
                 output,
@@ -125,8 +140,12 @@ impl OperationKind {
                 output_gradient,
                 indices,
                 input_gradient,
+                derivative,
                 ..
-            } => vec![output_gradient, indices, input_gradient],
+            } => (derivative.iter_mut())
+                .flat_map(Source::values_mut)
+                .chain([output_gradient, indices, input_gradient])
+                .collect(),
             Kind::Dropout {
                 control,
                 input,
@@ -134,8 +153,11 @@ impl OperationKind {
                 ..
             } => input.values_mut().chain([control, output]).collect(),
             Kind::DropoutBackward {
-                control, gradient, ..
-            } => vec![control, gradient],
+                control,
+                output_gradient,
+                input_gradient,
+                ..
+            } => vec![control, output_gradient, input_gradient],
             Kind::CrossEntropy {
                 logits,
                 labels,

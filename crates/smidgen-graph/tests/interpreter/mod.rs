@@ -89,12 +89,14 @@ impl<'program> Interpreter<'program> {
                 weight,
                 input_gradient,
                 accumulate,
+                derivative,
             } => {
                 assert_ne!(output_gradient, input_gradient);
                 let (g, w) = (self.get(*output_gradient), self.get(*weight));
                 let mut dx = vec![0.0; shape.elements() as usize];
                 taps(*attributes, *shape, |xi, wi, yi| dx[xi] += g[yi] * w[wi]);
                 self.contribute(*input_gradient, dx, *accumulate);
+                self.derive(*input_gradient, derivative);
             }
             Kind::ConvolutionWeightGradient {
                 attributes,
@@ -157,13 +159,14 @@ impl<'program> Interpreter<'program> {
             Kind::BatchNormBackward {
                 shape,
                 batch_statistics,
-                gradient,
+                output_gradient,
                 input,
+                input_gradient,
                 scale_gradient,
                 shift_gradient,
             } => {
                 let slopes = self.slopes(input);
-                let mut g = self.get(*gradient).to_vec();
+                let mut g = self.get(*output_gradient).to_vec();
                 g.iter_mut().zip(&slopes).for_each(|(g, slope)| *g *= slope);
                 let [scale, _, mean, inverse] =
                     self.vectors(input.normalisation.expect("a batch norm's"));
@@ -182,7 +185,7 @@ impl<'program> Interpreter<'program> {
                     }
                     dx[at] *= scale[channel];
                 });
-                self.set(*gradient, dx);
+                self.set(*input_gradient, dx);
                 if let (Some(scale_gradient), Some(shift_gradient)) =
                     (scale_gradient, shift_gradient)
                 {
@@ -195,12 +198,11 @@ impl<'program> Interpreter<'program> {
                 self.set(*output, y);
             }
             Kind::ActivationBackward {
-                gradient, source, ..
-            } => {
-                let slopes = self.slopes(source);
-                let all = self.change(*gradient).iter_mut().zip(slopes);
-                all.for_each(|(g, slope)| *g *= slope);
-            }
+                output_gradient,
+                source,
+                input_gradient,
+                ..
+            } => self.weigh(*output_gradient, *input_gradient, self.slopes(source)),
             Kind::Add {
                 activation,
                 left,
@@ -317,6 +319,7 @@ impl<'program> Interpreter<'program> {
                 output_gradient,
                 indices,
                 input_gradient,
+                derivative,
                 ..
             } => {
                 let mut dx = vec![0.0; shape.elements() as usize];
@@ -324,6 +327,7 @@ impl<'program> Interpreter<'program> {
                     dx[*at as usize] += g;
                 }
                 self.set(*input_gradient, dx);
+                self.derive(*input_gradient, derivative);
             }
             Kind::AveragePool {
                 shape,
@@ -344,11 +348,13 @@ impl<'program> Interpreter<'program> {
                 attributes,
                 output_gradient,
                 input_gradient,
+                derivative,
             } => {
                 let g = self.get(*output_gradient);
                 let mut dx = vec![0.0; shape.elements() as usize];
                 windows(*attributes, *shape, |xi, yi, share| dx[xi] += g[yi] * share);
                 self.set(*input_gradient, dx);
+                self.derive(*input_gradient, derivative);
             }
             Kind::GlobalAveragePool {
                 shape,
@@ -365,6 +371,7 @@ impl<'program> Interpreter<'program> {
                 shape,
                 output_gradient,
                 input_gradient,
+                derivative,
             } => {
                 let plane = (shape.height * shape.width) as usize;
                 let g = self.get(*output_gradient);
@@ -373,6 +380,7 @@ impl<'program> Interpreter<'program> {
                     .flat_map(|g| vec![g / plane as f64; plane])
                     .collect();
                 self.set(*input_gradient, dx);
+                self.derive(*input_gradient, derivative);
             }
             Kind::Dropout {
                 probability,
@@ -392,11 +400,13 @@ impl<'program> Interpreter<'program> {
             Kind::DropoutBackward {
                 probability,
                 stream,
-                gradient,
+                output_gradient,
+                input_gradient,
                 ..
             } => {
-                let all = self.change(*gradient).iter_mut().zip(0..);
-                all.for_each(|(g, at)| *g *= kept(*probability, *stream, at));
+                let count = self.get(*output_gradient).len() as u64;
+                let weights = (0..count).map(|at| kept(*probability, *stream, at));
+                self.weigh(*output_gradient, *input_gradient, weights.collect());
             }
             Kind::CrossEntropy {
                 shape,
@@ -456,6 +466,18 @@ impl<'program> Interpreter<'program> {
                 assert!(states.len() <= 2);
             }
         }
+    }
+
+    fn derive(&mut self, gradient: ValueId, derivative: &Option<Source>) {
+        if let Some(source) = derivative {
+            self.weigh(gradient, gradient, self.slopes(source));
+        }
+    }
+
+    fn weigh(&mut self, gradient: ValueId, target: ValueId, weights: Vec<f64>) {
+        let all = self.get(gradient).iter().zip(weights);
+        let weighed = all.map(|(gradient, weight)| gradient * weight).collect();
+        self.set(target, weighed);
     }
 
     fn contribute(&mut self, target: ValueId, more: Vec<f64>, accumulate: bool) {

@@ -108,6 +108,7 @@ impl Case {
                 weight,
                 input_gradient: result(shape.input_bytes()),
                 accumulate: false,
+                derivative: None,
             },
         )?;
         let weight_gradient = weight_gradient(

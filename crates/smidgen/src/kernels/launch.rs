@@ -21,6 +21,8 @@ pub(super) fn launch(
 ) -> Result<Vec<Launch>, Error> {
     let variant = super::shape_class(kind).and_then(|class| choices.get(&class));
     let region = |id: &ValueId| at.region(*id);
+    let derivative_of =
+        |source: &Option<Source>| source.as_ref().map(|source| at.source(source)).transpose();
     let optional = |id: &Option<ValueId>| id.as_ref().map(region).transpose();
     Ok(match kind {
         OperationKind::Convolution {
@@ -51,12 +53,14 @@ pub(super) fn launch(
             weight,
             input_gradient,
             accumulate,
+            derivative,
         } => {
             let regions = smidgen_conv::InputGradient {
                 output_gradient: region(output_gradient)?,
                 weight: region(weight)?,
                 input_gradient: region(input_gradient)?,
                 accumulate: *accumulate,
+                derivative: derivative_of(derivative)?,
             };
             smidgen_conv::input_gradient(
                 &convolution_shape(attributes, *shape),
@@ -133,13 +137,13 @@ pub(super) fn launch(
         OperationKind::BatchNormBackward {
             shape,
             batch_statistics,
-            gradient,
+            output_gradient,
             input,
+            input_gradient,
             scale_gradient,
             shift_gradient,
         } => {
             let shape = map_shape(*shape);
-            let gradient = region(gradient)?;
             let mut workspace = at.needed_workspace(operation)?;
             // Frozen: the sums are needed all the same, their home is the workspace.
             let mut sums = |id: &Option<ValueId>| match id {
@@ -152,11 +156,11 @@ pub(super) fn launch(
             let regions = batch_norm::Backward {
                 input: source.region,
                 normalisation: at.region(normalisation)?,
-                output_gradient: gradient,
+                output_gradient: region(output_gradient)?,
                 workspace,
                 gamma_gradient,
                 beta_gradient,
-                input_gradient: gradient,
+                input_gradient: region(input_gradient)?,
             };
             let statistics = if *batch_statistics {
                 batch_norm::StatisticsKind::Batch
@@ -172,14 +176,14 @@ pub(super) fn launch(
         } => activation::apply(&map_shape(*shape), &at.source(input)?, region(output)?)?,
         OperationKind::ActivationBackward {
             shape,
-            gradient,
+            output_gradient,
             source,
+            input_gradient,
         } => {
-            let gradient = region(gradient)?;
             let regions = activation::Backward {
                 value: at.source(source)?,
-                output_gradient: gradient,
-                input_gradient: gradient,
+                output_gradient: region(output_gradient)?,
+                input_gradient: region(input_gradient)?,
             };
             activation::backward(&map_shape(*shape), &regions)?
         }
@@ -291,12 +295,14 @@ pub(super) fn launch(
             output_gradient,
             indices,
             input_gradient,
+            derivative,
         } => {
             let window = window(*shape, attributes);
             pool::max_backward(
                 &window,
                 region(indices)?,
                 region(output_gradient)?,
+                derivative_of(derivative)?.as_ref(),
                 region(input_gradient)?,
             )?
         }
@@ -316,12 +322,14 @@ pub(super) fn launch(
             attributes,
             output_gradient,
             input_gradient,
+            derivative,
         } => {
             let window = window(*shape, attributes);
             pool::average_backward(
                 &window,
                 divisor(attributes),
                 region(output_gradient)?,
+                derivative_of(derivative)?.as_ref(),
                 region(input_gradient)?,
             )?
         }
@@ -334,9 +342,11 @@ pub(super) fn launch(
             shape,
             output_gradient,
             input_gradient,
+            derivative,
         } => pool::global_average_backward(
             &map_shape(*shape),
             region(output_gradient)?,
+            derivative_of(derivative)?.as_ref(),
             region(input_gradient)?,
         )?,
         OperationKind::Dropout {
@@ -363,17 +373,17 @@ pub(super) fn launch(
             probability,
             stream,
             control,
-            gradient,
+            output_gradient,
+            input_gradient,
         } => {
-            let gradient = region(gradient)?;
             let layer = dropout::Dropout {
                 rate: *probability,
                 layer: *stream,
             };
             let regions = dropout::Regions {
                 control: region(control)?,
-                input: gradient.into(),
-                output: gradient,
+                input: region(output_gradient)?.into(),
+                output: region(input_gradient)?,
             };
             dropout::dropout(&map_shape(*shape), &layer, &regions)?
         }

@@ -88,6 +88,7 @@ impl Subject {
                     weight,
                     input_gradient: input,
                     accumulate: false,
+                    derivative: None,
                 };
                 smidgen_conv::input_gradient(shape, facts, variant, &regions)?
             }
