@@ -5,7 +5,7 @@
 // fixed order. Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares.
 // Dispatch: [output_groups * kernel_y * tap_groups * slot_groups * splits] workgroups of LANES, folded.
 // WINDOW = (PIXELS - 1) * STRIDE_X + (TAPS - 1) * DILATION_X + 1 input pixels of a row; BLOCKS = OUTPUT_QUADS * TAPS * INPUT_QUADS.
-// The input is read through its normalisation and activation, see common/source.wgsl.
+// The input is read through its normalisation and activation, see common/source.wgsl; with STASH (not GROUPED) it is decoded as well.
 #import common/grid
 #import common/source
 
@@ -46,7 +46,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+#ifdef STASH
+@group(0) @binding(1) var<storage, read_write> stash: array<vec4<u32>>;
+#else
 @group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read_write> output_gradient: array<vec4<f32>>;
 #ifdef NORMALISE
 @group(0) @binding(3) var<storage, read_write> normalisation: array<vec4<f32>>;
@@ -131,7 +135,11 @@ fn main(
 #for in in 0..INPUT_QUADS
         var window_{in}: array<vec4<f32>, WINDOW>;
 #for at in 0..WINDOW
+#ifdef STASH
+        window_{in}[{at}] = select(vec4<f32>(), load_stashed(scaling_{in}, input_quad + {in}u, input_pixel_{at} - input_quad * params.input_plane, params.slots, params.input_plane), inside_{at});
+#else
         window_{in}[{at}] = select(vec4<f32>(), load_source(scaling_{in}, input_pixel_{at} + {in}u * params.input_plane), inside_{at});
+#endif
 #endfor
 #for tap in 0..TAPS
 #for out in 0..OUTPUT_QUADS

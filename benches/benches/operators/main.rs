@@ -1,7 +1,8 @@
-//! Every operator of `smidgen-ops` over the tables of its tests, those on maps also over one of a real network; throughput in bytes bound.
+//! Every operator of `smidgen-ops` and `smidgen-stash` over the tables of its tests, those on maps also over one of a real network; throughput in bytes bound.
 
 mod maps;
 mod normalisation;
+mod stash;
 mod update;
 
 use smidgen_benches::{Memory, device, large_map};
@@ -40,6 +41,8 @@ fn main() {
         maps::pools,
         maps::shortcuts,
         maps::concats,
+        stash::codecs,
+        stash::weight_gradients,
         update::losses,
         update::optimizers,
     ] {

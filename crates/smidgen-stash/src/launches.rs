@@ -213,6 +213,43 @@ pub fn decode(
     )])
 }
 
+/// A launch whose first region is the tensor that was encoded, changed to read the stash instead and to decode as it loads: no decoded copy
+/// is made. Of the kernels of `smidgen-conv` that of the weight gradient (of at most one group) can, with ReLU and ReLU6 on load.
+///
+/// # Errors
+/// A codec that holds no values, a region too small, a kernel that cannot decode.
+pub fn on_load(
+    codec: Codec,
+    shape: &StashShape,
+    launch: Launch,
+    stash: Region,
+) -> Result<Launch, StashError> {
+    let unsupported = |what| StashError::Unsupported {
+        codec: codec.name(),
+        what,
+    };
+    if !codec.holds_values() {
+        return Err(unsupported("holds no values that a kernel could load"));
+    }
+    expect("stash", stash, codec.encoded_bytes(shape))?;
+    let mut launch = launch;
+    let loader = codec.loader_defines().into_iter();
+    let flags = loader.chain([("STASH", String::new())]);
+    launch
+        .defines
+        .extend(flags.map(|(name, value)| (name.to_owned(), value)));
+    launch.defines.sort();
+    if let Some(first) = launch.regions.first_mut() {
+        *first = stash;
+    }
+    match launch.variant() {
+        Ok(_) => Ok(launch),
+        Err(_) => Err(unsupported(
+            "cannot be read by this kernel as it loads; decode it first",
+        )),
+    }
+}
+
 /// `input_gradient = output_gradient * slope`, the slope being that of the activation whose input or output was encoded.
 ///
 /// # Errors

@@ -1,0 +1,107 @@
+//! A consumer that decodes as it loads computes what it computes from a decoded copy, bit for bit.
+
+use smidgen_conv::{ConvolutionShape, Pass, WeightGradient, weight_gradient, workspace};
+use smidgen_gpu::testing::{Guarded, device};
+use smidgen_gpu::{Activation, Region, Source};
+use smidgen_reference::numbers::normal;
+use smidgen_stash::{
+    Bits, Bound, Codec, Decode, Encode, Group, Seed, StashShape, decode, encode, on_load,
+};
+
+/// The weight gradient from a decoded copy, and from the stash itself.
+fn both(codec: Codec, activation: Activation, shape: &ConvolutionShape) -> [Vec<f32>; 2] {
+    let quads = shape.input_channels.div_ceil(4);
+    let stash_shape = StashShape {
+        quads,
+        pixels: shape.input_bytes() as u32 / 16 / quads,
+    };
+    let mut memory = Guarded::new();
+    let count = shape.input_bytes() as usize / 4;
+    let values = memory.input(&normal(1, count));
+    let stash = memory.output(codec.encoded_bytes(&stash_shape) as usize / 4);
+    let copy = memory.output(count);
+    let output_gradient = memory.input(&normal(2, shape.output_bytes() as usize / 4));
+    let seed = Seed {
+        region: memory.input(&[5_u32]),
+        word: 0,
+        tensor: 1,
+    };
+    let bound = memory.input(&[Bound::wanted(0.01).unwrap()]);
+    let regions = Encode {
+        values,
+        stash,
+        seed: Some(seed),
+        bound: Some(bound),
+    };
+    let mut launches = encode(codec, &stash_shape, &regions).unwrap();
+    let regions = Decode {
+        stash,
+        values: copy,
+    };
+    launches.extend(decode(codec, &stash_shape, &regions).unwrap());
+    let [from_copy, from_stash] =
+        [(); 2].map(|()| memory.output(shape.weight_bytes() as usize / 4));
+    let facts = device(true).facts();
+    let gradient = |memory: &mut Guarded, weight_gradient_region: Region| {
+        let bytes = workspace(Pass::WeightGradient, shape, facts, None).unwrap();
+        let workspace = (bytes > 0).then(|| memory.output(bytes as usize / 4));
+        let regions = WeightGradient {
+            input: Source {
+                activation,
+                ..copy.into()
+            },
+            output_gradient,
+            weight_gradient: weight_gradient_region,
+            bias_gradient: None,
+            workspace,
+        };
+        weight_gradient(shape, facts, None, &regions).unwrap()
+    };
+    launches.extend(gradient(&mut memory, from_copy));
+    let fused = gradient(&mut memory, from_stash);
+    launches.extend(fused.into_iter().map(|launch| {
+        if launch.regions[0] == copy {
+            on_load(codec, &stash_shape, launch, stash).unwrap()
+        } else {
+            launch
+        }
+    }));
+    let outcome = memory.run(&launches).unwrap();
+    [outcome.read(from_copy), outcome.read(from_stash)]
+}
+
+#[test]
+fn a_weight_gradient_from_the_stash_is_that_from_a_decoded_copy() {
+    let group = Group::G64;
+    let bits = Bits::Four;
+    let shape = ConvolutionShape::new(2, [6, 9, 11], 5, [3, 3]).with_padding(1);
+    for (codec, activation) in [
+        (Codec::Half, Activation::Identity),
+        (Codec::Linear { bits, group }, Activation::Identity),
+        (Codec::Rectified { group }, Activation::Identity),
+        (Codec::Lattice { bits, group }, Activation::Identity),
+        // What is held is the input of a ReLU, which the loader applies as well.
+        (Codec::SignMagnitude { group }, Activation::Relu),
+    ] {
+        let [copy, stash] = both(codec, activation, &shape);
+        assert_eq!(copy, stash, "{codec:?}");
+        assert!(copy.iter().any(|value| *value != 0.0));
+    }
+}
+
+#[test]
+fn a_kernel_that_cannot_decode_is_refused() {
+    let group = Group::G64;
+    let shape = StashShape::planes(4, 64);
+    let region = Region::whole(0, 4096);
+    let regions = Decode {
+        stash: region,
+        values: region,
+    };
+    let launch = decode(Codec::Half, &shape, &regions).unwrap().remove(0);
+    let codec = Codec::Rectified { group };
+    let refused = on_load(codec, &shape, launch.clone(), region).unwrap_err();
+    assert!(refused.to_string().contains("decode it first"));
+    let refused = on_load(Codec::Mask, &shape, launch, region).unwrap_err();
+    assert!(refused.to_string().contains("no values"));
+}
