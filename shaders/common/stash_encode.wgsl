@@ -3,7 +3,7 @@
 //
 // Magnitudes below 2^-100 count as zero, those from 2^100 on like infinities and NaN: a group that holds one decodes to NaN.
 // A producer that has a group in its hands does what encode_grouped.wgsl does: `group_key` of every value, their minimum and maximum,
-// `group_header` once, `group_codes` of every value with words of `stash_random`.
+// `group_header` and `group_scale` once, `group_codes` of every value with words of `stash_random`.
 //
 // Defines: STASH_LINEAR, STASH_RECTIFIED or STASH_SIGNED, and STASH_LEVELS, the steps between the lowest and the highest code.
 #import common/random
@@ -84,18 +84,31 @@ fn stochastic(distance: vec4<f32>, inverse: vec4<f32>, random: vec4<u32>) -> vec
     return min((vec4<u32>(distance * inverse) + random) >> vec4<u32>(16u), vec4<u32>(STASH_LEVELS));
 }
 
-fn group_codes(value: vec4<f32>, header: vec4<u32>, random: vec4<u32>) -> vec4<u32> {
-    let flushed = stash_flush(value);
+// What a header comes to for the codes of its group: of a signed code the inverses of the steps above and below zero, else the minimum and
+// the inverse of the step. To be asked for once a group: an integer division is slow on every device.
+struct GroupScale {
+    high: vec4<f32>,
+    low: vec4<f32>,
+}
+
+fn group_scale(header: vec4<u32>) -> GroupScale {
     let high = header & STASH_HIGH;
-    let low = header << vec4<u32>(16u);
+    let low = group_inverse(header << vec4<u32>(16u));
+#ifdef STASH_SIGNED
+    return GroupScale(group_inverse(high), low);
+#else
+    return GroupScale(bitcast<vec4<f32>>(high), low);
+#endif
+}
+
+fn group_codes(value: vec4<f32>, scale: GroupScale, random: vec4<u32>) -> vec4<u32> {
+    let flushed = stash_flush(value);
 #ifdef STASH_SIGNED
     let above = value > vec4<f32>();
-    let inverse = group_inverse(select(low, high, above));
-    let magnitude = stochastic(bitcast<vec4<f32>>(flushed & ~STASH_SIGN), inverse, random);
+    let magnitude = stochastic(bitcast<vec4<f32>>(flushed & ~STASH_SIGN), select(scale.low, scale.high, above), random);
     return magnitude | select(vec4<u32>(0u), vec4<u32>(8u), above);
 #else
-    let distance = max(bitcast<vec4<f32>>(flushed) - bitcast<vec4<f32>>(high), vec4<f32>());
-    let code = stochastic(distance, group_inverse(low), random);
+    let code = stochastic(max(bitcast<vec4<f32>>(flushed) - scale.high, vec4<f32>()), scale.low, random);
 #ifdef STASH_RECTIFIED
     return select(vec4<u32>(0u), code + vec4<u32>(1u), value > vec4<f32>());
 #else

@@ -65,13 +65,14 @@ fn main(
     if member < 4u {
         stash[block_of_tensor * 4u + member] = header[member];
     }
+    let scale = group_scale(header);
     let first_word = params.all_blocks * 4u + quad * params.words;
     let seed = seeds[params.seed_word];
     for (var first = begin + member * STASH_PIXELS; first < end; first += 8u * STASH_PIXELS) {
         var word = 0u;
         for (var pixel = first; pixel < min(first + STASH_PIXELS, end); pixel++) {
             let element = plane + pixel;
-            let codes = group_codes(values[element], header, stash_random(element, params.tensor, seed));
+            let codes = group_codes(values[element], scale, stash_random(element, params.tensor, seed));
             let placed = codes << (vec4<u32>(0u, 1u, 2u, 3u) * STASH_BITS);
             word |= (placed.x | placed.y | placed.z | placed.w) << ((pixel - first) * 4u * STASH_BITS);
         }
