@@ -8,22 +8,23 @@ use smidgen_conv::{
 use smidgen_gpu::Launch;
 use smidgen_reference::convolution::Case;
 
-/// Layers of ResNet-20 (batch 32), ResNet-18 and MobileNetV2 (batch 8), by the sizes that other projects are compared on.
+/// The layers that `smidgen bench` measures, as cases.
 #[must_use]
 pub fn networks() -> Vec<Case> {
-    let dense = |name, batch, input: [usize; 3]| {
-        Case::new(name, batch, input, input[0], [3, 3]).padding(1, 1)
+    let size = |size: u32| size as usize;
+    let pair = |pair: [u32; 2]| pair.map(size);
+    let case = |(name, shape): (String, ConvolutionShape)| Case {
+        name: name.leak(),
+        batch: size(shape.batch),
+        input: [shape.input_channels, shape.input_height, shape.input_width].map(size),
+        output_channels: size(shape.output_channels),
+        kernel: pair(shape.kernel),
+        stride: pair(shape.stride),
+        padding: pair(shape.padding),
+        dilation: pair(shape.dilation),
+        groups: size(shape.groups),
     };
-    vec![
-        dense("32x16x32x32 to 16, 3x3", 32, [16, 32, 32]),
-        dense("32x32x16x16 to 32, 3x3", 32, [32, 16, 16]),
-        dense("32x64x8x8 to 64, 3x3", 32, [64, 8, 8]),
-        dense("8x64x56x56 to 64, 3x3", 8, [64, 56, 56]),
-        dense("8x128x28x28 to 128, 3x3", 8, [128, 28, 28]),
-        dense("8x256x14x14 to 256, 3x3", 8, [256, 14, 14]),
-        dense("8x96x28x28, depthwise 3x3", 8, [96, 28, 28]).groups(96),
-        Case::new("8x64x28x28 to 384, 1x1", 8, [64, 28, 28], 384, [1, 1]),
-    ]
+    smidgen::bench::networks().into_iter().map(case).collect()
 }
 
 /// In the order of a training step.

@@ -2,9 +2,10 @@ use crate::arguments::BenchArguments;
 use crate::devices;
 use crate::output::Output;
 use serde::Serialize;
-use smidgen::Error;
 use smidgen::bench::{BenchOptions, Comparison, DeviceDescription, Report, Row, run as measure};
+use smidgen::cache_folder;
 use smidgen::gpu::{Device, DeviceRequest};
+use smidgen::{Error, Tuning};
 
 #[derive(Serialize)]
 struct Object<'a> {
@@ -23,8 +24,10 @@ pub(crate) fn run(
     let old = arguments.compare.as_deref().map(Report::read).transpose()?;
     let device = Device::open(&DeviceRequest {
         adapter,
+        cache: cache_folder(),
         ..Default::default()
     })?;
+    let tuning = Tuning::from_environment(device.facts())?;
     let options = BenchOptions {
         quick: arguments.quick,
     };
@@ -33,7 +36,7 @@ pub(crate) fn run(
         devices::describe(&description.title(), &description, output);
         output.text(&format!("\n{}", Row::headings()));
     }
-    let report = measure(&device, &options, |row| {
+    let report = measure(&device, &options, &tuning, |row| {
         if !arguments.markdown {
             output.text(&row.line());
         }

@@ -1,6 +1,7 @@
 use crate::arguments::EvalArguments;
 use crate::output::{Output, share};
 use serde::Serialize;
+use smidgen::cache_folder;
 use smidgen::data::{Loader, Split};
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{Error, Session, SessionOptions, checkpoint, evaluate, zoo};
@@ -35,6 +36,7 @@ pub(crate) fn run(
     weights.check(&graph)?;
     let device = Device::open(&DeviceRequest {
         adapter,
+        cache: cache_folder(),
         ..Default::default()
     })?;
     let options = SessionOptions {

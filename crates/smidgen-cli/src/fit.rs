@@ -1,6 +1,7 @@
 use crate::arguments::NetworkArguments;
 use crate::output::Output;
 use crate::profile::session;
+use smidgen::cache_folder;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{Error, Fit};
 
@@ -12,6 +13,7 @@ pub(crate) fn run(
     let (graph, options) = session(network)?;
     let device = Device::open(&DeviceRequest {
         adapter,
+        cache: cache_folder(),
         ..Default::default()
     })?;
     let fit = Fit::new(device.facts(), &graph, &options, &network.model)?;

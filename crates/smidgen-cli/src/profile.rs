@@ -1,5 +1,6 @@
 use crate::arguments::{NetworkArguments, OptimizerName, ProfileArguments};
 use crate::output::Output;
+use smidgen::cache_folder;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::profile::{Profile, ProfileOptions};
 use smidgen::{Error, Graph, Optimizer, SessionOptions, Training, replace_file, zoo};
@@ -15,6 +16,7 @@ pub(crate) fn run(
     let (graph, options) = session(network)?;
     let device = Device::open(&DeviceRequest {
         adapter,
+        cache: cache_folder(),
         ..Default::default()
     })?;
     let profile = if arguments.plan_only {

@@ -4,6 +4,7 @@ use crate::hint;
 use crate::output::{Output, share};
 use crate::run_folder::RunFolder;
 use serde::Serialize;
+use smidgen::cache_folder;
 use smidgen::data::{DataSource, Split};
 use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceRequest};
@@ -120,6 +121,7 @@ pub(crate) fn run(
     };
     let device = Device::open(&DeviceRequest {
         adapter,
+        cache: cache_folder(),
         ..Default::default()
     })?;
     let mut options = SessionOptions {

@@ -1,6 +1,8 @@
 use crate::ledger::{Category, Ledger};
+use crate::pipelines::PipelineStore;
 use crate::{DeviceFacts, DeviceKind, GpuError, Launch, adapter};
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +17,8 @@ pub struct DeviceRequest {
     pub adapter: Option<String>,
     /// Compile kernels with the run-time checks of wgpu (bounds, loops, divisions). Slower; for tests and for hunting faults.
     pub checked: bool,
+    /// A folder in which compiled kernels are kept for the next time, where the driver can (Vulkan). By default there is none.
+    pub cache: Option<PathBuf>,
 }
 
 /// A pipeline is compiled once per shader text; the key is what determines the text.
@@ -35,6 +39,7 @@ pub struct Device {
     wide: bool,
     ledger: Mutex<Ledger>,
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+    store: Option<PipelineStore>,
     fault: Arc<Mutex<Option<GpuError>>>,
 }
 
@@ -58,6 +63,7 @@ impl Device {
         let adapter = adapter::choose(&instance, named.as_deref())?;
         let wanted = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | wgpu::Features::PIPELINE_CACHE
             | wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SHADER_INT64;
@@ -76,7 +82,9 @@ impl Device {
             adapter: adapter.get_info().name,
             reason: error.to_string(),
         })?;
-        let this = Self::assemble(device, queue, request.checked);
+        let mut this = Self::assemble(device, queue, request.checked);
+        let folder = request.cache.as_deref();
+        this.store = folder.and_then(|folder| PipelineStore::open(&this.device, folder));
         let (lost, refused) = (Arc::clone(&this.fault), Arc::clone(&this.fault));
         this.device
             .set_device_lost_callback(move |reason, message| {
@@ -119,6 +127,7 @@ impl Device {
             wide,
             ledger: Mutex::default(),
             pipelines: Mutex::default(),
+            store: None,
             fault: Arc::default(),
         }
     }
@@ -345,6 +354,14 @@ impl Device {
         Ok(contents)
     }
 
+    /// Writes the kernels that were compiled to the folder of the request, for the next time.
+    ///
+    /// # Errors
+    /// The file cannot be written; everything works without it.
+    pub fn save_pipelines(&self) -> std::io::Result<()> {
+        self.store.as_ref().map_or(Ok(()), PipelineStore::save)
+    }
+
     /// The compiled kernels of launches, in their order. Those that are new are compiled on all cores at once, because drivers take
     /// their time.
     pub(crate) fn pipelines(
@@ -424,7 +441,7 @@ impl Device {
                     constants: &[],
                     zero_initialize_workgroup_memory: self.checked,
                 },
-                cache: None,
+                cache: self.store.as_ref().map(|store| &store.cache),
             });
         if let Some(error) = pollster::block_on(invalid.pop()) {
             return Err(GpuError::Launch {

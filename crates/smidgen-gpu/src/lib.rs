@@ -25,6 +25,7 @@ mod device;
 mod error;
 mod launch;
 mod ledger;
+mod pipelines;
 mod sequence;
 mod source;
 #[cfg(any(test, feature = "testing"))]

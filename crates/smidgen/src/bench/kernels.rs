@@ -4,6 +4,7 @@ use super::BenchOptions;
 use super::measure::{Bench, Subject};
 use super::{Kind, Row, Unit};
 use crate::Error;
+use crate::tuning::ShapeClass;
 use smidgen_conv::{
     ConvolutionShape, Forward, InputGradient, Pass, WeightGradient, forward, input_gradient,
     weight_gradient, workspace,
@@ -68,11 +69,40 @@ fn square(batch: u32, channels: u32, size: u32, outputs: u32, kernel: u32) -> Co
         .with_padding(kernel / 2)
 }
 
+/// Layers of ResNet-20 (batch 32), ResNet-18 and MobileNetV2 (batch 8), by the sizes that other projects are compared on: what
+/// every benchmark of convolutions measures.
+#[must_use]
+pub fn networks() -> Vec<(String, ConvolutionShape)> {
+    let all = convolutions(&BenchOptions { quick: false });
+    let layers = all
+        .into_iter()
+        .filter(|case| case.kind == Kind::Convolution);
+    layers
+        .map(|case| (case.name.trim_start_matches("conv ").to_owned(), case.shape))
+        .collect()
+}
+
 impl Case {
+    fn class(&self, pass: Pass) -> ShapeClass {
+        let shape = self.shape;
+        ShapeClass { pass, shape }
+    }
+
+    /// What is measured of it.
+    pub(super) fn classes(&self) -> Vec<ShapeClass> {
+        let passes: &[Pass] = match self.kind {
+            Kind::MatrixProduct => &[Pass::Forward],
+            _ => &[Pass::Forward, Pass::InputGradient, Pass::WeightGradient],
+        };
+        passes.iter().map(|pass| self.class(*pass)).collect()
+    }
+
     /// A matrix product, or the three passes of a convolution.
     pub(super) fn rows(&self, bench: &Bench<'_>) -> Result<Vec<Row>, Error> {
         let (shape, facts) = (&self.shape, bench.device.facts());
-        let workspace_bytes = workspace(Pass::WeightGradient, shape, facts, None)?;
+        let variant = |pass| bench.choices.get(&self.class(pass));
+        let weight_variant = variant(Pass::WeightGradient);
+        let workspace_bytes = workspace(Pass::WeightGradient, shape, facts, weight_variant)?;
         let sizes = [
             shape.input_bytes(),
             shape.weight_bytes(),
@@ -87,7 +117,7 @@ impl Case {
         let forward = forward(
             shape,
             facts,
-            None,
+            variant(Pass::Forward),
             &Forward {
                 input: input.into(),
                 weight,
@@ -102,7 +132,7 @@ impl Case {
         let input_gradient = input_gradient(
             shape,
             facts,
-            None,
+            variant(Pass::InputGradient),
             &InputGradient {
                 output_gradient: output,
                 weight,
@@ -114,7 +144,7 @@ impl Case {
         let weight_gradient = weight_gradient(
             shape,
             facts,
-            None,
+            weight_variant,
             &WeightGradient {
                 input: input.into(),
                 output_gradient: output,

@@ -3,6 +3,7 @@
 use super::BenchOptions;
 use super::{Kind, Row, Unit};
 use crate::Error;
+use crate::tuning::Choices;
 use smidgen_gpu::{Device, Launch, Sequence, wgpu};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ const UNIFORMS: &str = "kernel parameters";
 /// What the measurements of a run share.
 pub(super) struct Bench<'a> {
     pub(super) device: &'a Device,
+    pub(super) choices: &'a Choices,
     samples: usize,
 }
 
@@ -45,9 +47,13 @@ impl Drop for Buffers<'_> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(device: &'a Device, options: &BenchOptions) -> Self {
+    pub(super) fn new(device: &'a Device, options: &BenchOptions, choices: &'a Choices) -> Self {
         let samples = if options.quick { 5 } else { 7 };
-        Self { device, samples }
+        Self {
+            device,
+            choices,
+            samples,
+        }
     }
 
     /// One buffer for each of `sizes`, in bytes.

@@ -1,11 +1,12 @@
 //! Where a device stands: its bandwidth and arithmetic peak, and what share of them the kernels reach.
 //!
 //! ```no_run
+//! use smidgen::Tuning;
 //! use smidgen::bench::{BenchOptions, run};
 //! use smidgen::gpu::{Device, DeviceRequest};
 //!
 //! let device = Device::open(&DeviceRequest::default())?;
-//! let report = run(&device, &BenchOptions { quick: true }, |row| println!("{}", row.line()))?;
+//! let report = run(&device, &BenchOptions { quick: true }, &Tuning::Off, |row| println!("{}", row.line()))?;
 //! println!("{}", report.markdown());
 //! # Ok::<(), smidgen::Error>(())
 //! ```
@@ -25,7 +26,9 @@ pub use report::Report;
 pub use row::{Kind, Peaks, Row, Unit};
 
 use crate::Error;
-use kernels::convolutions;
+use crate::tuning::{self, Choices, Tuning};
+pub use kernels::networks;
+use kernels::{Case, convolutions};
 use measure::Bench;
 pub(crate) use measure::noise;
 use smidgen_gpu::Device;
@@ -37,13 +40,14 @@ pub struct BenchOptions {
     pub quick: bool,
 }
 
-/// Measures the peaks, then the kernels, then training steps; `on_row` sees each result as it arrives.
+/// Measures the peaks, then the kernels, then training steps, with the variants of `tuning`; `on_row` sees each result as it arrives.
 ///
 /// # Errors
 /// The device failed, has no memory left, or cannot hold a case.
 pub fn run(
     device: &Device,
     options: &BenchOptions,
+    tuning: &Tuning,
     mut on_row: impl FnMut(&Row),
 ) -> Result<Report, Error> {
     let mut rows = Vec::new();
@@ -51,7 +55,12 @@ pub fn run(
         on_row(&row);
         rows.push(row);
     };
-    let bench = Bench::new(device, options);
+    let classes: Vec<_> = convolutions(options)
+        .iter()
+        .flat_map(Case::classes)
+        .collect();
+    let choices = tuning::choices(device, &classes, tuning)?;
+    let bench = Bench::new(device, options, &choices);
     let copies = probes::copies(&bench)?;
     let fma = probes::fma_peak(&bench)?;
     let peaks = Peaks::of(copies.iter().chain([&fma]));
@@ -65,7 +74,7 @@ pub fn run(
     }
     if !options.quick {
         for case in training::CASES {
-            add(case.row(device)?);
+            add(case.row(device, tuning)?);
         }
     }
     Ok(Report::new(device.facts(), *options, peaks, rows))
@@ -76,6 +85,7 @@ pub fn run(
 /// # Errors
 /// The device failed or has no memory left.
 pub(crate) fn peak_flops(device: &Device) -> Result<f64, Error> {
-    let bench = Bench::new(device, &BenchOptions { quick: true });
+    let choices = Choices::default();
+    let bench = Bench::new(device, &BenchOptions { quick: true }, &choices);
     Ok(1e9 * Peaks::of([&probes::fma_peak(&bench)?].into_iter()).gflops)
 }

@@ -97,6 +97,9 @@ pub struct Row {
     pub of_peak: Option<f64>,
     /// The shaders that were chosen and their defines, in the order they run.
     pub variant: Option<String>,
+    /// Seconds of a training step that the host spends on filling buffers, recording and submitting, without waiting for the device.
+    #[serde(default)]
+    pub host_seconds: Option<f64>,
 }
 
 /// Defines that say what the operator is, not how it is computed.
@@ -128,6 +131,7 @@ impl Row {
             unit: subject.unit,
             of_peak: None,
             variant,
+            host_seconds: None,
         }
     }
 
@@ -175,8 +179,11 @@ impl Row {
         [time(self.seconds), rate, share, self.short_variant()]
     }
 
-    /// The variant without what follows from the shape.
+    /// The variant without what follows from the shape; of a training step, the host's share.
     fn short_variant(&self) -> String {
+        if let Some(host) = self.host_seconds {
+            return format!("host {:.1} %", 100.0 * host / self.seconds);
+        }
         let chosen = |word: &&str| {
             let name = word.split('=').next().unwrap_or(word);
             !OF_THE_SHAPE.contains(&name)

@@ -2,7 +2,7 @@
 
 use super::measure::{Subject, noise};
 use super::{Kind, Row, Unit};
-use crate::{Error, STEPS_IN_FLIGHT, Session, SessionOptions, StepOptions, Training};
+use crate::{Error, STEPS_IN_FLIGHT, Session, SessionOptions, StepOptions, Training, Tuning};
 use smidgen_gpu::Device;
 use smidgen_graph::zoo;
 use std::time::Instant;
@@ -40,9 +40,9 @@ pub(super) const CASES: [Case; 3] = [
 
 impl Case {
     /// Upload, forward, loss, backward, update and metrics, submitted a few steps ahead as a trainer does.
-    pub(super) fn row(&self, device: &Device) -> Result<Row, Error> {
+    pub(super) fn row(&self, device: &Device, tuning: &Tuning) -> Result<Row, Error> {
         let Self { model, batch, side } = *self;
-        let mut run = Run::new(self, device)?;
+        let mut run = Run::new(self, device, tuning)?;
         let mut time = |steps: u32| -> Result<f64, Error> {
             let start = Instant::now();
             run.steps(steps)?;
@@ -60,7 +60,11 @@ impl Case {
             unit: Unit::Images,
             work: u64::from(batch),
         };
-        Ok(Row::new(subject, seconds, None))
+        let host = run.session.host_time();
+        Ok(Row {
+            host_seconds: Some(host.time.as_secs_f64() / host.batches as f64),
+            ..Row::new(subject, seconds, None)
+        })
     }
 }
 
@@ -74,7 +78,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(case: &Case, device: &'a Device) -> Result<Self, Error> {
+    fn new(case: &Case, device: &'a Device, tuning: &Tuning) -> Result<Self, Error> {
         let graph = zoo::build(case.model, CLASSES, [3, case.side, case.side])?;
         let options = SessionOptions {
             batch: case.batch,
@@ -83,7 +87,7 @@ impl<'a> Run<'a> {
         };
         // A session keeps its device, and seals its ledger: it gets a ledger of its own.
         let own = Device::wrap(device.wgpu().clone(), device.queue().clone());
-        let session = Session::new(own, &graph, &options, 1)?;
+        let session = Session::tuned(own, &graph, &options, 1, tuning, |_, _| {})?;
         let pixels = (case.batch * case.side * case.side) as usize;
         // One quad a pixel, its fourth channel padding.
         let images = noise()

@@ -146,6 +146,10 @@ impl Session {
             .collect::<Result<Vec<_>, _>>()?;
         let metrics = ReadbackRing::new(&memory.device, Metrics::BYTES, STEPS_IN_FLIGHT)?;
         memory.device.ledger().seal();
+        if let Err(error) = memory.device.save_pipelines() {
+            let note = format!("compiled kernels cannot be kept for the next time: {error}");
+            report.notes.push(note);
+        }
 
         let evaluation = compiled.pop().ok_or(Error::EmptyBatch)?;
         let training = options.training.clone().zip(compiled.pop());

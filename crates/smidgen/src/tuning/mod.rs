@@ -149,6 +149,25 @@ impl TuningReport {
     }
 }
 
+/// The variants of these classes as `tuning` says, without a budget.
+pub(crate) fn choices(
+    device: &Device,
+    classes: &[ShapeClass],
+    tuning: &Tuning,
+) -> Result<Choices, Error> {
+    let facts = device.facts();
+    let choose = |source: Source<'_>| source.choose(classes, facts, u64::MAX);
+    match tuning {
+        Tuning::Off => choose(Source::Measured(&Measurements::default())),
+        Tuning::Recorded(choices) => choose(Source::Recorded(choices)),
+        Tuning::On { cache } => {
+            let classes: Vec<_> = classes.iter().map(|class| (*class, 1)).collect();
+            let (measured, _) = measure(device, &classes, None, cache.as_deref(), &mut |_, _| {})?;
+            choose(Source::Measured(&measured))
+        }
+    }
+}
+
 /// Measures what the cache does not know of these classes, each given with how often a step runs it.
 pub(crate) fn measure(
     device: &Device,
