@@ -100,7 +100,7 @@ fn filtered(
     let facts = device.facts();
     let mut memory = Memory::new();
     let regions = PatchSums {
-        input: memory.values(shape.input_bytes()),
+        input: memory.values(shape.input_bytes()).into(),
         patch_sums: memory.values(shape.patch_sums_bytes()),
     };
     let patch_sums = regions.patch_sums;

@@ -1,9 +1,11 @@
 // pooled[c, p] = factor * sum over the pixels of patch p:  source[c, y, x]
 // AVERAGE:     the sum divided by the number of those pixels
+// The source is read through its normalisation and activation, see common/source.wgsl.
 //
 // Tile: one patch of one quad an invocation. Dispatch: [ceil(patches / 64) * quads] workgroups of 64, folded.
 #import common/grid
 #import common/patches
+#import common/source
 
 struct Params {
     // Of all images.
@@ -23,7 +25,12 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+#ifdef NORMALISE
+@group(0) @binding(2) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> pooled: array<vec4<f32>>;
+#else
 @group(0) @binding(2) var<storage, read_write> pooled: array<vec4<f32>>;
+#endif
 
 @compute @workgroup_size(64)
 fn main(
@@ -42,10 +49,11 @@ fn main(
     let rows = patch_rows(place.y, params.patches_y, params.window_y, params.offset_y, params.height);
     let columns = patch_rows(place.x, params.patches_x, params.window_x, params.offset_x, params.width);
     let base = quad * params.pixels + place.image * params.height * params.width;
+    let scaling = scaling_of(quad);
     var sum = vec4<f32>();
     for (var y = rows.x; y < rows.y; y++) {
         for (var x = columns.x; x < columns.y; x++) {
-            sum += source[base + y * params.width + x];
+            sum += load_source(scaling, base + y * params.width + x);
         }
     }
 #ifdef AVERAGE

@@ -1,7 +1,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use smidgen::data::{Augment, DataSource};
-use smidgen::{Bytes, Schedule};
+use smidgen::{Bytes, FilterChoice, Schedule};
 use std::path::PathBuf;
 
 /// Train, fine-tune and evaluate neural networks on any GPU, in the bytes you name.
@@ -98,6 +98,18 @@ pub(crate) struct RunArguments {
     /// Train only the last N convolutions and what follows them
     #[arg(long, value_name = "N")]
     pub(crate) train_last: Option<usize>,
+    /// Filter the gradients of convolutions by patches: last:N, names of layers between commas, or auto (those where it stays close)
+    #[arg(long, value_name = "last:N|NAME,NAME|auto")]
+    pub(crate) filter: Option<FilterArgument>,
+    /// Rows and columns of the patches of --filter, 1 to 8
+    #[arg(long, default_value_t = 2, requires = "filter")]
+    pub(crate) patch: u32,
+    /// With --filter auto, the least cosine between filtered and exact gradient
+    #[arg(long, default_value_t = 0.9, requires = "filter", value_parser = number)]
+    pub(crate) filter_threshold: f64,
+    /// Batch norms of frozen layers use their running statistics and leave them alone
+    #[arg(long)]
+    pub(crate) freeze_statistics: bool,
     /// What is done to the images at random: crop, flip, crop,flip or none
     #[arg(long, default_value = "none")]
     pub(crate) augment: AugmentArgument,
@@ -235,6 +247,7 @@ macro_rules! spelled {
 }
 spelled!(DataArgument, DataSource);
 spelled!(AugmentArgument, Augment);
+spelled!(FilterArgument, FilterChoice);
 
 fn picture(text: &str) -> Result<[u32; 3], String> {
     let sizes: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();

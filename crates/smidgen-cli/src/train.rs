@@ -1,16 +1,16 @@
 use crate::INTERRUPTED;
-use crate::arguments::{DataArgument, OptimizerName, RunArguments, TrainArguments};
+use crate::arguments::{DataArgument, FilterArgument, OptimizerName, RunArguments, TrainArguments};
 use crate::hint;
 use crate::output::{Output, share};
 use crate::run_folder::RunFolder;
 use serde::Serialize;
 use smidgen::cache_folder;
-use smidgen::data::{DataSource, Split};
+use smidgen::data::{Augment, DataSource, Dataset, Loader, Split};
 use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{
-    Checkpoints, End, Error, Event, Optimizer, Session, SessionOptions, Trainer, TrainerOptions,
-    Training, Tuning, checkpoint, largest_batch, zoo,
+    Checkpoints, Closeness, End, Error, Event, FilterChoice, Optimizer, Probe, Session,
+    SessionOptions, Trainer, TrainerOptions, Training, Tuning, checkpoint, largest_batch, zoo,
 };
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -33,6 +33,7 @@ struct Start<'a> {
     budget_bytes: Option<u64>,
     footprint: &'a smidgen::Footprint,
     stashes: Stashes,
+    filtered: &'a [Closeness],
 }
 
 /// How many of the stashes are held in which way.
@@ -108,6 +109,12 @@ pub(crate) fn run(
     if let Some(convolutions) = settings.train_last {
         graph.train_last(convolutions)?;
     }
+    if settings.freeze_statistics {
+        graph.freeze_statistics();
+    }
+    if let Some(FilterArgument(choice)) = &settings.filter {
+        choice.apply(&mut graph, settings.patch)?;
+    }
     // A run that was killed before its first checkpoint starts again, from the same weights.
     let path = settings.out.as_deref();
     let has_checkpoint = resumed && path.is_some_and(RunFolder::has_checkpoint);
@@ -119,11 +126,13 @@ pub(crate) fn run(
         }
         _ => None,
     };
-    let device = Device::open(&DeviceRequest {
+    let request = DeviceRequest {
         adapter,
         cache: cache_folder(),
         ..Default::default()
-    })?;
+    };
+    let closeness = probe(&settings, &request, &mut graph, &train)?;
+    let device = Device::open(&request)?;
     let mut options = SessionOptions {
         batch: settings.batch,
         training: Some(training(&settings)),
@@ -188,6 +197,7 @@ pub(crate) fn run(
         budget_bytes: settings.budget.map(|budget| budget.0),
         footprint: &footprint,
         stashes,
+        filtered: &closeness,
     });
     output.text(&format!(
         "{} ({} parameters) on {}, {}",
@@ -204,6 +214,13 @@ pub(crate) fn run(
     ));
     if stashes.recomputed + stashes.coded > 0 {
         output.text(&stashes.to_string());
+    }
+
+    for layer in &closeness {
+        output.text(&format!(
+            "{} filtered by patches of {}, cosine to its exact gradient {:.3}",
+            layer.layer, layer.patch, layer.cosine
+        ));
     }
 
     let interrupted = stop_on_ctrl_c();
@@ -275,6 +292,47 @@ pub(crate) fn run(
         None => "nothing was saved, for want of --out".into(),
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// Pictures that the gradients of filtered layers are compared on.
+const PROBED: u32 = 32;
+
+/// How close the gradients of filtered layers are to the exact ones, at the start of the run (also where it goes on from a checkpoint, so that
+/// `auto` chooses the same layers); takes away the filters that `auto` does not want.
+fn probe(
+    settings: &RunArguments,
+    request: &DeviceRequest,
+    graph: &mut smidgen::Graph,
+    train: &Arc<dyn Dataset>,
+) -> Result<Vec<Closeness>, Error> {
+    let Some(FilterArgument(choice)) = &settings.filter else {
+        return Ok(Vec::new());
+    };
+    let weights = (settings.weights.as_deref().map(checkpoint::read_weights)).transpose()?;
+    let pictures = settings.batch.min(PROBED) as usize;
+    let loader = Loader::training(
+        Arc::clone(train),
+        pictures,
+        settings.data.0.normalization(),
+        Augment::default(),
+        settings.seed,
+    )?;
+    let Some(batch) = loader.epoch(0, 0).next().transpose()? else {
+        return Ok(Vec::new());
+    };
+    let probe = Probe {
+        images: &batch.images,
+        labels: &batch.labels,
+        weights: weights.as_ref(),
+        seed: settings.seed,
+        budget: settings.budget,
+    };
+    match choice {
+        FilterChoice::Auto => {
+            smidgen::filter_close_ones(request, graph, &probe, settings.filter_threshold)
+        }
+        _ => smidgen::closeness(request, graph, &probe),
+    }
 }
 
 /// Tells of an event; of a step, returns what was told.

@@ -132,7 +132,7 @@ pub fn run() -> Result<(Gradients, Gradients), Box<dyn Error>> {
     let mut launches = patch_sums(
         &shape,
         &PatchSums {
-            input: region(0),
+            input: region(0).into(),
             patch_sums: region(3),
         },
     )?;

@@ -44,7 +44,7 @@
 //! let input = device.buffer_with("input", &[1.0_f32; 4 * 8 * 8])?;
 //! let sums = device.storage_buffer("patch sums", shape.patch_sums_bytes())?;
 //! let launches = patch_sums(&shape, &PatchSums {
-//!     input: Region::whole(0, shape.input_bytes()),
+//!     input: Region::whole(0, shape.input_bytes()).into(),
 //!     patch_sums: Region::whole(1, shape.patch_sums_bytes()),
 //! })?;
 //! let sequence = Sequence::prepare(&device, &launches, &[&input, &sums])?;

@@ -3,7 +3,7 @@
 use crate::axis::Axis;
 use crate::error::sized;
 use crate::{FilterError, FilterShape};
-use smidgen_gpu::{Launch, Region, folded_grid, params};
+use smidgen_gpu::{Launch, Region, Source, folded_grid, normalisation_bytes, params};
 
 params! {
     /// Uniform of `filter/patch_pool.wgsl`.
@@ -16,8 +16,8 @@ params! {
 /// What [`patch_sums`] reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatchSums {
-    /// Planes of quads, `shape.input_bytes()`.
-    pub input: Region,
+    /// Planes of quads, `shape.input_bytes()`, read through a normalisation and an activation where there are any.
+    pub input: Source,
     /// Planes of quads, `shape.patch_sums_bytes()`.
     pub patch_sums: Region,
 }
@@ -39,7 +39,12 @@ pub(crate) const LANES: u64 = 64;
 /// A shape that is not valid, or a region smaller than it needs.
 pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
-    let source = sized("input", regions.input, shape.input_bytes())?;
+    let mut source = regions.input;
+    source.region = sized("input", source.region, shape.input_bytes())?;
+    if let Some(normalisation) = source.normalisation.as_mut() {
+        let needed = normalisation_bytes(shape.input_channels);
+        *normalisation = sized("normalisation", *normalisation, needed)?;
+    }
     let pooled = sized("patch sums", regions.patch_sums, shape.patch_sums_bytes())?;
     let axes = [0, 1].map(|axis| shape.input_axis(axis));
     let quads = shape.input_quads();
@@ -49,7 +54,8 @@ pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch
         shape.input_plane(),
         axes,
         None,
-        vec![source, pooled],
+        &source,
+        pooled,
     )])
 }
 
@@ -82,7 +88,8 @@ pub fn patch_averages(
         shape.output_plane(),
         axes,
         factor,
-        vec![source, pooled],
+        &source.into(),
+        pooled,
     )])
 }
 
@@ -93,7 +100,8 @@ fn pool(
     pixels: u32,
     [y, x]: [Axis; 2],
     average: Option<f32>,
-    regions: Vec<Region>,
+    source: &Source,
+    pooled: Region,
 ) -> Launch {
     let params = PoolParams {
         patches: shape.patch_plane(),
@@ -109,16 +117,20 @@ fn pool(
         offset_x: x.offset,
         factor: average.unwrap_or(1.0),
     };
-    let defines: &[(&str, String)] = match average {
-        Some(_) => &[("AVERAGE", String::new())],
-        None => &[],
-    };
+    let mut defines: Vec<_> = source.defines().collect();
+    if average.is_some() {
+        defines.push(("AVERAGE", String::new()));
+    }
     let groups = u64::from(params.patches).div_ceil(LANES) * u64::from(quads);
     Launch::new(
         "filter/patch_pool.wgsl",
-        defines,
+        &defines,
         &params,
-        regions,
+        [source.region]
+            .into_iter()
+            .chain(source.normalisation)
+            .chain([pooled])
+            .collect(),
         folded_grid(groups),
     )
 }

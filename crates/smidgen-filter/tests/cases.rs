@@ -7,7 +7,7 @@ use smidgen_filter::{
     weight_gradient, weight_gradient_workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, relative_error};
-use smidgen_gpu::{DeviceFacts, DeviceKind};
+use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Source};
 use smidgen_reference::convolution::{self, Case};
 use smidgen_reference::gradient_filter::{self as twin, FilterCase};
 use smidgen_reference::layout::{from_quads, to_quads, widen};
@@ -135,7 +135,7 @@ fn check(
     let mut launches = patch_sums(
         &shape,
         &PatchSums {
-            input,
+            input: input.into(),
             patch_sums: sums,
         },
     )
@@ -287,7 +287,7 @@ fn the_published_constants_hold_on_the_device() {
     let by_input = memory.output(64);
     let by_weight = memory.output(9 * 16);
     let regions = PatchSums {
-        input,
+        input: input.into(),
         patch_sums: sums,
     };
     let mut launches = patch_sums(&shape, &regions).unwrap();
@@ -360,6 +360,46 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
         values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn patch_sums_read_their_input_through_normalisation_and_activation() {
+    let convolution = Case::new("normalised", 2, [6, 7, 5], 4, [3, 3]).padding(1, 1);
+    let case = FilterCase::new(convolution, 2);
+    let shape = shape_of(&case);
+    let x = normal(1, convolution.input_len());
+    let (scale, shift) = (normal(2, 6), normal(3, 6));
+    // Four vectors a quad: scale, shift, and two that are not read here.
+    let normalisation: Vec<f32> = (0..2)
+        .flat_map(|quad| {
+            let vector = |values: &[f32]| -> Vec<f32> {
+                let at = |lane: usize| values.get(quad * 4 + lane).copied().unwrap_or(0.0);
+                (0..4).map(at).collect()
+            };
+            [vector(&scale), vector(&shift), vec![1.0; 8]].concat()
+        })
+        .collect();
+    let activated: Vec<f64> = x
+        .iter()
+        .enumerate()
+        .map(|(at, x)| {
+            let channel = at / 35 % 6;
+            (f64::from(*x) * f64::from(scale[channel]) + f64::from(shift[channel])).max(0.0)
+        })
+        .collect();
+    let mut memory = Guarded::new();
+    let regions = PatchSums {
+        input: Source {
+            region: memory.input(&to_quads(&x, 2, 6, 35)),
+            normalisation: Some(memory.input(&normalisation)),
+            activation: Activation::Relu,
+        },
+        patch_sums: memory.output(shape.patch_sums_bytes() as usize / 4),
+    };
+    let outcome = memory.run(&patch_sums(&shape, &regions).unwrap()).unwrap();
+    let found = from_quads(&outcome.read(regions.patch_sums), 2, 6, 12);
+    let error = relative_error(&found, &twin::patch_sums(&case, &activated));
+    assert!(error <= TOLERANCE, "off by {error:e}");
 }
 
 fn any_case() -> impl Strategy<Value = FilterCase> {

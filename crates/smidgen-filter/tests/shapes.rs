@@ -58,7 +58,7 @@ fn bad_patches_and_sizes_are_refused_by_name() {
 #[test]
 fn a_region_that_is_too_small_is_refused() {
     let regions = PatchSums {
-        input: Region::whole(0, shape().input_bytes()),
+        input: Region::whole(0, shape().input_bytes()).into(),
         patch_sums: Region::whole(1, shape().patch_sums_bytes() - 4),
     };
     assert!(matches!(

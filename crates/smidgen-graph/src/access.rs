@@ -39,6 +39,27 @@ impl Operation {
                 output_gradient,
                 ..
             } => reading(&[*input], &[Some(*output_gradient)]),
+            Kind::FilterPatchSums { input, .. } | Kind::KeepSlopes { input, .. } => {
+                reading(&[*input], &[])
+            }
+            Kind::FilterPatchAverages {
+                output_gradient, ..
+            } => vec![*output_gradient],
+            Kind::FilterWeightGradient { sums, averages, .. } => vec![*sums, *averages],
+            Kind::FilterBiasGradient { averages, .. } => vec![*averages],
+            Kind::FilterInputGradient {
+                averages,
+                weight,
+                input_gradient,
+                accumulate,
+                ..
+            } => with(&[*averages, *weight], accumulate.then_some(*input_gradient)),
+            Kind::SlopesBackward {
+                output_gradient,
+                slopes,
+                normalisation,
+                ..
+            } => reading(&[], &[Some(*output_gradient), *slopes, *normalisation]),
             Kind::BatchNormStatistics {
                 input,
                 scale,
@@ -169,6 +190,15 @@ impl Operation {
                 bias_gradient,
                 ..
             } => with(&[*weight_gradient], &[*bias_gradient]),
+            Kind::FilterPatchSums { sums, .. } => vec![*sums],
+            Kind::FilterPatchAverages { averages, .. } => vec![*averages],
+            Kind::FilterWeightGradient {
+                weight_gradient, ..
+            } => vec![*weight_gradient],
+            Kind::FilterBiasGradient { bias_gradient, .. } => vec![*bias_gradient],
+            Kind::FilterInputGradient { input_gradient, .. } => vec![*input_gradient],
+            Kind::KeepSlopes { slopes, .. } => vec![*slopes],
+            Kind::SlopesBackward { input_gradient, .. } => vec![*input_gradient],
             Kind::BatchNormStatistics {
                 running_mean,
                 running_variance,
@@ -217,6 +247,14 @@ impl Operation {
             | Kind::GlobalAveragePoolBackward { derivative, .. } => {
                 derivative.iter().flat_map(derivative_needs).collect()
             }
+            Kind::FilterWeightGradient { sums, .. } => vec![(*sums, Content::Linear)],
+            Kind::SlopesBackward {
+                slopes,
+                normalisation,
+                ..
+            } => (slopes.iter().chain(normalisation))
+                .map(|id| (*id, Content::Exact))
+                .collect(),
             Kind::MaxPoolBackward {
                 indices,
                 derivative,

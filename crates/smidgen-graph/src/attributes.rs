@@ -29,6 +29,18 @@ impl ConvolutionAttributes {
         u64::from(self.kernel[0]) * u64::from(self.kernel[1])
     }
 
+    /// The same channels with a kernel of one tap: how what is the same at every tap is held.
+    #[must_use]
+    pub fn of_one_tap(self) -> Self {
+        Self {
+            kernel: [1, 1],
+            stride: [1, 1],
+            padding: [0, 0],
+            dilation: [1, 1],
+            ..self
+        }
+    }
+
     /// Whether every channel, of several, is convolved for itself, so that the weight is a quad a tap instead of a block.
     #[must_use]
     pub fn is_depthwise(&self) -> bool {

@@ -1,10 +1,10 @@
 //! The backward pass, and the updates within it.
 
 use crate::attributes::Activation;
-use crate::emitter::{Emitter, Taped};
+use crate::emitter::{Emitter, Filtered, Taped};
 use crate::gradients::Gradients;
 use crate::operation::{Operation, OperationKind, Optimizer, Phase};
-use crate::program::{Layout, ValueId};
+use crate::program::{Layout, Role, ValueId};
 use crate::shape::MapShape;
 use crate::source::Source;
 use crate::updates::Complete;
@@ -17,6 +17,7 @@ pub(crate) fn differentiate(
     control: ValueId,
     optimizer: Optimizer,
     clip_norm: Option<f32>,
+    keep_gradients: bool,
 ) -> Vec<ValueId> {
     let mut gradients = Gradients::default();
     gradients.hand(emitter, "loss", logits.into(), logit_gradient);
@@ -26,6 +27,7 @@ pub(crate) fn differentiate(
         control,
         optimizer,
         at_once: clip_norm.is_none(),
+        once_for_all_taps: clip_norm.is_none() && !keep_gradients && optimizer.takes_pairs(),
         parameters: Vec::new(),
     };
     for step in std::mem::take(&mut backward.emitter.tape).iter().rev() {
@@ -54,6 +56,8 @@ pub(crate) struct Backward<'emitter> {
     pub(crate) optimizer: Optimizer,
     /// Whether a parameter is updated as soon as its gradient is complete.
     pub(crate) at_once: bool,
+    /// Whether a filtered weight gradient, which is the same at every tap, is held once for all.
+    once_for_all_taps: bool,
     pub(crate) parameters: Vec<Complete>,
 }
 
@@ -214,12 +218,16 @@ impl Backward<'_> {
             input,
             weight,
             bias,
-            ..
+            output,
         } = &operation.kind
         else {
             return;
         };
         let layer = operation.layer.as_str();
+        if let Some(&filtered) = self.emitter.filtered.get(&output) {
+            self.filtered_convolution(operation, filtered, output_gradient);
+            return;
+        }
         let trained: Vec<ValueId> = [Some(weight), bias]
             .into_iter()
             .flatten()
@@ -261,6 +269,89 @@ impl Backward<'_> {
         self.complete(layer, &complete);
     }
 
+    /// The same at the resolution of patches. The weight is trained: lowering sees to it.
+    fn filtered_convolution(
+        &mut self,
+        operation: &Operation,
+        Filtered { patch, sums }: Filtered,
+        output_gradient: ValueId,
+    ) {
+        let &OperationKind::Convolution {
+            attributes,
+            shape,
+            input,
+            weight,
+            bias,
+            ..
+        } = &operation.kind
+        else {
+            return;
+        };
+        let layer = operation.layer.as_str();
+        let (Layout::Map(patches), Layout::Map(output)) = (
+            self.emitter.layout(sums),
+            self.emitter.layout(output_gradient),
+        ) else {
+            return;
+        };
+        let name = format!("patches of {}", self.emitter.name(output_gradient));
+        let layout = Layout::Map(patches.with_channels(output.channels));
+        let averages = self.emitter.value(name, layout, Role::Gradient);
+        let kind = OperationKind::FilterPatchAverages {
+            attributes,
+            shape,
+            patch,
+            output_gradient,
+            averages,
+        };
+        self.push(layer, kind);
+        let weight_gradient = if self.once_for_all_taps {
+            let pairs = Layout::Weight(attributes.of_one_tap());
+            let name = format!("gradient of {}", self.emitter.name(weight));
+            self.emitter.value(name, pairs, Role::ParameterGradient)
+        } else {
+            self.parameter_gradient(weight)
+        };
+        let kind = OperationKind::FilterWeightGradient {
+            attributes,
+            shape,
+            patch,
+            sums,
+            averages,
+            weight_gradient,
+        };
+        self.push(layer, kind);
+        let mut complete = vec![(weight, weight_gradient)];
+        if let Some(bias) = bias.filter(|&bias| self.wanted(bias)) {
+            let bias_gradient = self.parameter_gradient(bias);
+            let kind = OperationKind::FilterBiasGradient {
+                attributes,
+                shape,
+                patch,
+                averages,
+                bias_gradient,
+            };
+            self.push(layer, kind);
+            complete.push((bias, bias_gradient));
+        }
+        if self.wanted(input) {
+            let (input_gradient, accumulate) =
+                self.gradients
+                    .target(self.emitter, layer, input, output_gradient);
+            let kind = OperationKind::FilterInputGradient {
+                attributes,
+                shape,
+                patch,
+                averages,
+                weight,
+                input_gradient,
+                accumulate,
+            };
+            self.push(layer, kind);
+        }
+        self.complete(layer, &complete);
+    }
+
     fn view(&mut self, step: &Taped) {
         let Taped::View {
             layer,
@@ -290,7 +381,7 @@ impl Backward<'_> {
         });
         let kind = OperationKind::BatchNormBackward {
             shape: *shape,
-            batch_statistics: true,
+            batch_statistics: self.emitter.batch_statistics(*output),
             output_gradient,
             input: *output,
             input_gradient,
@@ -357,7 +448,9 @@ impl Backward<'_> {
         output_gradient: ValueId,
         source: Source,
     ) -> ValueId {
-        if self.gradients.fold(self.emitter, output_gradient, source) {
+        // Kept slopes take a pass of their own.
+        let folds = !self.emitter.keeps_slopes;
+        if folds && self.gradients.fold(self.emitter, output_gradient, source) {
             return output_gradient;
         }
         let input_gradient = self.gradients.successor(self.emitter, output_gradient);

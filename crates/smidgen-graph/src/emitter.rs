@@ -4,7 +4,7 @@ use crate::operation::{Operation, OperationKind, Phase};
 use crate::program::{Layout, Role, Value, ValueId};
 use crate::shape::MapShape;
 use crate::source::Source;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 #[derive(Debug, Default)]
 pub(crate) struct Emitter {
@@ -14,7 +14,19 @@ pub(crate) struct Emitter {
     requires: HashSet<Source>,
     /// What was computed forward, in its order.
     pub(crate) tape: Vec<Taped>,
+    /// Whether backward passes that are nothing but a multiplication keep slopes.
+    pub(crate) keeps_slopes: bool,
+    /// By output: how the backward pass of a convolution is filtered.
+    pub(crate) filtered: HashMap<ValueId, Filtered>,
     names: HashSet<String>,
+}
+
+/// A filter of the backward pass of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Filtered {
+    pub(crate) patch: u32,
+    /// The patch sums of the input.
+    pub(crate) sums: ValueId,
 }
 
 impl Emitter {
@@ -65,6 +77,18 @@ impl Emitter {
                 self.require(id);
             }
         }
+    }
+
+    /// Whether the normalisation of a source was made from the statistics of the batch.
+    pub(crate) fn batch_statistics(&self, source: Source) -> bool {
+        self.operations
+            .iter()
+            .any(|operation| match operation.kind {
+                OperationKind::BatchNormStatistics { normalisation, .. } => {
+                    source.normalisation == Some(normalisation)
+                }
+                _ => false,
+            })
     }
 
     /// Notes that what was read as `input` is from now on read as `output`, and returns that. `reads` are the parameters of the change.

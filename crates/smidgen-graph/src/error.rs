@@ -56,6 +56,30 @@ pub enum GraphError {
         /// How many were asked for.
         asked: usize,
     },
+    /// No layer has this name.
+    #[error("`{network}` has no layer `{layer}`; its last convolutions are {convolutions}")]
+    UnknownLayer {
+        /// The network.
+        network: String,
+        /// The name.
+        layer: String,
+        /// Some names that there are.
+        convolutions: String,
+    },
+    /// No such patch.
+    #[error("a patch of {patch} to filter gradients by; it must be from 1 to 8")]
+    Patch {
+        /// Asked for.
+        patch: u32,
+    },
+    /// A filter shapes the gradient of a weight that has none.
+    #[error(
+        "layer `{layer}` is frozen, so its gradient cannot be filtered: train it, or filter fewer layers"
+    )]
+    FilteredButFrozen {
+        /// The layer.
+        layer: String,
+    },
     /// The zoo has no such network.
     #[error("no network is called `{name}`; there are {known}")]
     UnknownNetwork {

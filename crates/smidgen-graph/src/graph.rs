@@ -4,6 +4,7 @@ use crate::attributes::{Activation, ConvolutionAttributes, PoolAttributes};
 use crate::error::GraphError;
 use crate::init::Initial;
 use crate::program::Layout;
+use std::collections::BTreeMap;
 
 /// What a layer returned: the input of the next ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +140,10 @@ pub struct Graph {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) output: NodeId,
+    /// The patch of every convolution whose backward pass is filtered, by its place among the nodes.
+    pub(crate) filters: BTreeMap<usize, u32>,
+    /// Whether batch norms that are frozen use their running statistics while training.
+    pub(crate) frozen_statistics: bool,
 }
 
 impl Graph {
@@ -275,7 +280,14 @@ impl Graph {
         Ok(())
     }
 
-    fn is_convolution(&self, node: usize) -> bool {
+    /// While training, batch norms whose scale and shift are frozen use their running statistics and leave them as they are, as in
+    /// evaluation. Their backward pass is then a multiplication, and needs no more of the forward pass than where the activation
+    /// behind them was flat.
+    pub fn freeze_statistics(&mut self) {
+        self.frozen_statistics = true;
+    }
+
+    pub(crate) fn is_convolution(&self, node: usize) -> bool {
         match self.nodes[node].layer {
             Layer::Convolution { weight, .. } => self.parameters[weight.0].shape.len() == 4,
             _ => false,

@@ -1,14 +1,17 @@
 //! From a graph to a program.
 
-use crate::attributes::Activation;
+use crate::attributes::{Activation, ConvolutionAttributes};
 use crate::differentiate::differentiate;
-use crate::emitter::Emitter;
+use crate::emitter::{Emitter, Filtered};
 use crate::error::GraphError;
+use crate::filter::patch_sums_shape;
 use crate::graph::{Graph, Layer, Node};
 use crate::operation::{OperationKind, Optimizer, Phase};
 use crate::program::{CONTROL_WORDS, Layout, METRICS_WORDS, Program, Role, ValueId};
 use crate::shape::MapShape;
+use crate::slopes;
 use crate::source::Source;
+use std::collections::HashMap;
 
 /// No value may be larger, so that sums of bytes stay far from overflowing.
 const LARGEST_VALUE: u64 = 1 << 44;
@@ -55,6 +58,9 @@ impl Graph {
                 network: self.name.clone(),
             });
         }
+        if training {
+            self.check_filters()?;
+        }
         for node in &self.nodes {
             let bytes = Layout::Map(shape(node, lowering.batch)).bytes();
             if bytes > LARGEST_VALUE {
@@ -62,7 +68,7 @@ impl Graph {
                 return Err(GraphError::TooLarge { layer, bytes });
             }
             let single = shape(node, lowering.batch).pixels() == 1;
-            if training && single && matches!(node.layer, Layer::BatchNorm { .. }) {
+            if training && single && self.uses_batch_statistics(&node.layer) {
                 return Err(GraphError::DoesNotFit {
                     layer: node.name.clone(),
                     problem: "a batch norm cannot learn from a single pixel: use a batch of 2 or larger pictures".to_owned(),
@@ -70,6 +76,19 @@ impl Graph {
             }
         }
         Ok(Forward::new(self, lowering.batch, training).finish(&lowering.mode))
+    }
+}
+
+impl Graph {
+    /// Whether a layer, while training, normalises by the statistics of the batch.
+    fn uses_batch_statistics(&self, layer: &Layer) -> bool {
+        let Layer::BatchNorm { scale, shift, .. } = layer else {
+            return false;
+        };
+        !self.frozen_statistics
+            || [scale, shift]
+                .iter()
+                .any(|id| self.parameters[id.0].trainable)
     }
 }
 
@@ -88,6 +107,8 @@ struct Forward<'graph> {
     /// What each node returned.
     results: Vec<Source>,
     dropouts: u32,
+    /// Patch sums there are, by what was summed, their map, the stride and the patch.
+    patch_sums: HashMap<(Source, MapShape, [u32; 2], u32), ValueId>,
 }
 
 impl<'graph> Forward<'graph> {
@@ -125,6 +146,7 @@ impl<'graph> Forward<'graph> {
             buffers,
             results: Vec::with_capacity(graph.nodes.len()),
             dropouts: 0,
+            patch_sums: HashMap::new(),
         }
     }
 
@@ -162,7 +184,18 @@ impl<'graph> Forward<'graph> {
                 let gradient = self.emitter.value(name, layout, Role::Gradient);
                 self.loss(logits, label_smoothing, Some(gradient));
                 let (emitter, output) = (&mut self.emitter, (logits, gradient));
-                let gradients = differentiate(emitter, output, self.control, optimizer, clip_norm);
+                emitter.keeps_slopes = self.graph.frozen_statistics;
+                let gradients = differentiate(
+                    emitter,
+                    output,
+                    self.control,
+                    optimizer,
+                    clip_norm,
+                    keep_gradients,
+                );
+                if self.graph.frozen_statistics {
+                    slopes::keep(emitter);
+                }
                 if keep_gradients {
                     gradients
                 } else {
@@ -354,8 +387,51 @@ impl<'graph> Forward<'graph> {
                 }
             }
         };
+        if let OperationKind::Convolution { attributes, .. } = kind
+            && let Some(&patch) = self.graph.filters.get(&index).filter(|_| self.training)
+        {
+            self.filter(&node.name, &attributes, shape, patch, input, output);
+        }
         self.emitter.forward(&node.name, &reads, kind);
         output.into()
+    }
+
+    /// Emits the patch sums that the filtered backward pass of a convolution needs instead of its input. Convolutions beside each other on
+    /// one input share them.
+    fn filter(
+        &mut self,
+        layer: &str,
+        attributes: &ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        input: Source,
+        output: ValueId,
+    ) {
+        let Some(patches) = patch_sums_shape(attributes, shape, patch) else {
+            return;
+        };
+        let key = (input, patches, attributes.stride, patch);
+        let sums = match self.patch_sums.get(&key) {
+            Some(&sums) => sums,
+            None => {
+                let name = format!("{layer}.patch_sums");
+                let layout = Layout::Map(patches);
+                let sums = self.emitter.value(name, layout, Role::Activation);
+                let kind = OperationKind::FilterPatchSums {
+                    attributes: *attributes,
+                    shape,
+                    patch,
+                    input,
+                    sums,
+                };
+                self.emitter.push(layer, Phase::Forward, kind);
+                self.patch_sums.insert(key, sums);
+                sums
+            }
+        };
+        self.emitter
+            .filtered
+            .insert(output, Filtered { patch, sums });
     }
 
     /// What `input` is read as, as a value that stands in memory; emits what writes it where there is none.
@@ -423,7 +499,7 @@ impl<'graph> Forward<'graph> {
         {
             let running_mean = self.buffers[running_mean.0];
             let running_variance = self.buffers[running_variance.0];
-            let kind = if self.training {
+            let kind = if self.training && self.graph.uses_batch_statistics(&node.layer) {
                 OperationKind::BatchNormStatistics {
                     shape,
                     epsilon,

@@ -59,6 +59,20 @@ pub enum Optimizer {
 }
 
 impl Optimizer {
+    /// Whether it can update the taps of a weight from one gradient for all of them, with one state: not where the decay, which differs
+    /// from tap to tap, enters the moments. SGD's decay is taken from the weight itself there.
+    #[must_use]
+    pub fn takes_pairs(&self) -> bool {
+        match self {
+            Self::Sgd { .. } => true,
+            Self::Adam {
+                weight_decay,
+                decoupled,
+                ..
+            } => *decoupled || *weight_decay == 0.0,
+        }
+    }
+
     /// How many values of state each parameter needs, each of the size of the parameter.
     #[must_use]
     pub fn states(&self) -> usize {
@@ -101,6 +115,65 @@ pub enum OperationKind {
         output_gradient: ValueId,
         weight_gradient: ValueId,
         bias_gradient: Option<ValueId>,
+    },
+    /// Writes `sums`: what `input` is read as, summed over the patches of a convolution's filtered backward pass. Here and in the other
+    /// operations of a filter `shape` is the convolution's input.
+    FilterPatchSums {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        input: Source,
+        sums: ValueId,
+    },
+    /// Writes `averages`: `output_gradient` averaged over the patches.
+    FilterPatchAverages {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        output_gradient: ValueId,
+        averages: ValueId,
+    },
+    /// Writes `weight_gradient`, once for all taps where it has the layout of a single one.
+    FilterWeightGradient {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        sums: ValueId,
+        averages: ValueId,
+        weight_gradient: ValueId,
+    },
+    /// Writes `bias_gradient`, which is exact.
+    FilterBiasGradient {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        averages: ValueId,
+        bias_gradient: ValueId,
+    },
+    /// Writes `input_gradient`, or adds to it.
+    FilterInputGradient {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        averages: ValueId,
+        weight: ValueId,
+        input_gradient: ValueId,
+        accumulate: bool,
+    },
+    /// Writes `slopes`: one bit an element of what `input` is read as, whether the activation has slope 1 there rather than 0.
+    KeepSlopes {
+        shape: MapShape,
+        input: Source,
+        slopes: ValueId,
+    },
+    /// Writes `input_gradient`, which may take the place of `output_gradient`: that multiplied with the slopes of an activation and with the
+    /// scale of a `normalisation` before it, as far as there are any: the backward pass of a batch norm by running statistics that is frozen, or of an activation alone.
+    SlopesBackward {
+        shape: MapShape,
+        output_gradient: ValueId,
+        slopes: Option<ValueId>,
+        normalisation: Option<ValueId>,
+        input_gradient: ValueId,
     },
     /// Writes the `normalisation` of a batch norm by the statistics of the batch, updates the running statistics.
     BatchNormStatistics {

@@ -36,7 +36,8 @@ impl Backward<'_> {
     }
 
     fn update(&mut self, layer: &str, parameter: ValueId, gradient: ValueId) {
-        let layout = self.emitter.layout(parameter);
+        // That of the parameter, or of one of its taps.
+        let layout = self.emitter.layout(gradient);
         let kinds: &[&str] = match self.optimizer.states() {
             0 => &[],
             1 => &["momentum"],

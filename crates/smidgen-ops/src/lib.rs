@@ -41,11 +41,13 @@ mod error;
 pub mod layer_norm;
 pub mod loss;
 pub mod optimizer;
+pub mod pairs;
 pub mod pool;
 pub mod probe;
 pub mod resize;
 mod shape;
 pub mod shortcut;
+pub mod slopes;
 pub mod softmax;
 
 pub use activation::Activation;

@@ -51,6 +51,25 @@ pub fn multiply_adds(kind: &OperationKind) -> u64 {
         } => attributes.output_shape(*shape).map_or(0, |output| {
             output.pixels() * attributes.multiply_adds_per_pixel()
         }),
+        OperationKind::FilterWeightGradient {
+            attributes,
+            shape,
+            patch,
+            ..
+        }
+        | OperationKind::FilterInputGradient {
+            attributes,
+            shape,
+            patch,
+            ..
+        } => attributes.output_shape(*shape).map_or(0, |output| {
+            let patches =
+                [output.height, output.width].map(|size| u64::from(size.div_ceil(*patch)));
+            u64::from(output.batch)
+                * patches[0]
+                * patches[1]
+                * attributes.of_one_tap().multiply_adds_per_pixel()
+        }),
         _ => 0,
     }
 }

@@ -140,6 +140,12 @@ pub fn tap_sums(case: &FilterCase, weight: &[f64]) -> Vec<f64> {
 pub fn weight_gradient(case: &FilterCase, input: &[f64], output_gradient: &[f64]) -> Vec<f64> {
     let sums = patch_sums(case, input);
     let averages = patch_averages(case, output_gradient);
+    weight_gradient_of_patches(case, &sums, &averages)
+}
+
+/// The same from patch sums and patch averages.
+#[must_use]
+pub fn weight_gradient_of_patches(case: &FilterCase, sums: &[f64], averages: &[f64]) -> Vec<f64> {
     let patches = case.patches()[0] * case.patches()[1];
     let (inputs, outputs) = (case.convolution.input[0], case.convolution.output_channels);
     let seen = if case.depthwise() { 1 } else { inputs };
@@ -166,7 +172,27 @@ pub fn weight_gradient(case: &FilterCase, input: &[f64], output_gradient: &[f64]
 /// Gradient with respect to the input. Taps further apart than a patch reach the patch that they fall into; all others are summed.
 #[must_use]
 pub fn input_gradient(case: &FilterCase, output_gradient: &[f64], weight: &[f64]) -> Vec<f64> {
-    let averages = patch_averages(case, output_gradient);
+    input_gradient_of_patches(case, &patch_averages(case, output_gradient), weight)
+}
+
+/// Gradient with respect to the bias, from patch averages: that is exact.
+#[must_use]
+pub fn bias_gradient_of_patches(case: &FilterCase, averages: &[f64]) -> Vec<f64> {
+    let map = case.output_patches();
+    let patches = case.patches()[0] * case.patches()[1];
+    let outputs = case.convolution.output_channels;
+    let mut gradient = vec![0.0; outputs];
+    for plane in 0..case.convolution.batch * outputs {
+        for patch in &map {
+            gradient[plane % outputs] += averages[plane * patches + patch];
+        }
+    }
+    gradient
+}
+
+/// Gradient with respect to the input, from patch averages.
+#[must_use]
+pub fn input_gradient_of_patches(case: &FilterCase, averages: &[f64], weight: &[f64]) -> Vec<f64> {
     let map = case.input_patches();
     let [rows, columns] = case.patches();
     let convolution = case.convolution;

@@ -37,6 +37,9 @@ pub enum Error {
     /// A shape the convolution kernels refuse.
     #[error(transparent)]
     Convolution(#[from] smidgen_conv::ShapeError),
+    /// A shape the kernels of gradient filtering refuse.
+    #[error(transparent)]
+    Filter(#[from] smidgen_filter::FilterError),
     /// A shape or region an operator refuses.
     #[error(transparent)]
     Operator(#[from] smidgen_ops::OpsError),

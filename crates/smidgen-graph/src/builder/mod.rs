@@ -9,6 +9,7 @@ use crate::init::{Fan, Initial};
 use crate::layers::{Convolution, Pool};
 use crate::program::Layout;
 use parts::{misfit, text};
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 
 /// Builds a [`Graph`]: every call adds a layer, checks that it fits, and returns what the next layer works on.
@@ -417,6 +418,8 @@ impl Builder {
             }
         }
         Ok(Graph {
+            filters: BTreeMap::new(),
+            frozen_statistics: false,
             name: self.name,
             nodes: self.nodes,
             parameters: self.parameters,

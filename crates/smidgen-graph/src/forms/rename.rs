@@ -39,6 +39,40 @@ impl OperationKind {
                 .chain([output_gradient, weight_gradient])
                 .chain(bias_gradient)
                 .collect(),
+            Kind::FilterPatchSums { input, sums, .. } => input.values_mut().chain([sums]).collect(),
+            Kind::KeepSlopes { input, slopes, .. } => input.values_mut().chain([slopes]).collect(),
+            Kind::FilterPatchAverages {
+                output_gradient,
+                averages,
+                ..
+            } => vec![output_gradient, averages],
+            Kind::FilterWeightGradient {
+                sums,
+                averages,
+                weight_gradient,
+                ..
+            } => vec![sums, averages, weight_gradient],
+            Kind::FilterBiasGradient {
+                averages,
+                bias_gradient,
+                ..
+            } => vec![averages, bias_gradient],
+            Kind::FilterInputGradient {
+                averages,
+                weight,
+                input_gradient,
+                ..
+            } => vec![averages, weight, input_gradient],
+            Kind::SlopesBackward {
+                output_gradient,
+                slopes,
+                normalisation,
+                input_gradient,
+                ..
+            } => ([output_gradient, input_gradient].into_iter())
+                .chain(slopes)
+                .chain(normalisation)
+                .collect(),
             Kind::BatchNormStatistics {
                 input,
                 scale,

@@ -3,7 +3,28 @@
 mod loops;
 
 use loops::{apply, channel_sums, each, kept, shortcut, slope, strided, taps, windows};
-use smidgen_graph::{Layout, Operation, OperationKind as Kind, Program, Role, Source, ValueId};
+use smidgen_graph::{
+    ConvolutionAttributes, Layout, MapShape, Operation, OperationKind as Kind, Program, Role,
+    Source, ValueId,
+};
+use smidgen_reference::convolution::Case;
+use smidgen_reference::gradient_filter::{self, FilterCase};
+
+fn filter_case(attributes: ConvolutionAttributes, shape: MapShape, patch: u32) -> FilterCase {
+    let pair = |sizes: [u32; 2]| sizes.map(|size| size as usize);
+    let convolution = Case {
+        name: "filtered",
+        batch: shape.batch as usize,
+        input: [shape.channels, shape.height, shape.width].map(|size| size as usize),
+        output_channels: attributes.output_channels as usize,
+        kernel: pair(attributes.kernel),
+        stride: pair(attributes.stride),
+        padding: pair(attributes.padding),
+        dilation: pair(attributes.dilation),
+        groups: attributes.groups as usize,
+    };
+    FilterCase::new(convolution, patch as usize)
+}
 
 /// Every update subtracts this times the gradient, so that an update before the last use of a parameter would show.
 const LEARNING_RATE: f64 = 0.5;
@@ -121,6 +142,100 @@ impl<'program> Interpreter<'program> {
                 if let Some(bias_gradient) = bias_gradient {
                     self.set(*bias_gradient, db);
                 }
+            }
+            Kind::FilterPatchSums {
+                attributes,
+                shape,
+                patch,
+                input,
+                sums,
+            } => {
+                let case = filter_case(*attributes, *shape, *patch);
+                let x = self.source(input);
+                self.set(*sums, gradient_filter::patch_sums(&case, &x));
+            }
+            Kind::FilterPatchAverages {
+                attributes,
+                shape,
+                patch,
+                output_gradient,
+                averages,
+            } => {
+                let case = filter_case(*attributes, *shape, *patch);
+                let g = gradient_filter::patch_averages(&case, self.get(*output_gradient));
+                self.set(*averages, g);
+            }
+            Kind::FilterWeightGradient {
+                attributes,
+                shape,
+                patch,
+                sums,
+                averages,
+                weight_gradient,
+            } => {
+                let case = filter_case(*attributes, *shape, *patch);
+                let dw = gradient_filter::weight_gradient_of_patches(
+                    &case,
+                    self.get(*sums),
+                    self.get(*averages),
+                );
+                // Once for all taps, or for each.
+                let Layout::Weight(held) = self.program.value(*weight_gradient).layout else {
+                    panic!("a weight's gradient")
+                };
+                let every = (attributes.taps() / held.taps()) as usize;
+                self.set(*weight_gradient, dw.into_iter().step_by(every).collect());
+            }
+            Kind::FilterBiasGradient {
+                attributes,
+                shape,
+                patch,
+                averages,
+                bias_gradient,
+            } => {
+                let case = filter_case(*attributes, *shape, *patch);
+                let db = gradient_filter::bias_gradient_of_patches(&case, self.get(*averages));
+                self.set(*bias_gradient, db);
+            }
+            Kind::FilterInputGradient {
+                attributes,
+                shape,
+                patch,
+                averages,
+                weight,
+                input_gradient,
+                accumulate,
+            } => {
+                let case = filter_case(*attributes, *shape, *patch);
+                let dx = gradient_filter::input_gradient_of_patches(
+                    &case,
+                    self.get(*averages),
+                    self.get(*weight),
+                );
+                self.contribute(*input_gradient, dx, *accumulate);
+            }
+            Kind::KeepSlopes { input, slopes, .. } => {
+                let kept = self.slopes(input);
+                assert!(kept.iter().all(|slope| [0.0, 1.0].contains(slope)));
+                self.set(*slopes, kept);
+            }
+            Kind::SlopesBackward {
+                shape,
+                output_gradient,
+                slopes,
+                normalisation,
+                input_gradient,
+            } => {
+                let mut g = self.get(*output_gradient).to_vec();
+                if let Some(slopes) = slopes {
+                    let all = g.iter_mut().zip(self.get(*slopes));
+                    all.for_each(|(g, slope)| *g *= slope);
+                }
+                if let Some(normalisation) = normalisation {
+                    let [scale, ..] = self.vectors(*normalisation);
+                    each(*shape, |channel, at| g[at] *= scale[channel]);
+                }
+                self.set(*input_gradient, g);
             }
             Kind::BatchNormStatistics {
                 shape,
@@ -456,11 +571,11 @@ impl<'program> Interpreter<'program> {
                 states,
                 ..
             } => {
-                let moved = self
-                    .get(*parameter)
-                    .iter()
-                    .zip(self.get(*gradient))
-                    .map(|(p, g)| p - LEARNING_RATE * g);
+                // A gradient may stand for several taps.
+                let gradient = self.get(*gradient);
+                let each = self.get(*parameter).len() / gradient.len();
+                let moved = (self.get(*parameter).iter().enumerate())
+                    .map(|(at, p)| p - LEARNING_RATE * gradient[at / each]);
                 let moved = moved.collect();
                 self.set(*parameter, moved);
                 assert!(states.len() <= 2);

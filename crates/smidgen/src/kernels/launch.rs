@@ -5,12 +5,15 @@ use super::codes;
 use super::convert::{
     activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, window,
 };
+use super::filter;
 use super::update::{clip_launches, update_launches};
 use crate::Error;
 use crate::tuning::Choices;
 use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::{Layout, OperationKind, Source, ValueId};
-use smidgen_ops::{activation, batch_norm, concat, dropout, elementwise, loss, pool, shortcut};
+use smidgen_ops::{
+    activation, batch_norm, concat, dropout, elementwise, loss, pool, shortcut, slopes,
+};
 
 pub(super) fn launch(
     at: &Binder<'_>,
@@ -91,6 +94,31 @@ pub(super) fn launch(
                 &regions,
             )?
         }
+        OperationKind::FilterPatchSums { .. }
+        | OperationKind::FilterPatchAverages { .. }
+        | OperationKind::FilterWeightGradient { .. }
+        | OperationKind::FilterBiasGradient { .. }
+        | OperationKind::FilterInputGradient { .. } => {
+            filter::launches(at, operation, kind, facts)?
+        }
+        OperationKind::KeepSlopes {
+            shape,
+            input,
+            slopes,
+        } => slopes::keep(&map_shape(*shape), &at.source(input)?, region(slopes)?)?,
+        OperationKind::SlopesBackward {
+            shape,
+            output_gradient,
+            slopes,
+            normalisation,
+            input_gradient,
+        } => slopes::backward(
+            &map_shape(*shape),
+            region(output_gradient)?,
+            optional(slopes)?,
+            optional(normalisation)?,
+            region(input_gradient)?,
+        )?,
         OperationKind::BatchNormStatistics {
             shape,
             epsilon,

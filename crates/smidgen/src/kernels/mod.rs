@@ -3,6 +3,7 @@
 mod bind;
 mod codes;
 mod convert;
+mod filter;
 mod launch;
 mod layout;
 mod update;
@@ -93,7 +94,7 @@ fn workspace(
         OperationKind::ClipNorm { gradients, .. } => {
             clip_slots(program, gradients) + WORKSPACE_ALIGNMENT
         }
-        _ => 0,
+        _ => filter::workspace(kind, facts)?.unwrap_or(0),
     })
 }
 

@@ -3,8 +3,9 @@
 use super::bind::{Binder, WORKSPACE_ALIGNMENT, split};
 use crate::Error;
 use smidgen_gpu::{DeviceFacts, Launch, Region};
-use smidgen_graph::{Optimizer, Program, ValueId};
-use smidgen_ops::{clip, optimizer};
+use smidgen_graph::{Layout, Optimizer, Program, ValueId};
+use smidgen_ops::pairs::Pairs;
+use smidgen_ops::{clip, optimizer, pairs};
 
 pub(super) fn clip_slots(program: &Program, gradients: &[ValueId]) -> u64 {
     gradients
@@ -49,6 +50,22 @@ pub(super) fn clip_launches(
     Ok(launches)
 }
 
+/// How a weight stands beside a gradient that is held once for all of its taps; `None` where it is held for each.
+fn pairs_of(program: &Program, parameter: ValueId, gradient: ValueId) -> Option<Pairs> {
+    let (Layout::Weight(weight), Layout::Weight(pair)) = (
+        program.value(parameter).layout,
+        program.value(gradient).layout,
+    ) else {
+        return None;
+    };
+    let count = words(program, gradient) / 4;
+    (weight != pair).then(|| Pairs {
+        count,
+        inner: count / weight.output_channels.div_ceil(4),
+        taps: weight.taps() as u32,
+    })
+}
+
 pub(super) fn update_launches(
     at: &Binder<'_>,
     optimizer: Optimizer,
@@ -56,6 +73,7 @@ pub(super) fn update_launches(
     facts: &DeviceFacts,
 ) -> Result<Vec<Launch>, Error> {
     let count = words(at.program, parameter);
+    let pairs = pairs_of(at.program, parameter, gradient);
     let (parameter, gradient, control) = (
         at.region(parameter)?,
         at.region(gradient)?,
@@ -73,17 +91,16 @@ pub(super) fn update_launches(
                 nesterov,
                 weight_decay,
             };
-            optimizer::sgd(
-                &options,
-                facts,
-                &optimizer::SgdRegions {
-                    parameter,
-                    gradient,
-                    momentum: state(0)?,
-                    control,
-                },
-                count,
-            )?
+            let regions = optimizer::SgdRegions {
+                parameter,
+                gradient,
+                momentum: state(0)?,
+                control,
+            };
+            match pairs {
+                Some(pairs) => pairs::sgd(&options, facts, &regions, pairs)?,
+                None => optimizer::sgd(&options, facts, &regions, count)?,
+            }
         }
         Optimizer::Adam {
             beta1,
@@ -109,18 +126,17 @@ pub(super) fn update_launches(
                     name: "the two moments of Adam".into(),
                 });
             };
-            optimizer::adam(
-                &options,
-                facts,
-                &optimizer::AdamRegions {
-                    parameter,
-                    gradient,
-                    mean,
-                    square,
-                    control,
-                },
-                count,
-            )?
+            let regions = optimizer::AdamRegions {
+                parameter,
+                gradient,
+                mean,
+                square,
+                control,
+            };
+            match pairs {
+                Some(pairs) => pairs::adam(&options, facts, &regions, pairs)?,
+                None => optimizer::adam(&options, facts, &regions, count)?,
+            }
         }
     };
     Ok(vec![launch])

@@ -1,0 +1,121 @@
+//! Which convolutions have a filtered backward pass.
+
+use crate::attributes::ConvolutionAttributes;
+use crate::error::GraphError;
+use crate::graph::{Graph, Layer};
+use crate::shape::MapShape;
+
+/// The largest patch there is.
+pub const LARGEST_PATCH: u32 = 8;
+
+/// Gradient filtering (Yang, Li and Marculescu, CVPR 2023): the backward pass of a convolution at the resolution of patches. The forward pass
+/// stays exact; the gradients of the layer, and of those before it, become biased.
+impl Graph {
+    /// Filters the backward pass of the convolution called `layer` by patches of `patch` by `patch` output pixels.
+    ///
+    /// # Errors
+    /// If there is no such layer, if it is no convolution over maps, dense or depthwise, or if the patch is not from 1 to
+    /// [`LARGEST_PATCH`]. That a filtered layer is frozen is found by [`lower`](Self::lower).
+    pub fn filter(&mut self, layer: &str, patch: u32) -> Result<(), GraphError> {
+        let found = (0..self.nodes.len()).find(|&node| self.nodes[node].name == layer);
+        let node = found.ok_or_else(|| GraphError::UnknownLayer {
+            network: self.name.clone(),
+            layer: layer.to_owned(),
+            convolutions: self.examples(),
+        })?;
+        self.filter_node(node, patch)
+    }
+
+    /// Filters the last `convolutions` convolutions, in the order in which layers were added.
+    ///
+    /// # Errors
+    /// If there are fewer, and as [`filter`](Self::filter).
+    pub fn filter_last(&mut self, convolutions: usize, patch: u32) -> Result<(), GraphError> {
+        let places = self.convolutions();
+        let first = places.len().checked_sub(convolutions).ok_or_else(|| {
+            GraphError::TooFewConvolutions {
+                network: self.name.clone(),
+                convolutions: places.len(),
+                asked: convolutions,
+            }
+        })?;
+        (places[first..].iter()).try_for_each(|&node| self.filter_node(node, patch))
+    }
+
+    /// Makes the backward pass of every convolution exact again.
+    pub fn clear_filters(&mut self) {
+        self.filters.clear();
+    }
+
+    /// The filtered convolutions and their patches, in the order of the layers.
+    pub fn filters(&self) -> impl Iterator<Item = (&str, u32)> {
+        let filters = self.filters.iter();
+        filters.map(|(&node, &patch)| (self.nodes[node].name.as_str(), patch))
+    }
+
+    /// The convolutions over maps whose weight is trained, in the order of the layers.
+    #[must_use]
+    pub fn trained_convolutions(&self) -> Vec<&str> {
+        let trained = |&node: &usize| self.trains_weight(node);
+        let places = self.convolutions().into_iter().filter(trained);
+        places.map(|node| self.nodes[node].name.as_str()).collect()
+    }
+
+    fn convolutions(&self) -> Vec<usize> {
+        (0..self.nodes.len())
+            .filter(|&node| self.is_convolution(node))
+            .collect()
+    }
+
+    fn examples(&self) -> String {
+        let places = self.convolutions();
+        let last = places.iter().rev().take(4);
+        let names: Vec<&str> = last.map(|&node| self.nodes[node].name.as_str()).collect();
+        names.join(", ")
+    }
+
+    fn trains_weight(&self, node: usize) -> bool {
+        match self.nodes[node].layer {
+            Layer::Convolution { weight, .. } => self.parameters[weight.0].trainable,
+            _ => false,
+        }
+    }
+
+    fn filter_node(&mut self, node: usize, patch: u32) -> Result<(), GraphError> {
+        if !(1..=LARGEST_PATCH).contains(&patch) {
+            return Err(GraphError::Patch { patch });
+        }
+        let layer = &self.nodes[node];
+        let grouped = matches!(&layer.layer, Layer::Convolution { attributes, .. }
+            if attributes.groups > 1 && !attributes.is_depthwise());
+        if !self.is_convolution(node) || grouped {
+            return Err(GraphError::DoesNotFit {
+                layer: layer.name.clone(),
+                problem: "only a convolution over maps, dense or depthwise, can be filtered"
+                    .to_owned(),
+            });
+        }
+        self.filters.insert(node, patch);
+        Ok(())
+    }
+
+    /// Refuses to filter what is not trained.
+    pub(crate) fn check_filters(&self) -> Result<(), GraphError> {
+        match self.filters.keys().find(|&&node| !self.trains_weight(node)) {
+            None => Ok(()),
+            Some(&node) => Err(GraphError::FilteredButFrozen {
+                layer: self.nodes[node].name.clone(),
+            }),
+        }
+    }
+}
+
+/// The patches of a map, as a map: of the output of a convolution, with the channels of its input.
+pub(crate) fn patch_sums_shape(
+    attributes: &ConvolutionAttributes,
+    input: MapShape,
+    patch: u32,
+) -> Option<MapShape> {
+    let size = attributes.output_size([input.height, input.width])?;
+    Some(input.with_size(size.map(|extent| extent.div_ceil(patch))))
+}
