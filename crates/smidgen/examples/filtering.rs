@@ -305,14 +305,18 @@ fn main() -> Result<(), Error> {
         for &seed in size.seeds {
             let options = TrainerOptions {
                 epochs: size.epochs,
-                learning_rate: 0.02,
+                learning_rate: 0.05,
                 schedule: Schedule::Cosine { warm_up: 0.0 },
                 seed,
                 normalization: normalization.clone(),
                 ..TrainerOptions::default()
             };
             let data = [&after, &after_test];
-            let (accuracy, _, cost) = train(&graph, Some(&weights), data, options, sgd(0.9))?;
+            let training = Training {
+                clip_norm: Some(2.0),
+                ..sgd(0.0)
+            };
+            let (accuracy, _, cost) = train(&graph, Some(&weights), data, options, training)?;
             accuracies.push(100.0 * accuracy);
             last = Some(cost);
         }
