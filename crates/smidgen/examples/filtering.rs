@@ -59,7 +59,7 @@ struct Classes {
 }
 
 impl Classes {
-    fn new(all: Arc<dyn Dataset>, classes: &[u32], most: usize) -> Arc<dyn Dataset> {
+    fn of(all: Arc<dyn Dataset>, classes: &[u32], most: usize) -> Arc<dyn Dataset> {
         let wanted = (0..all.len()).filter(|&index| classes.contains(&all.label(index)));
         let pictures = wanted.take(most).collect();
         Arc::new(Self { all, pictures })
@@ -267,10 +267,10 @@ fn main() -> Result<(), Error> {
             return Ok(());
         }
     };
-    let before = Classes::new(Arc::clone(&all), &FIRST, size.pretrained);
-    let before_test = Classes::new(Arc::clone(&all_tests), &FIRST, size.tested);
-    let after = Classes::new(all, &SECOND, size.tuned);
-    let after_test = Classes::new(all_tests, &SECOND, size.tested);
+    let before = Classes::of(Arc::clone(&all), &FIRST, size.pretrained);
+    let before_test = Classes::of(Arc::clone(&all_tests), &FIRST, size.tested);
+    let after = Classes::of(all, &SECOND, size.tuned);
+    let after_test = Classes::of(all_tests, &SECOND, size.tested);
     let normalization = source.normalization();
 
     let options = TrainerOptions {
