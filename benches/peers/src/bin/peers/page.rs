@@ -57,7 +57,7 @@ fn table(results: &Results) -> String {
     text
 }
 
-/// A line for every case: the rates of all, then Smidgen's over each of the others'.
+/// A line for every case: the rates of all (in brackets that of the fastest round), then Smidgen's over each of the others'.
 fn rates(text: &mut String, results: &Results, rows: &[&Row]) {
     let names: Vec<_> = results.runners.iter().map(|it| it.name.as_str()).collect();
     let Some((ours, peers)) = names.split_first() else {
@@ -71,15 +71,15 @@ fn rates(text: &mut String, results: &Results, rows: &[&Row]) {
             .copied()
             .chain(ratios.iter().map(String::as_str)),
     );
-    let mut widest: f64 = 1.0;
     for row in rows {
         let rate = |measured: &Measured| row.case.rate(measured.median());
         let _ = write!(text, "| {} |", row.case.name());
         for name in &names {
-            let _ = write!(text, " {} |", cell(row, name, rate));
-            if let Some(measured) = row.measured(name) {
-                widest = widest.max(spread(measured));
-            }
+            let cell = cell(row, name, |measured| {
+                let fastest = row.case.rate(measured.fastest());
+                format!("{} ({})", digits(rate(measured)), digits(fastest))
+            });
+            let _ = write!(text, " {cell} |");
         }
         for peer in peers {
             let ratio = row.measured(ours).zip(row.measured(peer));
@@ -89,10 +89,6 @@ fn rates(text: &mut String, results: &Results, rows: &[&Row]) {
         }
         text.push('\n');
     }
-    let _ = writeln!(
-        text,
-        "\nThe slowest round of a cell took at most {widest:.2} times as long as its fastest."
-    );
 }
 
 fn firsts(text: &mut String, results: &Results, rows: &[&Row]) {
@@ -101,7 +97,11 @@ fn firsts(text: &mut String, results: &Results, rows: &[&Row]) {
     for row in rows {
         let _ = write!(text, "| {} |", row.case.name());
         for name in &names {
-            let _ = write!(text, " {} |", cell(row, name, |it| it.first_seconds));
+            let _ = write!(
+                text,
+                " {} |",
+                cell(row, name, |it| digits(it.first_seconds))
+            );
         }
         text.push('\n');
     }
@@ -116,25 +116,20 @@ fn header<'a>(text: &mut String, columns: impl Iterator<Item = &'a str>) {
     let _ = writeln!(text, "{titles}\n{rule}");
 }
 
-/// Three digits that mean something, or why there are none.
-fn cell(row: &Row, runner: &str, value: impl Fn(&Measured) -> f64) -> String {
+/// What was measured, or why nothing was.
+fn cell(row: &Row, runner: &str, text: impl Fn(&Measured) -> String) -> String {
     match row.outcome(runner) {
-        Some(Outcome::Measured(measured)) => {
-            let value = value(measured);
-            match value {
-                0.0..10.0 => format!("{value:.2}"),
-                10.0..100.0 => format!("{value:.1}"),
-                _ => format!("{value:.0}"),
-            }
-        }
+        Some(Outcome::Measured(measured)) => text(measured),
         Some(Outcome::Failed(problem)) => problem.replace(['|', '\n'], " "),
         None => "-".into(),
     }
 }
 
-/// The slowest round over the fastest.
-fn spread(measured: &Measured) -> f64 {
-    let seconds = measured.seconds.iter().copied();
-    let slowest = seconds.clone().fold(f64::NAN, f64::max);
-    slowest / seconds.fold(f64::NAN, f64::min)
+/// Three that mean something.
+fn digits(value: f64) -> String {
+    match value {
+        0.0..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
 }

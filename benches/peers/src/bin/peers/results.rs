@@ -58,6 +58,11 @@ impl Measured {
             length => (sorted[length / 2 - 1] + sorted[length / 2]) / 2.0,
         }
     }
+
+    /// The fastest round, which other processes disturbed least.
+    pub(crate) fn fastest(&self) -> f64 {
+        self.seconds.iter().copied().fold(f64::NAN, f64::min)
+    }
 }
 
 impl Row {
@@ -137,7 +142,7 @@ impl Results {
     }
 }
 
-/// The commit of the repository, with a mark if something but this page differs from it.
+/// The commit of the repository, with a mark if what is measured differs from it.
 fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
