@@ -309,7 +309,7 @@ fn probe(
         return Ok(Vec::new());
     };
     let weights = (settings.weights.as_deref().map(checkpoint::read_weights)).transpose()?;
-    let pictures = settings.batch.min(PROBED) as usize;
+    let pictures = (settings.batch.min(PROBED) as usize).min(train.len());
     let loader = Loader::training(
         Arc::clone(train),
         pictures,

@@ -99,8 +99,11 @@ impl Graph {
         Ok(())
     }
 
-    /// Refuses to filter what is not trained.
-    pub(crate) fn check_filters(&self) -> Result<(), GraphError> {
+    /// Refuses to filter what is not trained, as lowering for training does.
+    ///
+    /// # Errors
+    /// A filtered layer whose weight is frozen.
+    pub fn check_filters(&self) -> Result<(), GraphError> {
         match self.filters.keys().find(|&&node| !self.trains_weight(node)) {
             None => Ok(()),
             Some(&node) => Err(GraphError::FilteredButFrozen {

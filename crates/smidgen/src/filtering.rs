@@ -116,6 +116,7 @@ pub fn closeness(
     graph: &Graph,
     probe: &Probe<'_>,
 ) -> Result<Vec<Closeness>, Error> {
+    graph.check_filters()?;
     let filters: Vec<(String, u32)> = (graph.filters())
         .map(|(layer, patch)| (layer.to_owned(), patch))
         .collect();

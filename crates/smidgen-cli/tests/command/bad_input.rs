@@ -22,6 +22,8 @@ fn settings_that_mean_nothing() {
         (&["--clip-norm", "0"], &["--clip-norm", "above 0"]),
         (&["--epochs", "0"], &["--epochs"]),
         (&["--batch", "-4"], &["-4"]),
+        (&["--filter", "last:0"], &["`last:0`", "above 0"]),
+        (&["--patch", "2"], &["--filter"]),
         (&["--optimizer", "magic"], &["magic", "adamw"]),
         (&["--resume", "run"], &["--resume", "cannot be used"]),
     ] {
@@ -29,6 +31,24 @@ fn settings_that_mean_nothing() {
         assert_names(&message, words);
     }
     let train = ["train", "--data", &source];
+    for (arguments, words) in [
+        (
+            &["--filter", "last:2", "--patch", "9"][..],
+            &["patch of 9", "1 to 8"][..],
+        ),
+        (&["--filter", "last:2", "--patch", "0"], &["patch of 0"]),
+        (
+            &["--filter", "layer9.conv1"],
+            &["`layer9.conv1`", "layer3.2.conv2"],
+        ),
+        (
+            &["--filter", "last:2", "--train-last", "1"],
+            &["`layer3.2.conv1`", "frozen"],
+        ),
+    ] {
+        let message = refuse(&[&train[..], arguments].concat());
+        assert_names(&message, words);
+    }
     let message = refuse(&[&train[..], &["--model", "resnet21"]].concat());
     assert_names(&message, &["`resnet21`", "resnet20", "mobilenet_v2"]);
     let message = refuse(&[&train[..], &["--adapter", "abacus"]].concat());

@@ -1,0 +1,169 @@
+//! Gradient filtering in whole networks, on the device.
+
+use smidgen::gpu::DeviceRequest;
+use smidgen::{
+    Blueprint, FilterChoice, Graph, Optimizer, Probe, Session, SessionOptions, StepOptions,
+    Training, closeness, filter_close_ones, zoo,
+};
+use smidgen_graph::{Layout, OperationKind, ValueId};
+use smidgen_tests::{device, network, shapes_batch};
+use std::collections::BTreeSet;
+
+fn training(keep_gradients: bool) -> Training {
+    Training {
+        optimizer: Optimizer::Sgd {
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 0.0,
+        },
+        keep_gradients,
+        ..Training::default()
+    }
+}
+
+/// The last convolutions trained, batch norms fixed.
+fn tuned(mut graph: Graph, convolutions: usize, patch: Option<u32>) -> Graph {
+    graph.train_last(convolutions).unwrap();
+    graph.freeze("*bn*").unwrap();
+    let _ = graph.freeze("*downsample.1");
+    graph.freeze_statistics();
+    if let Some(patch) = patch {
+        graph.filter_last(convolutions, patch).unwrap();
+    }
+    graph
+}
+
+/// Bytes, at their places in the plan, of what the weight gradients of convolutions read of the forward pass; and of the whole arena.
+fn stored_bytes(graph: &Graph) -> (u64, u64) {
+    let options = SessionOptions {
+        batch: 1,
+        training: Some(training(false)),
+        budget: None,
+    };
+    let session = Session::new(device(), graph, &options, 1).unwrap();
+    let program = session.main_program();
+    let mut stored: BTreeSet<ValueId> = BTreeSet::new();
+    for operation in &program.operations {
+        let of_weight = match &operation.kind {
+            OperationKind::ConvolutionWeightGradient { shape, .. } => shape.height > 1,
+            OperationKind::FilterWeightGradient { .. } => true,
+            _ => false,
+        };
+        if of_weight {
+            let needs = operation.needs().into_iter().map(|(id, _)| id);
+            stored.extend(needs.filter(|id| matches!(program.value(*id).layout, Layout::Map(_))));
+        }
+    }
+    let places = &session.plan().programs[0].values;
+    let bytes = stored
+        .iter()
+        .map(|id| places[id.0].expect("a stash has a place").bytes);
+    let ledger = session.device().ledger();
+    let arena = (ledger.entries().iter())
+        .filter(|entry| entry.category == smidgen::gpu::Category::Arena)
+        .map(|entry| entry.bytes);
+    (bytes.sum(), arena.sum())
+}
+
+/// The paper's example. What the ledger holds shrinks by more: gradients and momenta are held once for all nine taps.
+#[test]
+fn the_last_four_convolutions_of_resnet18_hold_490_kib_or_112() {
+    let resnet = || zoo::build("resnet18", 10, [3, 224, 224]).unwrap();
+    let (exact, arena) = stored_bytes(&tuned(resnet(), 4, None));
+    let (filtered, smaller) = stored_bytes(&tuned(resnet(), 4, Some(2)));
+    assert_eq!((exact, filtered), (490 << 10, 112 << 10));
+    assert!(
+        arena - smaller > exact - filtered,
+        "the arena shrank from {arena} to {smaller} only"
+    );
+}
+
+fn step(graph: &Graph, keep_gradients: bool) -> Vec<Vec<f32>> {
+    let (images, labels) = shapes_batch(4);
+    let options = SessionOptions {
+        batch: 4,
+        training: Some(training(keep_gradients)),
+        budget: None,
+    };
+    let mut session = Session::new(device(), graph, &options, 1).unwrap();
+    for step in 0..2 {
+        let options = StepOptions {
+            step,
+            learning_rate: 0.05,
+            seed: 0,
+        };
+        session.train_step(&images, &labels, &options).unwrap();
+        session.metrics().unwrap();
+    }
+    (graph.parameters().iter())
+        .map(|parameter| session.read(&parameter.name).unwrap())
+        .collect()
+}
+
+#[test]
+fn state_held_once_for_all_taps_trains_as_state_held_for_each() {
+    let graph = tuned(network("resnet20"), 4, Some(2));
+    let (once, each) = (step(&graph, false), step(&graph, true));
+    let mut moved = 0.0_f32;
+    let initial = step(&tuned(network("resnet20"), 0, None), false);
+    for ((once, each), initial) in once.iter().zip(&each).zip(&initial) {
+        for ((a, b), before) in once.iter().zip(each).zip(initial) {
+            assert!((a - b).abs() <= 1e-6 * a.abs().max(1e-2), "{a} and {b}");
+            moved = moved.max((a - before).abs());
+        }
+    }
+    assert!(moved > 1e-3, "nothing was trained");
+}
+
+#[test]
+fn the_gradient_behind_a_global_average_stays_close_and_auto_keeps_what_does() {
+    let (images, labels) = shapes_batch(8);
+    let probe = Probe {
+        images: &images,
+        labels: &labels,
+        weights: None,
+        seed: 1,
+        budget: None,
+    };
+    let request = DeviceRequest::default();
+    let graph = tuned(network("resnet20"), 1, Some(2));
+    let found = closeness(&request, &graph, &probe).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].layer, "layer3.2.conv2");
+    assert!(found[0].cosine > 0.8, "{found:?}");
+
+    let mut graph = tuned(network("resnet20"), 4, None);
+    FilterChoice::Auto.apply(&mut graph, 4).unwrap();
+    assert_eq!(graph.filters().count(), 4);
+    let worst = (closeness(&request, &graph, &probe).unwrap().iter())
+        .map(|layer| layer.cosine)
+        .fold(1.0, f64::min);
+    let least = (worst + 1.0) / 2.0;
+    let kept = filter_close_ones(&request, &mut graph, &probe, least).unwrap();
+    assert!(kept.len() < 4);
+    assert!(kept.iter().all(|layer| layer.cosine >= least));
+    assert_eq!(graph.filters().count(), kept.len());
+}
+
+/// A filtered step runs in every network of the zoo, also under the least budget that its plan asks for.
+#[test]
+fn filtered_networks_plan_and_run() {
+    for model in ["resnet20", "mobilenet_v2"] {
+        let mut graph = network(model);
+        graph.filter_last(6, 2).unwrap();
+        let options = SessionOptions {
+            batch: 4,
+            training: Some(Training::default()),
+            budget: None,
+        };
+        let exact = Blueprint::new(&network(model), device().facts(), &options).unwrap();
+        let filtered = Blueprint::new(&graph, device().facts(), &options).unwrap();
+        let persistent = |blueprint: &Blueprint| blueprint.plan().programs[0].peak.persistent;
+        assert!(persistent(&filtered) <= persistent(&exact), "{model}");
+        let values = step(&graph, false);
+        assert!(
+            values.iter().flatten().all(|value| value.is_finite()),
+            "{model}"
+        );
+    }
+}
