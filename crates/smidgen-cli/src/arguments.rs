@@ -49,7 +49,7 @@ pub(crate) struct TrainArguments {
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[group(id = SETTINGS, multiple = true)]
 pub(crate) struct RunArguments {
-    /// The network: resnet20, resnet32, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, vgg11_bn, vgg16_bn, mobilenet_v2
+    /// The network: resnet20, resnet32, resnet32x2, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, vgg11_bn, vgg16_bn, mobilenet_v2
     #[arg(long, default_value = "resnet20")]
     pub(crate) model: String,
     /// The data: cifar10:DIR, cifar100:DIR, idx:DIR, images:DIR or shapes (built in)
@@ -110,6 +110,18 @@ pub(crate) struct RunArguments {
     /// Batch norms of frozen layers use their running statistics and leave them alone
     #[arg(long)]
     pub(crate) freeze_statistics: bool,
+    /// Hold only live blocks of the weights: this share of them is left out, from 0 to below 1, such as 0.9
+    #[arg(long, value_name = "SPARSITY", conflicts_with = "filter", value_parser = below_one)]
+    #[serde(default)]
+    pub(crate) sparse: Option<f64>,
+    /// How the live blocks are shared out among layers
+    #[arg(long, value_enum, default_value_t, requires = "sparse")]
+    #[serde(default)]
+    pub(crate) distribution: DistributionName,
+    /// How the masks of sparse layers change: mest (elastic mutation), mest-soft (with the soft memory bound) [default: they do not]
+    #[arg(long, value_enum, requires = "sparse")]
+    #[serde(default)]
+    pub(crate) recipe: Option<RecipeName>,
     /// What is done to the images at random: crop, flip, crop,flip or none
     #[arg(long, default_value = "none")]
     pub(crate) augment: AugmentArgument,
@@ -205,6 +217,23 @@ pub(crate) struct ProfileArguments {
     /// Also write a trace for ui.perfetto.dev or chrome://tracing
     #[arg(long, value_name = "FILE.json")]
     pub(crate) trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DistributionName {
+    /// The same density in every layer
+    #[default]
+    Uniform,
+    /// Erdos-Renyi: small layers stay denser
+    Erk,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RecipeName {
+    Mest,
+    MestSoft,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

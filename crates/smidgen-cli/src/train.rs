@@ -1,5 +1,8 @@
 use crate::INTERRUPTED;
-use crate::arguments::{DataArgument, FilterArgument, OptimizerName, RunArguments, TrainArguments};
+use crate::arguments::{
+    DataArgument, DistributionName, FilterArgument, OptimizerName, RecipeName, RunArguments,
+    TrainArguments,
+};
 use crate::hint;
 use crate::output::{Output, share};
 use crate::run_folder::RunFolder;
@@ -9,9 +12,11 @@ use smidgen::data::{Augment, DataSource, Dataset, Loader, Split};
 use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{
-    Checkpoints, Closeness, End, Error, Event, FilterChoice, Optimizer, Probe, Session,
-    SessionOptions, Trainer, TrainerOptions, Training, Tuning, checkpoint, largest_batch, zoo,
+    Checkpoints, Closeness, Distribution, End, Error, Event, FilterChoice, Graph, MaskReport,
+    Optimizer, Probe, Session, SessionOptions, Sparsity, Trainer, TrainerOptions, Training, Tuning,
+    checkpoint, largest_batch, zoo,
 };
+use smidgen_recipes::{Mest, MestOptions};
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -115,6 +120,7 @@ pub(crate) fn run(
     if let Some(FilterArgument(choice)) = &settings.filter {
         choice.apply(&mut graph, settings.patch)?;
     }
+    let recipe = sparsify(&mut graph, &settings)?;
     // A run that was killed before its first checkpoint starts again, from the same weights.
     let path = settings.out.as_deref();
     let has_checkpoint = resumed && path.is_some_and(RunFolder::has_checkpoint);
@@ -168,13 +174,19 @@ pub(crate) fn run(
         output.hint(note);
     }
     if let Some(weights) = weights {
-        session.load(&weights)?;
+        let reports = session.load(&weights)?;
+        if let Some(words) = lost(&reports) {
+            output.text(&words);
+        }
     }
     let facts = session.device().facts().clone();
     let (footprint, variants) = (session.footprint().clone(), session.choices().clone());
     let stashes = Stashes::of(&session);
     let options = trainer_options(&settings, &source)?;
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
+    if let Some(recipe) = recipe {
+        trainer = trainer.with_recipe(recipe);
+    }
     let step = if has_checkpoint { trainer.resume()? } else { 0 };
     // Only now, when all else was found good, is anything written.
     let folder = match path {
@@ -333,6 +345,38 @@ fn probe(
         }
         _ => smidgen::closeness(request, graph, &probe),
     }
+}
+
+/// Makes the network sparse, if it is to be, and gives the recipe that changes its masks.
+fn sparsify(graph: &mut Graph, settings: &RunArguments) -> Result<Option<Mest>, Error> {
+    let Some(sparsity) = settings.sparse else {
+        return Ok(None);
+    };
+    let density = 1.0 - sparsity;
+    let mest = settings.recipe.map(|recipe| MestOptions {
+        density,
+        soft: recipe == RecipeName::MestSoft,
+        epochs: settings.epochs,
+        seed: settings.seed as u32,
+    });
+    graph.sparsify(&Sparsity {
+        most: mest.map_or(density, |mest| mest.most()),
+        distribution: match settings.distribution {
+            DistributionName::Uniform => Distribution::Uniform,
+            DistributionName::Erk => Distribution::ErdosRenyi,
+        },
+        ..Sparsity::uniform(density)
+    })?;
+    mest.map(|mest| Mest::new(graph, &mest)).transpose()
+}
+
+/// What of the given weights found no place in the live blocks.
+fn lost(reports: &[MaskReport]) -> Option<String> {
+    let sum = |of: fn(&MaskReport) -> usize| reports.iter().map(of).sum::<usize>();
+    let (kept, lost) = (sum(|report| report.kept), sum(|report| report.lost));
+    (lost > 0).then(|| {
+        format!("{lost} of {kept} weights of sparse layers found no place in their live blocks")
+    })
 }
 
 /// Tells of an event; of a step, returns what was told.

@@ -44,6 +44,7 @@ mod geometry;
 mod passes;
 mod select;
 mod shape;
+pub mod sparse;
 mod variant;
 mod weight;
 mod weight_gradient;
@@ -53,4 +54,6 @@ pub use select::{candidates, fits};
 pub use shape::{ConvolutionShape, ShapeError};
 pub use variant::{BlockTile, GatherTile, ParseVariantError, Pass, Variant};
 pub use weight::{pack_weight, unpack_weight};
-pub use weight_gradient::{WeightGradient, weight_gradient, workspace};
+pub use weight_gradient::{
+    WeightGradient, bias_gradient, bias_gradient_workspace, weight_gradient, workspace,
+};

@@ -79,7 +79,7 @@ pub(crate) fn sized_source(
     })
 }
 
-fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
+pub(crate) fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
     let inputs = [shape.input_height, shape.input_width];
     let outputs = [shape.output_height(), shape.output_width()];
     [0, 1].map(|axis| Extent {

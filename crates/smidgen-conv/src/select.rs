@@ -107,7 +107,7 @@ impl BlockTile {
 }
 
 /// Neighbouring pixels of a row that one invocation takes: as many, up to `most`, as waste little of the row.
-fn row_tile(count: u32, most: u32) -> u32 {
+pub(crate) fn row_tile(count: u32, most: u32) -> u32 {
     [8, 4, 2]
         .into_iter()
         .filter(|tile| *tile <= most)
@@ -124,7 +124,7 @@ fn dividing(quads: u32, most: u32) -> u32 {
 }
 
 /// The size of a device's subgroups, where all have the same.
-fn subgroup(facts: &DeviceFacts) -> Option<u32> {
+pub(crate) fn subgroup(facts: &DeviceFacts) -> Option<u32> {
     facts
         .subgroup_sizes
         .filter(|(least, most)| least == most && (4..=64).contains(most))

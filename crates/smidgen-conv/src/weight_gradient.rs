@@ -58,14 +58,14 @@ params! {
 const BIAS_LANES: u32 = 64;
 
 /// How the work over the pixels is shared out.
-struct Share {
-    per_split: u32,
-    splits: u32,
+pub(crate) struct Share {
+    pub(crate) per_split: u32,
+    pub(crate) splits: u32,
 }
 
 impl Share {
     /// `items` taken `lanes` at a time, in `wanted` shares; no more of them than results of `bytes` fit the `room`.
-    fn of(items: u32, lanes: u32, wanted: u32, bytes: u64, room: u64) -> Self {
+    pub(crate) fn of(items: u32, lanes: u32, wanted: u32, bytes: u64, room: u64) -> Self {
         let steps = items.div_ceil(lanes);
         let splits = u64::from(wanted).min(room / bytes.max(1)).max(1) as u32;
         let per_split = steps.div_ceil(splits) * lanes;
@@ -75,7 +75,7 @@ impl Share {
         }
     }
 
-    fn workspace(&self, bytes: u64) -> u64 {
+    pub(crate) fn workspace(&self, bytes: u64) -> u64 {
         if self.splits > 1 {
             u64::from(self.splits) * bytes
         } else {
@@ -334,46 +334,88 @@ pub fn weight_gradient(
     )?;
     let room = regions.workspace.map_or(0, |workspace| workspace.size);
     let plan = Plan::of(shape, tile);
-    let mut launches = Vec::new();
-    // Runs `first` into the workspace and sums it, or straight into `total` where there is one share.
-    let mut in_shares =
-        |share: &Share, total: Region, first: &dyn Fn(Region) -> Launch| match regions.workspace {
-            Some(workspace) if share.splits > 1 => {
-                // No more shares were made than fit.
-                let partial = Region {
-                    size: u64::from(share.splits) * total.size,
-                    ..workspace
-                };
-                launches.extend([first(partial), sum(partial, share.splits, total)]);
-            }
-            _ => launches.push(first(total)),
-        };
     let share = plan.share(room);
-    in_shares(&share, weight_gradient, &|partial| {
+    let mut launches = in_shares(&share, regions.workspace, weight_gradient, &|partial| {
         plan.launch(&share, input, output_gradient, partial)
     });
-    if let Some(bias_gradient) = regions.bias_gradient {
-        let share = bias_share(shape, room, facts);
-        let quads = shape.output_quads();
-        let groups = quads * share.splits;
-        let params = BiasParams {
-            groups,
-            quads,
-            pixels: shape.output_plane(),
-            pixels_per_split: share.per_split,
-        };
-        let total = sized("bias gradient", bias_gradient, shape.bias_bytes())?;
-        in_shares(&share, total, &|partial| {
-            Launch::new(
-                "conv/bias_gradient.wgsl",
-                &[],
-                &params,
-                vec![output_gradient, partial],
-                folded_grid(u64::from(groups)),
-            )
-        });
+    if let Some(total) = regions.bias_gradient {
+        launches.extend(bias_gradient(
+            shape,
+            facts,
+            output_gradient,
+            total,
+            regions.workspace,
+        )?);
     }
     Ok(launches)
+}
+
+/// Runs `first` into the workspace and sums it, or straight into `total` where there is one share.
+pub(crate) fn in_shares(
+    share: &Share,
+    workspace: Option<Region>,
+    total: Region,
+    first: &dyn Fn(Region) -> Launch,
+) -> Vec<Launch> {
+    match workspace {
+        Some(workspace) if share.splits > 1 => {
+            // No more shares were made than fit.
+            let partial = Region {
+                size: u64::from(share.splits) * total.size,
+                ..workspace
+            };
+            vec![first(partial), sum(partial, share.splits, total)]
+        }
+        _ => vec![first(total)],
+    }
+}
+
+/// Bytes of workspace that the bias gradient works fastest with; 0 where it needs none.
+///
+/// # Errors
+/// A shape that is not valid.
+pub fn bias_gradient_workspace(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+) -> Result<u64, ShapeError> {
+    shape.validate()?;
+    Ok(bias_share(shape, u64::MAX, facts).workspace(shape.bias_bytes()))
+}
+
+/// Launches of the gradient with respect to the bias alone, for layers whose weight gradient is computed elsewhere: regions of
+/// `shape.output_bytes()` and `shape.bias_bytes()`, and a workspace of any size.
+///
+/// # Errors
+/// A shape that is not valid, or a region smaller than it needs.
+pub fn bias_gradient(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    output_gradient: Region,
+    bias_gradient: Region,
+    workspace: Option<Region>,
+) -> Result<Vec<Launch>, ShapeError> {
+    shape.validate()?;
+    let room = workspace.map_or(0, |workspace| workspace.size);
+    let output_gradient = sized("output gradient", output_gradient, shape.output_bytes())?;
+    let total = sized("bias gradient", bias_gradient, shape.bias_bytes())?;
+    let share = bias_share(shape, room, facts);
+    let quads = shape.output_quads();
+    let groups = quads * share.splits;
+    let params = BiasParams {
+        groups,
+        quads,
+        pixels: shape.output_plane(),
+        pixels_per_split: share.per_split,
+    };
+    Ok(in_shares(&share, workspace, total, &|partial| {
+        Launch::new(
+            "conv/bias_gradient.wgsl",
+            &[],
+            &params,
+            vec![output_gradient, partial],
+            folded_grid(u64::from(groups)),
+        )
+    }))
 }
 
 #[cfg(test)]

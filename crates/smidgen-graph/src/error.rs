@@ -80,6 +80,22 @@ pub enum GraphError {
         /// The layer.
         layer: String,
     },
+    /// A share of live weights that is none.
+    #[error(
+        "a density of {given} is outside (0, 1]: give the share of weights that stay, such as 0.1"
+    )]
+    Density {
+        /// The number given.
+        given: String,
+    },
+    /// No layer of the network can be sparse.
+    #[error(
+        "`{network}` has no layer that can be sparse: a first convolution, shortcuts, depthwise convolutions and the classifier stay dense"
+    )]
+    NothingSparse {
+        /// The network.
+        network: String,
+    },
     /// The zoo has no such network.
     #[error("no network is called `{name}`; there are {known}")]
     UnknownNetwork {

@@ -144,6 +144,8 @@ pub struct Graph {
     pub(crate) filters: BTreeMap<usize, u32>,
     /// Whether batch norms that are frozen use their running statistics while training.
     pub(crate) frozen_statistics: bool,
+    /// Weights that are sparse, and their densities relative to the network's.
+    pub(crate) shares: Vec<(ParameterId, f64)>,
 }
 
 impl Graph {

@@ -3,6 +3,7 @@
 use crate::attributes::ConvolutionAttributes;
 use crate::operation::Operation;
 use crate::shape::MapShape;
+use crate::sparsity::SparseBlocks;
 use serde::{Deserialize, Serialize};
 
 /// 32-bit words of the control block.
@@ -34,6 +35,10 @@ pub enum Layout {
     },
     /// The weight of a convolution in stacks of 4x4 blocks (or quads, where it is depthwise), f32.
     Weight(ConvolutionAttributes),
+    /// The weight of a sparse convolution: values of live blocks, and what tells where they stand (see [`SparseBlocks::parts`]).
+    SparseWeight(ConvolutionAttributes, SparseBlocks),
+    /// A number for every value of a sparse weight: its gradient, or a state of its optimiser.
+    SparseValues(ConvolutionAttributes, SparseBlocks),
     /// 32-bit words without further structure.
     Words {
         /// How many.
@@ -53,7 +58,18 @@ impl Layout {
             Self::Vector { channels } => padded(*channels) * 4,
             Self::Normalisation { channels } => padded(*channels) * 16,
             Self::Weight(attributes) => attributes.weight_elements().saturating_mul(4),
+            Self::SparseWeight(attributes, blocks) => blocks.weight_bytes(attributes),
+            Self::SparseValues(attributes, blocks) => blocks.value_bytes(attributes),
             Self::Words { count } => u64::from(*count) * 4,
+        }
+    }
+
+    /// The layout of the gradient of a parameter of this layout, and of its optimiser's state.
+    #[must_use]
+    pub fn of_gradient(self) -> Self {
+        match self {
+            Self::SparseWeight(attributes, blocks) => Self::SparseValues(attributes, blocks),
+            other => other,
         }
     }
 }

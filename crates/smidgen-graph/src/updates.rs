@@ -14,7 +14,7 @@ pub(crate) struct Complete {
 impl Backward<'_> {
     pub(crate) fn parameter_gradient(&mut self, parameter: ValueId) -> ValueId {
         let name = format!("gradient of {}", self.emitter.name(parameter));
-        let layout = self.emitter.layout(parameter);
+        let layout = self.emitter.layout(parameter).of_gradient();
         self.emitter.value(name, layout, Role::ParameterGradient)
     }
 

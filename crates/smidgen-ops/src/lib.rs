@@ -45,6 +45,7 @@ pub mod pairs;
 pub mod pool;
 pub mod probe;
 pub mod resize;
+pub mod selection;
 mod shape;
 pub mod shortcut;
 pub mod slopes;

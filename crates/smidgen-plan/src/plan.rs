@@ -165,7 +165,11 @@ fn check_sizes(
         let values = program.values.iter().map(|value| {
             let is_weight = matches!(
                 value.layout,
-                Layout::Weight(_) | Layout::Vector { .. } | Layout::Normalisation { .. }
+                Layout::Weight(_)
+                    | Layout::Vector { .. }
+                    | Layout::SparseWeight(..)
+                    | Layout::SparseValues(..)
+                    | Layout::Normalisation { .. }
             );
             (&value.name, value.layout.bytes(), !is_weight)
         });

@@ -24,5 +24,6 @@ pub mod numbers;
 pub mod optimizer;
 pub mod pool;
 pub mod resize;
+pub mod selection;
 pub mod softmax;
 pub mod stash;

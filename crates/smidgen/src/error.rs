@@ -31,6 +31,25 @@ pub enum Error {
     /// A text that is no number of bytes.
     #[error(transparent)]
     Bytes(#[from] ParseBytesError),
+    /// A recipe that cannot be followed.
+    #[error("{name}: {what}")]
+    Recipe {
+        /// The recipe.
+        name: &'static str,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// Orders for another number of sparse layers.
+    #[error("{given} orders for {expected} sparse layers; give one for each")]
+    Orders {
+        /// Orders given.
+        given: usize,
+        /// Sparse layers.
+        expected: usize,
+    },
+    /// A sparse layer, or a change of its mask, that the kernels refuse.
+    #[error(transparent)]
+    Sparse(#[from] smidgen_conv::sparse::SparseError),
     /// A stash the codecs refuse.
     #[error(transparent)]
     Stash(#[from] smidgen_stash::StashError),

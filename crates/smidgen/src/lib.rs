@@ -49,13 +49,17 @@ pub use footprint::Footprint;
 pub use metrics::Metrics;
 pub use schedule::Schedule;
 pub use session::{
-    Blueprint, HostTime, PlanPoint, Plans, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint,
-    StepOptions, Training, largest_batch,
+    Blueprint, HostTime, MASK_SUFFIX, MaskReport, PlanPoint, Plans, STEPS_IN_FLIGHT, Session,
+    SessionOptions, StashPoint, StepOptions, Training, largest_batch,
 };
-pub use trainer::{Checkpoints, End, Event, Summary, Trainer, TrainerOptions, evaluate};
+pub use trainer::{Checkpoints, End, Event, Recipe, Summary, Trainer, TrainerOptions, evaluate};
 pub use tuning::{Choices, Tuning, TuningReport, cache_folder};
 
+/// What a mutation does to the output groups of a sparse layer.
+pub use smidgen_conv::sparse::Order;
 pub use smidgen_data as data;
 pub use smidgen_gpu as gpu;
-pub use smidgen_graph::{Graph, Optimizer, forms, replace_file, zoo};
+pub use smidgen_graph::{
+    Distribution, Graph, Optimizer, SparseLayer, Sparsity, forms, replace_file, zoo,
+};
 pub use smidgen_plan as plan;

@@ -2,6 +2,7 @@ mod evaluation;
 mod event;
 mod options;
 mod pace;
+mod recipe;
 
 use crate::{Error, Progress, STEPS_IN_FLIGHT, Session, StepOptions, checkpoint};
 use evaluation::check_data;
@@ -9,6 +10,7 @@ pub use evaluation::evaluate;
 pub use event::{End, Event, Summary};
 pub use options::{Checkpoints, TrainerOptions};
 use pace::Pace;
+pub use recipe::Recipe;
 use smidgen_data::{Batch, Dataset, Loader};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -33,6 +35,7 @@ pub struct Trainer<'s> {
     progress: Progress,
     underway: VecDeque<(u64, f64)>,
     pace: Pace,
+    recipe: Option<Box<dyn Recipe>>,
     /// What the checkpoint holds, so that none is written twice.
     saved: Option<Progress>,
 }
@@ -85,8 +88,16 @@ impl<'s> Trainer<'s> {
             progress,
             underway: VecDeque::new(),
             pace: Pace::default(),
+            recipe: None,
             saved: None,
         })
+    }
+
+    /// The same run with a recipe.
+    #[must_use]
+    pub fn with_recipe(mut self, recipe: impl Recipe + 'static) -> Self {
+        self.recipe = Some(Box::new(recipe));
+        self
     }
 
     /// Goes on from the checkpoint of the options' path, and tells how many steps are done.
@@ -174,6 +185,9 @@ impl<'s> Trainer<'s> {
         let (steps, per_epoch) = (self.steps(), self.steps_per_epoch());
         let epoch = self.progress.step / per_epoch;
         let first = (self.progress.step % per_epoch) as usize;
+        if let Some(recipe) = self.recipe.as_mut().filter(|_| first == 0) {
+            recipe.before_epoch(self.session, epoch)?;
+        }
         let every = self
             .options
             .checkpoints

@@ -425,6 +425,7 @@ impl Builder {
             parameters: self.parameters,
             buffers: self.buffers,
             output,
+            shares: Vec::new(),
         })
     }
 }

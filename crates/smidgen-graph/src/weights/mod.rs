@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+/// The mask of a weight stands under its name with this behind it, as PyTorch's pruning calls it: 0 where a weight is held at zero.
+pub const MASK_SUFFIX: &str = "_mask";
+
 /// How many names an error lists.
 const LISTED: usize = 5;
 
@@ -63,6 +66,18 @@ impl Weights {
         })
     }
 
+    /// The numbers of a weight under its mask, if there is one.
+    #[must_use]
+    pub fn masked(&self, name: &str, tensor: &Tensor) -> Vec<f32> {
+        let mut values = tensor.values.clone();
+        if let Some(mask) = self.tensors.get(&format!("{name}{MASK_SUFFIX}")) {
+            for (value, on) in values.iter_mut().zip(&mask.values) {
+                *value = if *on == 0.0 { 0.0 } else { *value };
+            }
+        }
+        values
+    }
+
     /// Checks that these are the weights of a network: every parameter and running statistic is there with its shape, and
     /// nothing else.
     ///
@@ -90,8 +105,14 @@ impl Weights {
                 examples: list(&missing),
             });
         }
+        let weight_of = |name: &str| {
+            let weight = name.strip_suffix(MASK_SUFFIX)?;
+            expected.get(weight)
+        };
         let unknown: Vec<&str> = (self.tensors.keys().map(String::as_str))
-            .filter(|name| !expected.contains_key(name) && !is_counter(name))
+            .filter(|name| {
+                !expected.contains_key(name) && !is_counter(name) && weight_of(name).is_none()
+            })
             .collect();
         if !unknown.is_empty() {
             return Err(WeightsError::Unknown {
@@ -101,7 +122,7 @@ impl Weights {
             });
         }
         for (name, tensor) in &self.tensors {
-            if let Some(shape) = expected.get(name.as_str()) {
+            if let Some(shape) = expected.get(name.as_str()).or_else(|| weight_of(name)) {
                 if *shape != tensor.shape {
                     return Err(WeightsError::Shape {
                         name: name.clone(),

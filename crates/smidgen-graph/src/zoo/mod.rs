@@ -3,6 +3,7 @@
 //! | names | parameters as in |
 //! |---|---|
 //! | `resnet20` `resnet32` `resnet44` `resnet56` `resnet110` | He's CIFAR networks, shortcuts without parameters (option A) |
+//! | `resnet32x2` | the same, two times as wide |
 //! | `resnet18` `resnet34` `resnet50` | torchvision |
 //! | `vgg11_bn` `vgg16_bn` | torchvision |
 //! | `mobilenet_v2` | torchvision |
@@ -19,6 +20,7 @@ use crate::graph::Graph;
 pub const NAMES: &[&str] = &[
     "resnet20",
     "resnet32",
+    "resnet32x2",
     "resnet44",
     "resnet56",
     "resnet110",
@@ -42,11 +44,12 @@ pub const NAMES: &[&str] = &[
 /// ```
 pub fn build(name: &str, classes: u32, shape: [u32; 3]) -> Result<Graph, GraphError> {
     match name {
-        "resnet20" => resnet_cifar::build(name, 3, classes, shape),
-        "resnet32" => resnet_cifar::build(name, 5, classes, shape),
-        "resnet44" => resnet_cifar::build(name, 7, classes, shape),
-        "resnet56" => resnet_cifar::build(name, 9, classes, shape),
-        "resnet110" => resnet_cifar::build(name, 18, classes, shape),
+        "resnet32x2" => resnet_cifar::build(name, 5, 2, classes, shape),
+        "resnet20" => resnet_cifar::build(name, 3, 1, classes, shape),
+        "resnet32" => resnet_cifar::build(name, 5, 1, classes, shape),
+        "resnet44" => resnet_cifar::build(name, 7, 1, classes, shape),
+        "resnet56" => resnet_cifar::build(name, 9, 1, classes, shape),
+        "resnet110" => resnet_cifar::build(name, 18, 1, classes, shape),
         "resnet18" => resnet::basic(name, [2, 2, 2, 2], classes, shape),
         "resnet34" => resnet::basic(name, [3, 4, 6, 3], classes, shape),
         "resnet50" => resnet::bottleneck(name, [3, 4, 6, 3], classes, shape),

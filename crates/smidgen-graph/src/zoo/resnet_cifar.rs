@@ -1,4 +1,4 @@
-//! The ResNets of He et al. for small pictures: three stages of 16, 32 and 64 channels, shortcuts without parameters.
+//! The ResNets of He et al. for small pictures: three stages of 16, 32 and 64 channels times a width, shortcuts without parameters.
 
 use crate::builder::Builder;
 use crate::error::GraphError;
@@ -8,15 +8,16 @@ use crate::layers::Convolution;
 pub(super) fn build(
     name: &str,
     blocks: u32,
+    width: u32,
     classes: u32,
     shape: [u32; 3],
 ) -> Result<Graph, GraphError> {
     let mut network = Builder::new(name, shape)?;
     let x = network.input();
-    let x = network.convolution("conv1", x, three(16, 1))?;
+    let x = network.convolution("conv1", x, three(16 * width, 1))?;
     let x = network.batch_norm("bn1", x)?;
     let mut x = network.relu(x)?;
-    for (stage, channels) in (1..).zip([16, 32, 64]) {
+    for (stage, channels) in (1..).zip([16, 32, 64].map(|channels| channels * width)) {
         for index in 0..blocks {
             let stride = if stage > 1 && index == 0 { 2 } else { 1 };
             x = block(

@@ -6,6 +6,7 @@ use super::convert::{
     activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, window,
 };
 use super::filter;
+use super::sparse::blocks_of;
 use super::update::{clip_launches, update_launches};
 use crate::Error;
 use crate::tuning::Choices;
@@ -36,18 +37,19 @@ pub(super) fn launch(
             bias,
             output,
         } => {
+            let convolution = convolution_shape(attributes, *shape);
+            if let Some(blocks) = blocks_of(at.program, *weight) {
+                let layer = (attributes, &blocks, convolution);
+                let values = [*weight, *output];
+                return at.sparse_forward(layer, input, values, optional(bias)?, facts);
+            }
             let regions = smidgen_conv::Forward {
                 input: at.source(input)?,
                 weight: region(weight)?,
                 bias: optional(bias)?,
                 output: region(output)?,
             };
-            smidgen_conv::forward(
-                &convolution_shape(attributes, *shape),
-                facts,
-                variant,
-                &regions,
-            )?
+            smidgen_conv::forward(&convolution, facts, variant, &regions)?
         }
         OperationKind::ConvolutionInputGradient {
             attributes,
@@ -58,6 +60,13 @@ pub(super) fn launch(
             accumulate,
             derivative,
         } => {
+            let convolution = convolution_shape(attributes, *shape);
+            if let Some(blocks) = blocks_of(at.program, *weight) {
+                let layer = (attributes, &blocks, convolution);
+                let values = [*output_gradient, *weight, *input_gradient];
+                let finish = (*accumulate, derivative_of(derivative)?);
+                return at.sparse_input_gradient(layer, values, finish, facts);
+            }
             let regions = smidgen_conv::InputGradient {
                 output_gradient: region(output_gradient)?,
                 weight: region(weight)?,
@@ -65,12 +74,7 @@ pub(super) fn launch(
                 accumulate: *accumulate,
                 derivative: derivative_of(derivative)?,
             };
-            smidgen_conv::input_gradient(
-                &convolution_shape(attributes, *shape),
-                facts,
-                variant,
-                &regions,
-            )?
+            smidgen_conv::input_gradient(&convolution, facts, variant, &regions)?
         }
         OperationKind::ConvolutionWeightGradient {
             attributes,
@@ -80,6 +84,19 @@ pub(super) fn launch(
             weight_gradient,
             bias_gradient,
         } => {
+            let convolution = convolution_shape(attributes, *shape);
+            if blocks_of(at.program, *weight_gradient).is_some() {
+                let values = [*output_gradient, *weight_gradient];
+                let bias = optional(bias_gradient)?;
+                return at.sparse_weight_gradient(
+                    operation,
+                    convolution,
+                    input,
+                    values,
+                    bias,
+                    facts,
+                );
+            }
             let regions = smidgen_conv::WeightGradient {
                 input: at.source(input)?,
                 output_gradient: region(output_gradient)?,
@@ -87,12 +104,7 @@ pub(super) fn launch(
                 bias_gradient: optional(bias_gradient)?,
                 workspace: at.workspace(operation),
             };
-            smidgen_conv::weight_gradient(
-                &convolution_shape(attributes, *shape),
-                facts,
-                variant,
-                &regions,
-            )?
+            smidgen_conv::weight_gradient(&convolution, facts, variant, &regions)?
         }
         OperationKind::FilterPatchSums { .. }
         | OperationKind::FilterPatchAverages { .. }

@@ -23,7 +23,7 @@ pub(super) fn convolution_shape(
 }
 
 /// The shape of a convolution of which only the weight matters: one image of just the size of the kernel.
-fn weight_shape(attributes: &ConvolutionAttributes) -> ConvolutionShape {
+pub(super) fn weight_shape(attributes: &ConvolutionAttributes) -> ConvolutionShape {
     let extent = |at: usize| (attributes.kernel[at] - 1) * attributes.dilation[at] + 1;
     ConvolutionShape {
         padding: [0, 0],
@@ -67,9 +67,11 @@ pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f3
             Ok(quads)
         }
         Layout::Words { count } => check(*count as usize).map(|()| values.to_vec()),
-        Layout::Indices(_) | Layout::Normalisation { .. } => {
-            Err(Error::UnknownValue { name: name.into() })
-        }
+        // Those of a sparse weight stand where its columns say: the session knows them.
+        Layout::Indices(_)
+        | Layout::Normalisation { .. }
+        | Layout::SparseWeight(..)
+        | Layout::SparseValues(..) => Err(Error::UnknownValue { name: name.into() }),
     }
 }
 
@@ -90,7 +92,11 @@ pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> 
             for_each_element(*shape, |nchw, quad| ordered[nchw] = values[quad]);
             Ok(ordered)
         }
-        Layout::Words { .. } | Layout::Indices(_) | Layout::Normalisation { .. } => Ok(values),
+        Layout::Words { .. }
+        | Layout::Indices(_)
+        | Layout::Normalisation { .. }
+        | Layout::SparseWeight(..)
+        | Layout::SparseValues(..) => Ok(values),
     }
 }
 

@@ -6,6 +6,7 @@ mod convert;
 mod filter;
 mod launch;
 mod layout;
+pub(crate) mod sparse;
 mod update;
 
 pub(crate) use codes::StashCodes;
@@ -64,6 +65,9 @@ fn workspace(
     facts: &DeviceFacts,
     choices: &Choices,
 ) -> Result<u64, Error> {
+    if let Some(bytes) = sparse::workspace(program, kind, facts)? {
+        return Ok(bytes);
+    }
     if let Some(class) = shape_class(kind) {
         let ShapeClass { pass, shape } = &class;
         let variant = choices.get(&class);

@@ -72,10 +72,14 @@ pub(super) fn update_launches(
     (parameter, gradient, states, control): (ValueId, ValueId, &[ValueId], ValueId),
     facts: &DeviceFacts,
 ) -> Result<Vec<Launch>, Error> {
-    let count = words(at.program, parameter);
+    // Of a sparse weight, only the values are learned.
+    let count = match at.program.value(parameter).layout {
+        Layout::SparseWeight(..) => words(at.program, gradient),
+        _ => words(at.program, parameter),
+    };
     let pairs = pairs_of(at.program, parameter, gradient);
     let (parameter, gradient, control) = (
-        at.region(parameter)?,
+        at.trained(parameter)?,
         at.region(gradient)?,
         at.region(control)?,
     );

@@ -14,6 +14,8 @@ pub struct Blueprint {
     pub(crate) programs: Vec<Program>,
     pub(super) plan: Plan,
     pub(crate) launches: Vec<Vec<Vec<Launch>>>,
+    /// What changes the masks of sparse layers, between two steps.
+    pub(super) mutations: Vec<Launch>,
     pub(super) footprint: Footprint,
     pub(super) staging_bytes: u64,
     pub(super) forms: Forms,

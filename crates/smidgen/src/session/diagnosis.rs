@@ -1,7 +1,7 @@
 //! Finding out where a number stopped being finite.
 
 use super::{Session, StepOptions};
-use crate::Error;
+use crate::{Error, kernels};
 use smidgen_graph::{Layout, Phase, Role, ValueId};
 use smidgen_ops::control::Control;
 use smidgen_plan::Place;
@@ -70,11 +70,15 @@ impl Session {
             .filter(|(_, value)| value.role == Role::Parameter)
             .map(|(at, value)| {
                 let layer = value.name.rsplit_once('.').map_or("", |(layer, _)| layer);
-                Ok((
-                    layer.to_owned(),
-                    value.name.clone(),
-                    compiled.place(ValueId(at))?,
-                ))
+                let place = compiled.place(ValueId(at))?;
+                let place = match value.layout {
+                    // Columns are no numbers.
+                    Layout::SparseWeight(attributes, blocks) => {
+                        kernels::sparse::places(place, &attributes, &blocks).values
+                    }
+                    _ => place,
+                };
+                Ok((layer.to_owned(), value.name.clone(), place))
             })
             .collect()
     }

@@ -98,10 +98,14 @@ impl Draft {
             .zip(&plan.programs)
             .map(|(program, places)| kernels::launches(program, places, limits, facts, choices))
             .collect::<Result<Vec<_>, _>>()?;
-        let uniforms: Vec<u64> = launches
+        let mutations = kernels::sparse::mutations(&programs[0], &plan.programs[0], limits)?;
+        let mut uniforms: Vec<u64> = launches
             .iter()
             .map(|list| Sequence::uniform_bytes(&list.concat(), facts.uniform_alignment))
             .collect();
+        if !mutations.is_empty() {
+            uniforms.push(Sequence::uniform_bytes(&mutations, facts.uniform_alignment));
+        }
         let staging_bytes = upload_bytes(&programs[0]).max(TRANSFER_BYTES);
         let readback = [
             vec![Metrics::BYTES; STEPS_IN_FLIGHT],
@@ -119,6 +123,7 @@ impl Draft {
             programs,
             plan,
             launches,
+            mutations,
             footprint,
             staging_bytes,
             forms: forms.clone(),

@@ -9,18 +9,20 @@ mod memory;
 mod options;
 mod plans;
 mod roofline;
+mod sparse;
 mod state;
 
 pub use blueprint::Blueprint;
 pub use options::{SessionOptions, StepOptions, Training};
 pub use plans::{PlanPoint, Plans, StashPoint, largest_batch};
+pub use sparse::{MASK_SUFFIX, MaskReport};
 
 use crate::tuning::{self, Choices, Measurements, Source, Tuning, TuningReport};
 use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
 use draft::shape_classes;
 use memory::Memory;
-use smidgen_gpu::{Device, ReadbackRing, Timeline, bytemuck, wgpu};
+use smidgen_gpu::{Device, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
 use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
@@ -47,6 +49,8 @@ pub struct Session {
     choices: Choices,
     tuning: TuningReport,
     host: HostTime,
+    /// Changes the masks of sparse layers.
+    mutation: Option<Sequence>,
     /// Whether an evaluation may have halted the device, which concerns only training.
     evaluated: bool,
 }
@@ -125,6 +129,7 @@ impl Session {
             programs,
             plan,
             launches,
+            mutations,
             footprint,
             staging_bytes,
             forms,
@@ -144,6 +149,10 @@ impl Session {
                 )
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let buffers: Vec<&wgpu::Buffer> = memory.arena.iter().collect();
+        let mutation = (!mutations.is_empty())
+            .then(|| Sequence::prepare(&memory.device, &mutations, &buffers))
+            .transpose()?;
         let metrics = ReadbackRing::new(&memory.device, Metrics::BYTES, STEPS_IN_FLIGHT)?;
         memory.device.ledger().seal();
         if let Err(error) = memory.device.save_pipelines() {
@@ -166,6 +175,7 @@ impl Session {
             choices,
             tuning: report,
             host: HostTime::default(),
+            mutation,
             evaluated: false,
         };
         session.memory.clear();

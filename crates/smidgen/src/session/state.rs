@@ -1,6 +1,7 @@
 //! Reading and setting what a session holds.
 
-use super::Session;
+use super::sparse::COLUMNS_PREFIX;
+use super::{MASK_SUFFIX, MaskReport, Session};
 use crate::{Error, kernels};
 use smidgen_gpu::bytemuck;
 use smidgen_graph::{Role, Tensor, Weights};
@@ -15,6 +16,9 @@ impl Session {
     /// # Errors
     /// An unknown name, or the device failed.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        if let Some(numbers) = self.read_sparse(name)? {
+            return Ok(numbers);
+        }
         let compiled = self.program();
         let (id, place) = compiled.find(name)?;
         let layout = compiled.program.value(id).layout;
@@ -26,6 +30,9 @@ impl Session {
     /// # Errors
     /// An unknown name, a wrong number of elements, or the device failed.
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
+        if self.write_sparse(name, values)? {
+            return Ok(());
+        }
         let compiled = self.program();
         let (id, place) = compiled.find(name)?;
         let value = compiled.program.value(id);
@@ -36,18 +43,24 @@ impl Session {
         self.memory.write(place, bytemuck::cast_slice(&words))
     }
 
-    /// Sets parameters and running statistics, after checking that they are those of the network.
+    /// Sets parameters and running statistics, after checking that they are those of the network, and tells what became of the masks
+    /// of sparse layers: each takes the blocks that hold most of the weight (under its mask, where there is one in the file).
     ///
     /// # Errors
     /// A missing, unknown or misshapen tensor: then nothing is changed. Or the device failed.
-    pub fn load(&mut self, weights: &Weights) -> Result<(), Error> {
+    pub fn load(&mut self, weights: &Weights) -> Result<Vec<MaskReport>, Error> {
         weights.check(&self.graph)?;
+        let mut reports = Vec::new();
         for name in self.tensor_names() {
-            if let Some(tensor) = weights.tensors.get(&name) {
-                self.write(&name, &tensor.values)?;
+            let Some(tensor) = weights.tensors.get(&name) else {
+                continue;
+            };
+            match self.import_sparse(&name, weights)? {
+                Some(report) => reports.push(report),
+                None => self.write(&name, &weights.masked(&name, tensor))?,
             }
         }
-        Ok(())
+        Ok(reports)
     }
 
     /// Parameters and running statistics under PyTorch's names.
@@ -67,6 +80,12 @@ impl Session {
                 parameter.map_or_else(|| vec![values.len()], |parameter| parameter.shape.clone());
             weights.tensors.insert(name, Tensor { shape, values });
         }
+        for layer in self.graph.sparse_layers() {
+            let name = format!("{}{MASK_SUFFIX}", layer.name);
+            let values = self.read(&name)?;
+            let shape = self.graph.parameters()[layer.weight.0].shape.clone();
+            weights.tensors.insert(name, Tensor { shape, values });
+        }
         Ok(weights)
     }
 
@@ -81,14 +100,20 @@ impl Session {
         Ok(!self.evaluated && self.memory.read(control)?[halted] != 0)
     }
 
-    /// Names of the optimiser's state.
+    /// Names of what a run needs beside its weights to go on: which blocks sparse layers hold, and the optimiser's state.
     #[must_use]
     pub fn state_names(&self) -> Vec<String> {
         let values = &self.main_program().values;
         let states = values
             .iter()
             .filter(|value| value.role == Role::OptimizerState);
-        states.map(|value| value.name.clone()).collect()
+        let columns = self.graph.sparse_layers();
+        let columns = columns
+            .iter()
+            .map(|layer| format!("{COLUMNS_PREFIX}{}", layer.name));
+        columns
+            .chain(states.map(|value| value.name.clone()))
+            .collect()
     }
 
     fn tensor_names(&self) -> Vec<String> {

@@ -1,0 +1,329 @@
+//! Sparse weights: where their parts stand, their launches, and their numbers on the host.
+
+use super::bind::Binder;
+use super::convert::convolution_shape;
+use super::layout::weight_shape;
+use crate::Error;
+use smidgen_conv::ConvolutionShape;
+use smidgen_conv::sparse::{
+    self, EMPTY, Mutation, SparseForward, SparseInputGradient, SparseShape, SparseWeightGradient,
+    Transpose, column_parts,
+};
+use smidgen_gpu::{DeviceFacts, Launch, Region, bytemuck};
+use smidgen_graph::{
+    ConvolutionAttributes, Layout, OperationKind, Program, Role, Source, SparseBlocks, ValueId,
+};
+use smidgen_plan::{Limits, Place, ProgramPlan};
+
+/// The parts of a sparse weight, from the place of the whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<P> {
+    pub(crate) values: P,
+    pub(crate) columns: P,
+    pub(crate) starts: P,
+    pub(crate) entries: P,
+    pub(crate) order: P,
+}
+
+fn parts<P>(
+    attributes: &ConvolutionAttributes,
+    blocks: &SparseBlocks,
+    part: impl Fn(u64, u64) -> P,
+) -> Parts<P> {
+    let mut offset = 0;
+    let [values, columns, starts, entries, order] = blocks.parts(attributes).map(|bytes| {
+        let at = offset;
+        offset += bytes.next_multiple_of(256);
+        part(at, bytes)
+    });
+    Parts {
+        values,
+        columns,
+        starts,
+        entries,
+        order,
+    }
+}
+
+/// Where the parts of a sparse weight stand.
+pub(crate) fn places(
+    place: Place,
+    attributes: &ConvolutionAttributes,
+    blocks: &SparseBlocks,
+) -> Parts<Place> {
+    parts(attributes, blocks, |offset, bytes| Place {
+        offset: place.offset + offset,
+        bytes,
+    })
+}
+
+fn shape(convolution: ConvolutionShape, blocks: &SparseBlocks) -> SparseShape {
+    SparseShape {
+        convolution,
+        block_quads: blocks.block_quads,
+        live: blocks.slots,
+    }
+}
+
+/// The shape of a sparse weight, of which only the weight matters.
+pub(crate) fn shape_of(attributes: &ConvolutionAttributes, blocks: &SparseBlocks) -> SparseShape {
+    shape(weight_shape(attributes), blocks)
+}
+
+/// How a weight, or its gradient, is cut, if it is sparse.
+pub(super) fn blocks_of(program: &Program, id: ValueId) -> Option<SparseBlocks> {
+    match program.value(id).layout {
+        Layout::SparseWeight(_, blocks) | Layout::SparseValues(_, blocks) => Some(blocks),
+        _ => None,
+    }
+}
+
+impl Binder<'_> {
+    fn sparse_parts(
+        &self,
+        weight: ValueId,
+        attributes: &ConvolutionAttributes,
+        blocks: &SparseBlocks,
+    ) -> Result<Parts<Region>, Error> {
+        let whole = self.region(weight)?;
+        Ok(parts(attributes, blocks, |offset, bytes| Region {
+            offset: whole.offset + offset,
+            size: bytes,
+            ..whole
+        }))
+    }
+
+    /// The region of the numbers that an optimiser changes.
+    pub(super) fn trained(&self, parameter: ValueId) -> Result<Region, Error> {
+        Ok(match self.program.value(parameter).layout {
+            Layout::SparseWeight(attributes, blocks) => {
+                self.sparse_parts(parameter, &attributes, &blocks)?.values
+            }
+            _ => self.region(parameter)?,
+        })
+    }
+
+    pub(super) fn sparse_forward(
+        &self,
+        (attributes, blocks, convolution): (
+            &ConvolutionAttributes,
+            &SparseBlocks,
+            ConvolutionShape,
+        ),
+        input: &Source,
+        [weight, output]: [ValueId; 2],
+        bias: Option<Region>,
+        facts: &DeviceFacts,
+    ) -> Result<Vec<Launch>, Error> {
+        let parts = self.sparse_parts(weight, attributes, blocks)?;
+        let regions = SparseForward {
+            input: self.source(input)?,
+            columns: parts.columns,
+            values: parts.values,
+            bias,
+            output: self.region(output)?,
+        };
+        Ok(sparse::sparse_forward(
+            &shape(convolution, blocks),
+            facts,
+            &regions,
+        )?)
+    }
+
+    pub(super) fn sparse_input_gradient(
+        &self,
+        (attributes, blocks, convolution): (
+            &ConvolutionAttributes,
+            &SparseBlocks,
+            ConvolutionShape,
+        ),
+        [output_gradient, weight, input_gradient]: [ValueId; 3],
+        (accumulate, derivative): (bool, Option<smidgen_gpu::Source>),
+        facts: &DeviceFacts,
+    ) -> Result<Vec<Launch>, Error> {
+        let parts = self.sparse_parts(weight, attributes, blocks)?;
+        let regions = SparseInputGradient {
+            output_gradient: self.region(output_gradient)?,
+            columns: parts.columns,
+            values: parts.values,
+            starts: parts.starts,
+            entries: parts.entries,
+            input_gradient: self.region(input_gradient)?,
+            accumulate,
+        };
+        let shape = shape(convolution, blocks);
+        let mut launches = sparse::sparse_input_gradient(&shape, facts, &regions)?;
+        if let Some(value) = derivative {
+            let map = smidgen_ops::MapShape::new(
+                convolution.batch,
+                convolution.input_channels,
+                convolution.input_height,
+                convolution.input_width,
+            );
+            let regions = smidgen_ops::activation::Backward {
+                value,
+                output_gradient: regions.input_gradient,
+                input_gradient: regions.input_gradient,
+            };
+            launches.extend(smidgen_ops::activation::backward(&map, &regions)?);
+        }
+        Ok(launches)
+    }
+
+    pub(super) fn sparse_weight_gradient(
+        &self,
+        operation: usize,
+        convolution: ConvolutionShape,
+        input: &Source,
+        [output_gradient, weight_gradient]: [ValueId; 2],
+        bias_gradient: Option<Region>,
+        facts: &DeviceFacts,
+    ) -> Result<Vec<Launch>, Error> {
+        let (weight, attributes, blocks) = self.sparse_weight_of(weight_gradient)?;
+        let parts = self.sparse_parts(weight, &attributes, &blocks)?;
+        let output_gradient = self.region(output_gradient)?;
+        let regions = SparseWeightGradient {
+            input: self.source(input)?,
+            output_gradient,
+            columns: parts.columns,
+            value_gradient: self.region(weight_gradient)?,
+            workspace: self.workspace(operation),
+        };
+        let shape = shape(convolution, &blocks);
+        let mut launches = sparse::sparse_weight_gradient(&shape, facts, &regions)?;
+        if let Some(bias_gradient) = bias_gradient {
+            launches.extend(smidgen_conv::bias_gradient(
+                &convolution,
+                facts,
+                output_gradient,
+                bias_gradient,
+                self.workspace(operation),
+            )?);
+        }
+        Ok(launches)
+    }
+
+    /// The sparse weight that a gradient is of.
+    fn sparse_weight_of(
+        &self,
+        gradient: ValueId,
+    ) -> Result<(ValueId, ConvolutionAttributes, SparseBlocks), Error> {
+        let name = &self.program.value(gradient).name;
+        let weight = name.strip_prefix("gradient of ").and_then(|name| {
+            let id = self.program.find(name)?;
+            match self.program.value(id).layout {
+                Layout::SparseWeight(attributes, blocks) => Some((id, attributes, blocks)),
+                _ => None,
+            }
+        });
+        weight.ok_or_else(|| Error::UnknownValue { name: name.clone() })
+    }
+}
+
+/// Bytes of workspace of an operation with a sparse weight; `None` for all other operations.
+pub(super) fn workspace(
+    program: &Program,
+    kind: &OperationKind,
+    facts: &DeviceFacts,
+) -> Result<Option<u64>, Error> {
+    let (attributes, map, blocks) = match kind {
+        OperationKind::ConvolutionWeightGradient {
+            attributes,
+            shape,
+            weight_gradient,
+            ..
+        } => (attributes, *shape, blocks_of(program, *weight_gradient)),
+        _ => return Ok(None),
+    };
+    let Some(blocks) = blocks else {
+        return Ok(None);
+    };
+    let convolution = convolution_shape(attributes, map);
+    let own = sparse::sparse_weight_gradient_workspace(&shape(convolution, &blocks), facts)?;
+    let bias = smidgen_conv::bias_gradient_workspace(&convolution, facts)?;
+    Ok(Some(own.max(bias)))
+}
+
+/// The sparse weights of a program, in the order of its values.
+pub(crate) fn weights(
+    program: &Program,
+) -> impl Iterator<Item = (ValueId, ConvolutionAttributes, SparseBlocks)> + '_ {
+    let values = program.values.iter().enumerate();
+    values.filter_map(|(at, value)| match (value.layout, value.role) {
+        (Layout::SparseWeight(attributes, blocks), Role::Parameter) => {
+            Some((ValueId(at), attributes, blocks))
+        }
+        _ => None,
+    })
+}
+
+/// The launches that change the masks of all sparse weights as their orders say.
+pub(crate) fn mutations(
+    program: &Program,
+    plan: &ProgramPlan,
+    limits: Limits,
+) -> Result<Vec<Launch>, Error> {
+    let binder = Binder {
+        program,
+        plan,
+        limits,
+    };
+    let mut launches = Vec::new();
+    for (weight, attributes, blocks) in weights(program) {
+        let parts = binder.sparse_parts(weight, &attributes, &blocks)?;
+        let states = program
+            .operations
+            .iter()
+            .find_map(|operation| match &operation.kind {
+                OperationKind::Update {
+                    parameter, states, ..
+                } if *parameter == weight => Some(states.as_slice()),
+                _ => None,
+            });
+        let regions = Mutation {
+            order: parts.order,
+            columns: parts.columns,
+            values: parts.values,
+            states: states
+                .unwrap_or_default()
+                .iter()
+                .map(|id| binder.region(*id))
+                .collect::<Result<_, _>>()?,
+            growth: None,
+        };
+        let shape = shape_of(&attributes, &blocks);
+        let lists = Transpose {
+            columns: parts.columns,
+            starts: parts.starts,
+            entries: parts.entries,
+        };
+        launches.push(sparse::mutate(&shape, &regions)?);
+        launches.push(sparse::transpose(&shape, &lists)?);
+    }
+    Ok(launches)
+}
+
+/// The words of a sparse weight with these columns and values: its transposed list is made on the way.
+pub(crate) fn pack(shape: &SparseShape, columns: &[u32], values: &[f32]) -> Vec<u32> {
+    let quads = shape.convolution.input_channels.div_ceil(4);
+    let (mut starts, mut entries) = (vec![0_u32], Vec::new());
+    for quad in 0..quads {
+        let own = (0_u32..).zip(columns);
+        let own = own.filter(|(_, column)| **column != EMPTY && column_parts(**column)[0] == quad);
+        entries.extend(own.map(|(block, _)| block));
+        starts.push(entries.len() as u32);
+    }
+    entries.resize(columns.len(), EMPTY);
+    let mut words: Vec<u32> = Vec::new();
+    for part in [
+        bytemuck::cast_slice(values),
+        columns,
+        &starts,
+        &entries,
+        &[0; 4],
+    ] {
+        words.extend_from_slice(part);
+        words.resize(words.len().next_multiple_of(64), 0);
+    }
+    words
+}

@@ -1,0 +1,11 @@
+use crate::{Error, Session};
+
+/// A published method that acts between epochs.
+pub trait Recipe {
+    /// Called before the first step of every epoch, and not again where a run is resumed within one. What it does must follow from the
+    /// epoch and the session alone, so that a resumed run goes on bit for bit.
+    ///
+    /// # Errors
+    /// What the session refuses.
+    fn before_epoch(&mut self, session: &mut Session, epoch: u64) -> Result<(), Error>;
+}

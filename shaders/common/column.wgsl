@@ -1,0 +1,16 @@
+// The column of a live block: its input quad and its tap, in one word that sorts by input quad, then by row of taps, then by tap.
+
+// The column of a slot that holds no block.
+const EMPTY: u32 = 0xffffffffu;
+
+fn column_quad(column: u32) -> u32 {
+    return column >> 16u;
+}
+
+fn column_tap_y(column: u32) -> u32 {
+    return (column >> 8u) & 0xffu;
+}
+
+fn column_tap_x(column: u32) -> u32 {
+    return column & 0xffu;
+}
