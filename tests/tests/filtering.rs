@@ -5,7 +5,7 @@ use smidgen::{
     Blueprint, FilterChoice, Graph, Optimizer, Probe, Session, SessionOptions, StepOptions,
     Training, closeness, filter_close_ones, zoo,
 };
-use smidgen_graph::{Layout, OperationKind, ValueId};
+use smidgen_graph::{Layer, Layout, OperationKind, ValueId};
 use smidgen_tests::{device, network, shapes_batch};
 use std::collections::BTreeSet;
 
@@ -24,8 +24,13 @@ fn training(keep_gradients: bool) -> Training {
 /// The last convolutions trained, batch norms fixed.
 fn tuned(mut graph: Graph, convolutions: usize, patch: Option<u32>) -> Graph {
     graph.train_last(convolutions).unwrap();
-    graph.freeze("*bn*").unwrap();
-    let _ = graph.freeze("*downsample.1");
+    let norms: Vec<String> = (graph.nodes().iter())
+        .filter(|node| matches!(node.layer, Layer::BatchNorm { .. }))
+        .map(|node| node.name.clone())
+        .collect();
+    for norm in &norms {
+        graph.freeze(norm).unwrap();
+    }
     graph.freeze_statistics();
     if let Some(patch) = patch {
         graph.filter_last(convolutions, patch).unwrap();
@@ -166,4 +171,53 @@ fn filtered_networks_plan_and_run() {
             "{model}"
         );
     }
+}
+
+/// The loss falls along the gradient by as much as the gradient says, with frozen batch norms that use their running statistics.
+#[test]
+fn frozen_statistics_give_the_gradient_of_the_loss_on_the_device() {
+    let convolutions = 5;
+    let (images, labels) = shapes_batch(8);
+    let graph = tuned(network("resnet20"), convolutions, None);
+    let options = SessionOptions {
+        batch: 8,
+        training: Some(training(true)),
+        budget: None,
+    };
+    let mut session = Session::new(device(), &graph, &options, 1).unwrap();
+    let still = StepOptions {
+        step: 0,
+        learning_rate: 0.0,
+        seed: 0,
+    };
+    let loss = |session: &mut Session| {
+        session.train_step(&images, &labels, &still).unwrap();
+        session.metrics().unwrap().unwrap().loss()
+    };
+    loss(&mut session);
+    let mut moved = 0;
+    for parameter in graph.parameters().iter().filter(|one| one.trainable) {
+        let name = &parameter.name;
+        let gradient = session.read(&format!("gradient of {name}")).unwrap();
+        let square: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
+        if square < 1e-12 {
+            continue;
+        }
+        moved += 1;
+        let weight = session.read(name).unwrap();
+        // A change of about a hundredth of the loss.
+        let step = 0.02 / square;
+        let mut at = |along: f64| {
+            let changed: Vec<f32> = (weight.iter().zip(&gradient))
+                .map(|(w, g)| w + (along * step) as f32 * g)
+                .collect();
+            session.write(name, &changed).unwrap();
+            loss(&mut session)
+        };
+        let found = (at(0.5) - at(-0.5)) / 0.02;
+        session.write(name, &weight).unwrap();
+        loss(&mut session);
+        assert!((found - 1.0).abs() < 0.05, "{name}: {found}");
+    }
+    assert!(moved >= convolutions);
 }
