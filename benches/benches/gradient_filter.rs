@@ -59,7 +59,8 @@ fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dy
     let input = memory.values(shape.input_bytes());
     let weight = memory.values(shape.weight_bytes());
     let output_gradient = memory.values(shape.output_bytes());
-    let workspace = smidgen_conv::workspace(Pass::WeightGradient, &shape, facts, None)?;
+    let of = |pass| smidgen_conv::workspace(pass, &shape, facts, None);
+    let workspace = of(Pass::WeightGradient)?.max(of(Pass::InputGradient)?);
     let workspace = (workspace > 0).then(|| memory.values(workspace));
     let regions = smidgen_conv::WeightGradient {
         input: input.into(),
@@ -75,6 +76,7 @@ fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dy
         input_gradient: memory.values(shape.input_bytes()),
         accumulate: false,
         derivative: None,
+        workspace,
     };
     launches.extend(smidgen_conv::input_gradient(&shape, facts, None, &regions)?);
     Ok((memory, launches))

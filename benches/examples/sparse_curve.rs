@@ -88,6 +88,7 @@ fn dense(
                 weight,
                 bias: None,
                 output,
+                workspace: None,
             },
         )?,
         input_gradient(
@@ -100,6 +101,7 @@ fn dense(
                 input_gradient: by_input,
                 accumulate: false,
                 derivative: None,
+                workspace: None,
             },
         )?,
         weight_gradient(

@@ -60,6 +60,9 @@ pub fn multiply_adds(case: &Case) -> u64 {
 pub fn launches(case: &Case, pass: Pass) -> (Memory, Vec<Launch>) {
     let (shape, facts) = (shape(case), device().facts());
     let mut memory = Memory::new();
+    let bytes = workspace(pass, &shape, facts, None)
+        .unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    let workspace = (bytes > 0).then(|| memory.values(bytes));
     let launches = match pass {
         Pass::Forward => {
             let regions = Forward {
@@ -67,6 +70,7 @@ pub fn launches(case: &Case, pass: Pass) -> (Memory, Vec<Launch>) {
                 weight: memory.values(shape.weight_bytes()),
                 bias: None,
                 output: memory.values(shape.output_bytes()),
+                workspace,
             };
             forward(&shape, facts, None, &regions).into_launches()
         }
@@ -77,18 +81,17 @@ pub fn launches(case: &Case, pass: Pass) -> (Memory, Vec<Launch>) {
                 input_gradient: memory.values(shape.input_bytes()),
                 accumulate: false,
                 derivative: None,
+                workspace,
             };
             input_gradient(&shape, facts, None, &regions).into_launches()
         }
         Pass::WeightGradient => {
-            let bytes = workspace(pass, &shape, facts, None)
-                .unwrap_or_else(|error| panic!("{}: {error}", case.name));
             let regions = WeightGradient {
                 input: memory.values(shape.input_bytes()).into(),
                 output_gradient: memory.values(shape.output_bytes()),
                 weight_gradient: memory.values(shape.weight_bytes()),
                 bias_gradient: None,
-                workspace: (bytes > 0).then(|| memory.values(bytes)),
+                workspace,
             };
             weight_gradient(&shape, facts, None, &regions).into_launches()
         }

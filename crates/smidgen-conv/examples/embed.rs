@@ -167,6 +167,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
             weight: region(1),
             bias: None,
             output: region(2),
+            workspace: None,
         },
     )?;
     // The output stands for its own gradient here: that of half the sum of its squares.
@@ -180,6 +181,7 @@ pub fn run() -> Result<Report, Box<dyn Error>> {
             input_gradient: region(3),
             accumulate: false,
             derivative: None,
+            workspace: None,
         },
     )?);
     launches.extend(weight_gradient(

@@ -20,6 +20,7 @@
 //!     weight: Region::whole(1, shape.weight_bytes()),
 //!     bias: None,
 //!     output: Region::whole(2, shape.output_bytes()),
+//!     workspace: None,
 //! })?;
 //! let sequence = Sequence::prepare(&device, &launches, &[&input, &weight, &output])?;
 //! device.run(|pass| sequence.record(pass))?;
@@ -48,6 +49,7 @@ pub mod sparse;
 mod variant;
 mod weight;
 mod weight_gradient;
+mod winograd;
 
 pub use passes::{Forward, InputGradient, forward, input_gradient};
 pub use select::{candidates, fits};

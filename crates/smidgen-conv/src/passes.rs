@@ -3,6 +3,7 @@
 use crate::gather::Gather;
 use crate::geometry::{Axis, Extent};
 use crate::select::choose;
+use crate::winograd::{Bound, Winograd};
 use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, normalisation_bytes};
 
@@ -17,6 +18,8 @@ pub struct Forward {
     pub bias: Option<Region>,
     /// Planes of quads, `shape.output_bytes()`; written whole, padding channels zero.
     pub output: Region,
+    /// [`workspace`](crate::workspace) bytes. With less, or none, the default is a variant that needs less: slower on some devices.
+    pub workspace: Option<Region>,
 }
 
 /// What the input gradient reads and writes.
@@ -33,6 +36,8 @@ pub struct InputGradient {
     /// Then multiply with the derivative of this activation, where it was (for ReLU and ReLU6 the region may hold what it gave): the
     /// gradient that is written is one in front of the activation. `shape.input_bytes()`.
     pub derivative: Option<Source>,
+    /// As in [`Forward`].
+    pub workspace: Option<Region>,
 }
 
 /// The first `needed` bytes of a region, so that a launch binds what it uses. Kernels run without bounds checks, so this is where a
@@ -51,14 +56,28 @@ pub(crate) fn sized(name: &'static str, region: Region, needed: u64) -> Result<R
     })
 }
 
-fn gather_tile(
+/// How a pass gathers.
+enum Way {
+    Tile(GatherTile),
+    /// With the part of the workspace that it needs.
+    Winograd(Winograd, Region),
+}
+
+fn way(
     variant: Option<Variant>,
     pass: Pass,
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
-) -> Result<GatherTile, ShapeError> {
+    workspace: Option<Region>,
+) -> Result<Way, ShapeError> {
+    let room = workspace.unwrap_or(Region::whole(0, 0));
     match choose(variant, pass, shape, facts)? {
-        Variant::Gather(tile) => Ok(tile),
+        Variant::Gather(tile) => Ok(Way::Tile(tile)),
+        Variant::Winograd(size) => {
+            let method = Winograd::of(size, pass, shape, facts);
+            let workspace = sized("workspace", room, method.workspace())?;
+            Ok(Way::Winograd(method, workspace))
+        }
         variant @ Variant::Blocks(_) => Err(ShapeError::UnfitVariant { variant, pass }),
     }
 }
@@ -102,17 +121,31 @@ pub fn forward(
     variant: Option<Variant>,
     regions: &Forward,
 ) -> Result<Vec<Launch>, ShapeError> {
-    let tile = gather_tile(variant, Pass::Forward, shape, facts)?;
+    let way = way(variant, Pass::Forward, shape, facts, regions.workspace)?;
     let input = sized_source("input", regions.input, shape)?;
-    let mut bound = vec![
-        input.region,
-        sized("weight", regions.weight, shape.weight_bytes())?,
-    ];
-    if let Some(bias) = regions.bias {
-        bound.push(sized("bias", bias, shape.bias_bytes())?);
-    }
+    let weight = sized("weight", regions.weight, shape.weight_bytes())?;
+    let bias = (regions.bias)
+        .map(|bias| sized("bias", bias, shape.bias_bytes()))
+        .transpose()?;
+    let output = sized("output", regions.output, shape.output_bytes())?;
+    let tile = match way {
+        Way::Tile(tile) => tile,
+        Way::Winograd(method, workspace) => {
+            return Ok(method.launches(&Bound {
+                source: input,
+                weight,
+                bias,
+                destination: output,
+                workspace,
+                accumulate: false,
+                derivative: None,
+            }));
+        }
+    };
+    let mut bound = vec![input.region, weight];
+    bound.extend(bias);
     bound.extend(input.normalisation);
-    bound.push(sized("output", regions.output, shape.output_bytes())?);
+    bound.push(output);
     let gather = Gather {
         shape,
         tile,
@@ -145,28 +178,50 @@ pub fn input_gradient(
     variant: Option<Variant>,
     regions: &InputGradient,
 ) -> Result<Vec<Launch>, ShapeError> {
-    let tile = gather_tile(variant, Pass::InputGradient, shape, facts)?;
-    let mut bound = vec![
-        sized(
-            "output gradient",
-            regions.output_gradient,
-            shape.output_bytes(),
-        )?,
-        sized("weight", regions.weight, shape.weight_bytes())?,
-    ];
+    let way = way(
+        variant,
+        Pass::InputGradient,
+        shape,
+        facts,
+        regions.workspace,
+    )?;
+    let output_gradient = sized(
+        "output gradient",
+        regions.output_gradient,
+        shape.output_bytes(),
+    )?;
+    let weight = sized("weight", regions.weight, shape.weight_bytes())?;
+    let input_gradient = sized(
+        "input gradient",
+        regions.input_gradient,
+        shape.input_bytes(),
+    )?;
+    let derivative = (regions.derivative)
+        .map(|derivative| sized_source("activated input", derivative, shape))
+        .transpose()?;
+    let tile = match way {
+        Way::Tile(tile) => tile,
+        Way::Winograd(method, workspace) => {
+            return Ok(method.launches(&Bound {
+                source: output_gradient.into(),
+                weight,
+                bias: None,
+                destination: input_gradient,
+                workspace,
+                accumulate: regions.accumulate,
+                derivative,
+            }));
+        }
+    };
+    let mut bound = vec![output_gradient, weight];
     let mut source = Vec::new();
-    if let Some(derivative) = regions.derivative {
-        let derivative = sized_source("activated input", derivative, shape)?;
+    if let Some(derivative) = derivative {
         bound.extend(derivative.normalisation);
         bound.push(derivative.region);
         source.push(("DERIVATIVE", String::new()));
         source.extend(derivative.defines());
     }
-    bound.push(sized(
-        "input gradient",
-        regions.input_gradient,
-        shape.input_bytes(),
-    )?);
+    bound.push(input_gradient);
     let gather = Gather {
         shape,
         tile,

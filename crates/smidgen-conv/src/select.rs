@@ -1,6 +1,7 @@
 //! The choice of variants: pure functions of pass, shape and device, apart from the launches.
 
 use crate::weight_gradient::{share_steps, workgroups_of_share};
+use crate::winograd::{self, Winograd};
 use crate::{BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
 use smidgen_gpu::{DeviceFacts, DeviceKind};
 
@@ -22,7 +23,17 @@ pub fn candidates(
         tiles.map(Variant::Blocks).collect()
     } else {
         let tiles = gather_tiles(pass, shape, facts).into_iter();
-        tiles.map(Variant::Gather).collect()
+        // Never the default: it depends on the room, and the same run in another budget should give the same bits where nothing is measured.
+        let sizes = [4, 2].into_iter().filter(|size| {
+            winograd::fits(*size, pass, shape) && {
+                let method = Winograd::of(*size, pass, shape, facts);
+                method.may_pay(shape) && method.workspace() <= room
+            }
+        });
+        tiles
+            .map(Variant::Gather)
+            .chain(sizes.map(Variant::Winograd))
+            .collect()
     };
     let mut met = std::collections::HashSet::new();
     candidates.retain(|variant| met.insert(*variant) && fits(*variant, pass, shape, facts));
@@ -43,6 +54,7 @@ pub fn fits(variant: Variant, pass: Pass, shape: &ConvolutionShape, facts: &Devi
                 && (tile.subgroup.is_none()
                     || !shape.is_depthwise() && tile.subgroup == subgroup(facts))
         }
+        (Variant::Winograd(size), _) => winograd::fits(size, pass, shape),
         (Variant::Blocks(tile), Pass::WeightGradient) => {
             let counted = (1..=256).contains(&tile.shares) && tiled(tile.pixels);
             if shape.is_depthwise() {
@@ -116,7 +128,7 @@ pub(crate) fn row_tile(count: u32, most: u32) -> u32 {
 }
 
 /// The largest divisor of `quads` up to `most`, so that no quad is left over.
-fn dividing(quads: u32, most: u32) -> u32 {
+pub(crate) fn dividing(quads: u32, most: u32) -> u32 {
     (1..=most)
         .rev()
         .find(|size| quads.is_multiple_of(*size))
@@ -132,7 +144,7 @@ pub(crate) fn subgroup(facts: &DeviceFacts) -> Option<u32> {
 }
 
 /// Quads that a gathering pass computes.
-fn target_quads(pass: Pass, shape: &ConvolutionShape) -> u32 {
+pub(crate) fn target_quads(pass: Pass, shape: &ConvolutionShape) -> u32 {
     if pass == Pass::InputGradient {
         shape.input_quads()
     } else {
@@ -419,7 +431,7 @@ mod tests {
                         let found = candidates(pass, &shape, &facts, u64::MAX).unwrap();
                         let default = choose(None, pass, &shape, &facts).unwrap();
                         assert_eq!(found.first(), Some(&default), "{pass}, {shape:?}");
-                        assert!(found.len() <= 9, "{pass}, {shape:?}: {found:?}");
+                        assert!(found.len() <= 12, "{pass}, {shape:?}: {found:?}");
                         for variant in &found {
                             assert_eq!(choose(Some(*variant), pass, &shape, &facts), Ok(*variant));
                         }
@@ -452,6 +464,10 @@ mod tests {
                 Pass::Forward,
                 false,
             ),
+            ("winograd 2", Pass::Forward, true),
+            ("winograd 4", Pass::InputGradient, true),
+            ("winograd 3", Pass::Forward, false),
+            ("winograd 4", Pass::WeightGradient, false),
             (
                 "blocks 2x3x2 pixels 4 lanes 8 shares 4",
                 Pass::WeightGradient,
@@ -492,6 +508,25 @@ mod tests {
         assert_eq!(first(Some((8, 8))), "subgroup-8 4x4");
         assert_eq!(first(Some((8, 16))), "direct 8x1");
         assert_eq!(first(None), "direct 8x1");
+    }
+
+    #[test]
+    fn winograd_is_measured_where_there_is_room_and_never_the_default() {
+        let shape = ConvolutionShape::new(8, [64, 56, 56], 64, [3, 3]).with_padding(1);
+        let software = facts(DeviceKind::Software, Some((8, 8)));
+        for pass in [Pass::Forward, Pass::InputGradient] {
+            let found = |shape, room| candidates(pass, &shape, &software, room).unwrap();
+            let ample = found(shape, u64::MAX);
+            assert_eq!(ample[0].to_string(), "subgroup-8 4x4");
+            assert!(ample.contains(&Variant::Winograd(2)) && ample.contains(&Variant::Winograd(4)));
+            let is_winograd = |variant: &Variant| matches!(variant, Variant::Winograd(_));
+            assert!(!found(shape, 1 << 10).iter().any(is_winograd));
+            assert!(
+                !found(shape.with_stride(2), u64::MAX)
+                    .iter()
+                    .any(is_winograd)
+            );
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ impl fmt::Display for Pass {
 pub enum Variant {
     /// Forward and input gradient: an invocation gathers all that its targets are the sum of. `direct 4x2`, `subgroup-8 4x4`.
     Gather(GatherTile),
+    /// Forward and input gradient of 3x3 kernels of stride 1: Winograd's F(2x2, 3x3) or F(4x4, 3x3), by the side of the tile of targets.
+    /// `winograd 4`.
+    Winograd(u32),
     /// Weight gradient: a workgroup sums some blocks over its share of the pixels. `blocks 2x3x2 pixels 4 lanes 8 shares 16`.
     Blocks(BlockTile),
 }
@@ -78,6 +81,7 @@ impl fmt::Display for Variant {
                 }
                 write!(formatter, " {}x{}", tile.pixels, tile.quads)
             }
+            Self::Winograd(size) => write!(formatter, "winograd {size}"),
             Self::Blocks(tile) => write!(
                 formatter,
                 "blocks {}x{}x{} pixels {} lanes {} shares {}",
@@ -124,6 +128,9 @@ fn parse(text: &str) -> Option<Variant> {
             lanes: lanes.parse().ok()?,
             shares: shares.parse().ok()?,
         }));
+    }
+    if family == "winograd" {
+        return Some(Variant::Winograd(rest.parse().ok()?));
     }
     let subgroup = match family.strip_prefix("subgroup-") {
         Some(size) => Some(size.parse().ok()?),
@@ -185,6 +192,7 @@ mod tests {
         for (variant, text) in [
             (Variant::Gather(GATHER), "direct 4x2"),
             (Variant::Gather(shared), "subgroup-8 4x2"),
+            (Variant::Winograd(4), "winograd 4"),
             (
                 Variant::Blocks(BLOCKS),
                 "blocks 2x3x1 pixels 4 lanes 32 shares 16",
@@ -209,7 +217,8 @@ mod tests {
             "direct  4x2",
             "subgroup- 4x2",
             "subgroup 4x2",
-            "winograd 2",
+            "winograd",
+            "winograd 04",
             "blocks 2x3x1",
             "blocks 2x3x1 pixels 4 lanes 32 shares",
             "blocks 2x3x1 pixels 4 lanes 32 shares 16 ",

@@ -3,6 +3,7 @@
 use crate::passes::{sized, sized_source};
 use crate::select::{self, choose};
 use crate::shape::QUAD_BYTES;
+use crate::winograd::Winograd;
 use crate::{BlockTile, ConvolutionShape, Pass, ShapeError, Variant, gather::groups_of};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, params};
 
@@ -296,6 +297,7 @@ pub fn workspace(
 ) -> Result<u64, ShapeError> {
     Ok(match choose(variant, pass, shape, facts)? {
         Variant::Gather(_) => 0,
+        Variant::Winograd(size) => Winograd::of(size, pass, shape, facts).workspace(),
         Variant::Blocks(tile) => {
             let share = Plan::of(shape, tile).share(u64::MAX);
             let bias = bias_share(shape, u64::MAX, facts);

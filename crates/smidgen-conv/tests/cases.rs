@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, Pass, Variant, WeightGradient, candidates, forward,
-    input_gradient, pack_weight, unpack_weight, weight_gradient, workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, Variant, WeightGradient, candidates, fits,
+    forward, input_gradient, pack_weight, unpack_weight, weight_gradient, workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, relative_error};
 use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Source};
@@ -190,8 +190,15 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
     let by_weight_alone = memory.output(shape.weight_bytes() as usize / 4);
     let by_bias = memory.output(shape.bias_bytes() as usize / 4);
     let [forward_variant, input_variant, weight_variant] = mode.variants;
-    let workspace_bytes = workspace(Pass::WeightGradient, &shape, facts, weight_variant).unwrap();
-    let workspace = (workspace_bytes > 0).then(|| memory.output(workspace_bytes as usize / 4));
+    let [forward_workspace, input_workspace, workspace] = [
+        (Pass::Forward, forward_variant),
+        (Pass::InputGradient, input_variant),
+        (Pass::WeightGradient, weight_variant),
+    ]
+    .map(|(pass, variant)| {
+        let bytes = workspace(pass, &shape, facts, variant).unwrap();
+        (bytes > 0).then(|| memory.output(bytes as usize / 4))
+    });
     let mut launches = forward(
         &shape,
         facts,
@@ -201,6 +208,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
             weight,
             bias: (!mode.plain).then_some(bias),
             output,
+            workspace: forward_workspace,
         },
     )
     .unwrap();
@@ -215,6 +223,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
                 input_gradient: by_input,
                 accumulate: !mode.plain,
                 derivative: (mode.read.activation != Activation::Identity).then_some(source),
+                workspace: input_workspace,
             },
         )
         .unwrap(),
@@ -351,7 +360,12 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
     let all: HashSet<_> = smidgen_shaders::VARIANTS
         .iter()
         .map(|variant| variant.file)
-        .filter(|file| file.starts_with("conv/") && !file.starts_with("conv/sparse_"))
+        // Sparse kernels and Winograd's have tables of their own.
+        .filter(|file| {
+            file.starts_with("conv/")
+                && !file.starts_with("conv/sparse_")
+                && !file.starts_with("conv/winograd_")
+        })
         .collect();
     assert_eq!(checked, all, "kernels that ran with run-time checks");
 }
@@ -409,6 +423,80 @@ fn every_candidate_agrees_with_its_twin() {
     }
 }
 
+/// Forward and input gradient by Winograd's method.
+fn winograd(size: u32, at: usize) -> Mode {
+    Mode {
+        plain: at.is_multiple_of(2),
+        weights: false,
+        checked: true,
+        variants: [
+            Some(Variant::Winograd(size)),
+            Some(Variant::Winograd(size)),
+            None,
+        ],
+        read: [Read::of(true, Activation::Relu), Read::PLAIN][at % 2],
+    }
+}
+
+#[test]
+fn every_case_that_winograd_can_compute_agrees_with_its_twin() {
+    let mut cases = twin::cases();
+    cases.push(Case::new("several slabs", 6, [20, 27, 26], 9, [3, 3]).padding(1, 1));
+    let mut shaders = HashSet::new();
+    let mut computed = 0;
+    for case in &cases {
+        for (facts, size) in [(sharing(), 4), (alone(DeviceKind::Discrete), 2)] {
+            let passes = [Pass::Forward, Pass::InputGradient];
+            if passes
+                .iter()
+                .all(|pass| fits(Variant::Winograd(size), *pass, &shape_of(case), &facts))
+            {
+                shaders.extend(check(case, &facts, winograd(size, computed / 2)));
+                computed += 1;
+            }
+        }
+    }
+    assert!(computed >= 6, "{computed} cases");
+    let all =
+        ["weight", "input", "product", "output"].map(|part| format!("conv/winograd_{part}.wgsl"));
+    assert!(
+        all.iter().all(|shader| shaders.contains(shader.as_str())),
+        "{shaders:?}"
+    );
+}
+
+#[test]
+fn the_error_of_winograd_is_as_documented() {
+    let case = Case::new("error", 2, [64, 16, 16], 64, [3, 3]).padding(1, 1);
+    let (shape, data, facts) = (shape_of(&case), Data::of(&case), sharing());
+    let [x, w] = [&data.input, &data.weight].map(|values| widen(values));
+    let expected = twin::forward(&case, &x, &w, &[]);
+    let errors = ["subgroup-8 4x4", "winograd 2", "winograd 4"].map(|variant| {
+        let mut memory = Guarded::new();
+        let variant =
+            Some(variant.parse().unwrap()).filter(|v| fits(*v, Pass::Forward, &shape, &facts));
+        let bytes = workspace(Pass::Forward, &shape, &facts, variant).unwrap();
+        let regions = Forward {
+            input: memory.input(&to_quads(&data.input, 2, 64, 256)).into(),
+            weight: memory.input(&pack_weight(&shape, &data.weight).unwrap()),
+            bias: None,
+            output: memory.output(shape.output_bytes() as usize / 4),
+            workspace: (bytes > 0).then(|| memory.output(bytes as usize / 4)),
+        };
+        let launches = forward(&shape, &facts, variant, &regions).unwrap();
+        let found = memory
+            .run_unchecked(&launches)
+            .unwrap()
+            .read(regions.output);
+        relative_error(&from_quads(&found, 2, 64, 256), &expected)
+    });
+    let most = [1e-6, 6e-7, 4e-6];
+    assert!(
+        errors.iter().zip(most).all(|(error, most)| *error <= most),
+        "{errors:?}"
+    );
+}
+
 /// A row: columns of the input, kernel, stride, padding, dilation. Each is a kernel of its own to compile, so these are few; all
 /// else is a parameter and takes any value.
 const ROWS: [[usize; 5]; 2] = [[7, 3, 1, 1, 1], [9, 2, 2, 1, 2]];
@@ -453,5 +541,19 @@ proptest! {
     fn random_shapes_agree_with_their_twin(case in any_case()) {
         let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: true, variants: [None; 3], read: Read::of(case.stride[1] == 1, Activation::Relu) };
         check(&case, &alone(DeviceKind::Discrete), mode);
+    }
+
+    #[test]
+    fn random_3x3_shapes_agree_with_their_twin_by_winograd(
+        (batch, height, width) in (1..4_usize, 1..12_usize, 1..12_usize),
+        (inputs, outputs, padding_y, padding_x) in (1..21_usize, 1..21_usize, 0..4_usize, 0..4_usize),
+        large: bool,
+    ) {
+        let case = Case {
+            padding: [padding_y, padding_x],
+            ..Case::new("random", batch, [inputs, height, width], outputs, [3, 3])
+        };
+        prop_assume!(shape_of(&case).validate().is_ok());
+        check(&case, &alone(DeviceKind::Discrete), winograd(if large { 4 } else { 2 }, inputs));
     }
 }

@@ -54,7 +54,10 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
         let by_input = memory.output(shape.input_bytes() as usize / 4);
         let by_weight = memory.output(shape.weight_bytes() as usize / 4);
         let by_bias = bias.map(|_| memory.output(shape.bias_bytes() as usize / 4));
-        let workspace_bytes = workspace(Pass::WeightGradient, &shape, facts, None).unwrap();
+        let of = |pass| workspace(pass, &shape, facts, None).unwrap();
+        let workspace_bytes = of(Pass::Forward)
+            .max(of(Pass::InputGradient))
+            .max(of(Pass::WeightGradient));
         let workspace = (workspace_bytes > 0).then(|| memory.output(workspace_bytes as usize / 4));
         let mut launches = forward(
             &shape,
@@ -65,6 +68,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
                 weight,
                 bias,
                 output,
+                workspace,
             },
         )
         .unwrap();
@@ -79,6 +83,7 @@ fn convolutions_and_linear_layers_agree_with_pytorch() {
                     input_gradient: by_input,
                     accumulate: false,
                     derivative: None,
+                    workspace,
                 },
             )
             .unwrap(),

@@ -111,6 +111,7 @@ fn regions(shape: &ConvolutionShape) -> (Forward, InputGradient, WeightGradient)
         weight,
         bias,
         output,
+        workspace: None,
     };
     let by_input = InputGradient {
         output_gradient: output,
@@ -118,6 +119,7 @@ fn regions(shape: &ConvolutionShape) -> (Forward, InputGradient, WeightGradient)
         input_gradient: input,
         accumulate: false,
         derivative: None,
+        workspace: None,
     };
     let by_weight = WeightGradient {
         input: input.into(),

@@ -101,8 +101,10 @@ impl Case {
     pub(super) fn rows(&self, bench: &Bench<'_>) -> Result<Vec<Row>, Error> {
         let (shape, facts) = (&self.shape, bench.device.facts());
         let variant = |pass| bench.choices.get(&self.class(pass));
-        let weight_variant = variant(Pass::WeightGradient);
-        let workspace_bytes = workspace(Pass::WeightGradient, shape, facts, weight_variant)?;
+        let bytes = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient]
+            .map(|pass| workspace(pass, shape, facts, variant(pass)));
+        let [forward_bytes, input_bytes, weight_bytes] = bytes;
+        let workspace_bytes = forward_bytes?.max(input_bytes?).max(weight_bytes?);
         let sizes = [
             shape.input_bytes(),
             shape.weight_bytes(),
@@ -114,6 +116,7 @@ impl Case {
         let region = |buffer: usize| Region::whole(buffer, sizes[buffer]);
         let [input, weight, output] = [0, 1, 2].map(region);
         let result = |bytes| Region::whole(3, bytes);
+        let workspace = (workspace_bytes > 0).then(|| region(4));
         let forward = forward(
             shape,
             facts,
@@ -123,6 +126,7 @@ impl Case {
                 weight,
                 bias: None,
                 output,
+                workspace,
             },
         )?;
         if self.kind == Kind::MatrixProduct {
@@ -139,18 +143,19 @@ impl Case {
                 input_gradient: result(shape.input_bytes()),
                 accumulate: false,
                 derivative: None,
+                workspace,
             },
         )?;
         let weight_gradient = weight_gradient(
             shape,
             facts,
-            weight_variant,
+            variant(Pass::WeightGradient),
             &WeightGradient {
                 input: input.into(),
                 output_gradient: output,
                 weight_gradient: result(shape.weight_bytes()),
                 bias_gradient: None,
-                workspace: (workspace_bytes > 0).then(|| region(4)),
+                workspace,
             },
         )?;
         [

@@ -48,6 +48,7 @@ pub(super) fn launch(
                 weight: region(weight)?,
                 bias: optional(bias)?,
                 output: region(output)?,
+                workspace: at.workspace(operation),
             };
             smidgen_conv::forward(&convolution, facts, variant, &regions)?
         }
@@ -73,6 +74,7 @@ pub(super) fn launch(
                 input_gradient: region(input_gradient)?,
                 accumulate: *accumulate,
                 derivative: derivative_of(derivative)?,
+                workspace: at.workspace(operation),
             };
             smidgen_conv::input_gradient(&convolution, facts, variant, &regions)?
         }

@@ -71,6 +71,7 @@ impl Subject {
         let ShapeClass { pass, shape } = &self.class;
         let [input, weight, output, workspace] = self.regions(facts)?;
         let variant = Some(variant);
+        let workspace = (workspace.size > 0).then_some(workspace);
         Ok(match pass {
             Pass::Forward => {
                 let bias = None;
@@ -79,6 +80,7 @@ impl Subject {
                     weight,
                     bias,
                     output,
+                    workspace,
                 };
                 smidgen_conv::forward(shape, facts, variant, &regions)?
             }
@@ -89,6 +91,7 @@ impl Subject {
                     input_gradient: input,
                     accumulate: false,
                     derivative: None,
+                    workspace,
                 };
                 smidgen_conv::input_gradient(shape, facts, variant, &regions)?
             }
@@ -98,7 +101,7 @@ impl Subject {
                     output_gradient: output,
                     weight_gradient: weight,
                     bias_gradient: None,
-                    workspace: (workspace.size > 0).then_some(workspace),
+                    workspace,
                 };
                 smidgen_conv::weight_gradient(shape, facts, variant, &regions)?
             }

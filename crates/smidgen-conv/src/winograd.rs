@@ -1,0 +1,349 @@
+//! Launches of Winograd's minimal filtering: 3x3 kernels of stride 1, forward and input gradient.
+//!
+//! The weights are transformed once; then slabs of tiles are transformed, multiplied position by position, and transformed back, in a
+//! workspace whose size does not grow with the batch.
+
+use crate::gather::groups_of;
+use crate::select::{dividing, subgroup, target_quads};
+use crate::shape::QUAD_BYTES;
+use crate::{ConvolutionShape, Pass};
+use smidgen_gpu::{DeviceFacts, DeviceKind, Launch, Region, Source, folded_grid, params};
+
+params! {
+    /// Uniform of `conv/winograd_weight.wgsl`.
+    pub(crate) struct WinogradWeightParams { rows: u32, source_quads: u32, slots: u32 }
+}
+
+params! {
+    /// Uniform of `conv/winograd_input.wgsl`.
+    pub(crate) struct WinogradInputParams {
+        stride: u32, first_tile: u32, tiles: u32, tiles_y: u32, tiles_x: u32, quads: u32,
+        source_height: u32, source_width: u32, source_plane: u32, origin_y: i32, origin_x: i32,
+    }
+}
+
+params! {
+    /// Uniform of `conv/winograd_product.wgsl`.
+    pub(crate) struct WinogradProductParams {
+        groups: u32, stride: u32, tile_groups: u32, quad_groups: u32, source_quads: u32,
+    }
+}
+
+params! {
+    /// Uniform of `conv/winograd_output.wgsl`.
+    pub(crate) struct WinogradOutputParams {
+        stride: u32, first_tile: u32, tiles: u32, tiles_y: u32, tiles_x: u32, quads: u32,
+        target_height: u32, target_width: u32, target_plane: u32,
+    }
+}
+
+/// Tiles of a slab are a multiple of this: the lanes of a workgroup.
+const LANES: u32 = 64;
+/// The transformed source and the product of a slab take about so much at most. More would save a few launches only.
+const MOST_SLAB_BYTES: u64 = 5 << 20;
+
+/// Whether the method can compute this pass of a (valid) shape.
+pub(crate) fn fits(size: u32, pass: Pass, shape: &ConvolutionShape) -> bool {
+    [2, 4].contains(&size)
+        && pass != Pass::WeightGradient
+        && shape.kernel == [3, 3]
+        && shape.stride == [1, 1]
+        && shape.dilation == [1, 1]
+        && shape.groups == 1
+}
+
+/// What a pass is bound to.
+pub(crate) struct Bound {
+    pub(crate) source: Source,
+    pub(crate) weight: Region,
+    pub(crate) bias: Option<Region>,
+    pub(crate) destination: Region,
+    /// [`Winograd::workspace`] bytes.
+    pub(crate) workspace: Region,
+    pub(crate) accumulate: bool,
+    /// The activation whose derivative the result is multiplied with.
+    pub(crate) derivative: Option<Source>,
+}
+
+/// One pass of one shape.
+pub(crate) struct Winograd {
+    size: u32,
+    transposed: bool,
+    slots: u32,
+    batch: u32,
+    /// Height and width.
+    source: [u32; 2],
+    target: [u32; 2],
+    origin: [i32; 2],
+    source_quads: u32,
+    target_quads: u32,
+    /// Tiles of a slab.
+    slab: u32,
+    subgroup: Option<u32>,
+}
+
+impl Winograd {
+    pub(crate) fn of(size: u32, pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> Self {
+        let transposed = pass == Pass::InputGradient;
+        let input = [shape.input_height, shape.input_width];
+        let output = [shape.output_height(), shape.output_width()];
+        let (source, target) = if transposed {
+            (output, input)
+        } else {
+            (input, output)
+        };
+        let mut this = Self {
+            size,
+            transposed,
+            slots: shape.slots(),
+            batch: shape.batch,
+            source,
+            target,
+            // The input gradient takes the taps in reverse.
+            origin: shape.padding.map(|padding| {
+                if transposed {
+                    padding as i32 - 2
+                } else {
+                    -(padding as i32)
+                }
+            }),
+            source_quads: if transposed {
+                shape.output_quads()
+            } else {
+                shape.input_quads()
+            },
+            target_quads: target_quads(pass, shape),
+            slab: LANES,
+            subgroup: subgroup(facts).filter(|_| facts.kind == DeviceKind::Software),
+        };
+        // Maps of few tiles make small slabs: the workspace should not dwarf them.
+        let maps = shape.input_bytes() + shape.output_bytes();
+        let room = (2 * maps)
+            .saturating_sub(this.weight_bytes())
+            .min(MOST_SLAB_BYTES);
+        let lanes = u64::from(LANES);
+        let fitting = room / (this.slab_bytes() / lanes) / lanes;
+        let all = u64::from(this.tiles()).div_ceil(lanes);
+        // Fours, so that an invocation multiplies four tiles.
+        let groups = match fitting {
+            0 => 1,
+            1..4 => fitting,
+            _ => fitting / 4 * 4,
+        };
+        this.slab = (groups.min(all) * lanes) as u32;
+        this
+    }
+
+    fn positions(&self) -> u32 {
+        (self.size + 2) * (self.size + 2)
+    }
+
+    fn tiles_of(&self) -> [u32; 2] {
+        self.target.map(|extent| extent.div_ceil(self.size))
+    }
+
+    fn tiles(&self) -> u32 {
+        let [rows, columns] = self.tiles_of();
+        self.batch * rows * columns
+    }
+
+    /// `vec4`s of one position of the transformed weight.
+    fn weight_rows(&self) -> u32 {
+        self.target_quads * self.source_quads * 4
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        u64::from(self.positions()) * u64::from(self.weight_rows()) * QUAD_BYTES
+    }
+
+    fn map_bytes(&self, quads: u32) -> u64 {
+        u64::from(self.positions()) * u64::from(quads) * u64::from(self.slab) * QUAD_BYTES
+    }
+
+    fn slab_bytes(&self) -> u64 {
+        self.map_bytes(self.source_quads) + self.map_bytes(self.target_quads)
+    }
+
+    /// Bytes that [`launches`](Self::launches) needs: the transformed weight, and the transformed source and the product of a slab.
+    pub(crate) fn workspace(&self) -> u64 {
+        self.weight_bytes() + self.slab_bytes()
+    }
+
+    /// Whether it is worth measuring: the workspace is small against the maps of the shape, and there are channels enough for the
+    /// products to outweigh the transforms.
+    pub(crate) fn may_pay(&self, shape: &ConvolutionShape) -> bool {
+        self.source_quads.min(self.target_quads) >= 4
+            && self.workspace() <= 2 * (shape.input_bytes() + shape.output_bytes())
+    }
+
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let mut defines = vec![
+            ("ALPHA", (self.size + 2).to_string()),
+            ("SIZE", self.size.to_string()),
+        ];
+        if self.size == 4 {
+            defines.push(("LARGE", String::new()));
+        }
+        defines
+    }
+
+    /// The whole pass: the weights, then slab after slab.
+    pub(crate) fn launches(&self, bound: &Bound) -> Vec<Launch> {
+        let mut front = bound.workspace.offset;
+        // Multiples of 1024 bytes each, so all of them are aligned.
+        let mut cut = |size: u64| {
+            let region = Region {
+                offset: front,
+                size,
+                ..bound.workspace
+            };
+            front += size;
+            region
+        };
+        let weight = cut(self.weight_bytes());
+        let transformed = cut(self.map_bytes(self.source_quads));
+        let product = cut(self.map_bytes(self.target_quads));
+        let mut launches = vec![self.weight(bound, weight)];
+        for first_tile in (0..self.tiles()).step_by(self.slab as usize) {
+            launches.extend([
+                self.input(bound, transformed, first_tile),
+                self.product(weight, transformed, product),
+                self.output(bound, product, first_tile),
+            ]);
+        }
+        launches
+    }
+
+    fn weight(&self, bound: &Bound, weight: Region) -> Launch {
+        let mut defines = self.defines();
+        if self.transposed {
+            defines.push(("TRANSPOSED", String::new()));
+        }
+        let params = WinogradWeightParams {
+            rows: self.weight_rows(),
+            source_quads: self.source_quads,
+            slots: self.slots,
+        };
+        let grid = folded_grid(groups_of(u64::from(params.rows)));
+        let regions = vec![bound.weight, weight];
+        Launch::new(
+            "conv/winograd_weight.wgsl",
+            &defines,
+            &params,
+            regions,
+            grid,
+        )
+    }
+
+    fn input(&self, bound: &Bound, transformed: Region, first_tile: u32) -> Launch {
+        let mut defines = self.defines();
+        defines.extend(bound.source.defines());
+        let [tiles_y, tiles_x] = self.tiles_of();
+        let [source_height, source_width] = self.source;
+        let params = WinogradInputParams {
+            stride: self.slab,
+            first_tile,
+            tiles: self.tiles(),
+            tiles_y,
+            tiles_x,
+            quads: self.source_quads,
+            source_height,
+            source_width,
+            source_plane: self.batch * source_height * source_width,
+            origin_y: self.origin[0],
+            origin_x: self.origin[1],
+        };
+        let mut regions = vec![bound.source.region];
+        regions.extend(bound.source.normalisation);
+        regions.push(transformed);
+        let grid = self.slab_grid(self.source_quads);
+        Launch::new("conv/winograd_input.wgsl", &defines, &params, regions, grid)
+    }
+
+    fn product(&self, weight: Region, transformed: Region, product: Region) -> Launch {
+        let groups = self.slab / LANES;
+        let tile = dividing(groups, 4);
+        let most_quads = if self.subgroup.is_some() { 4 } else { 2 };
+        let quads = dividing(self.target_quads, most_quads);
+        let mut defines = vec![("QUADS", quads.to_string()), ("TILE", tile.to_string())];
+        if let Some(size) = self.subgroup {
+            defines.push(("SUBGROUP", size.to_string()));
+            defines.push(("LOADS", (quads * 4).div_ceil(size).to_string()));
+        }
+        let (tile_groups, quad_groups) = (groups / tile, self.target_quads / quads);
+        let all = u64::from(self.positions()) * u64::from(tile_groups) * u64::from(quad_groups);
+        let params = WinogradProductParams {
+            groups: all as u32,
+            stride: self.slab,
+            tile_groups,
+            quad_groups,
+            source_quads: self.source_quads,
+        };
+        let regions = vec![transformed, weight, product];
+        Launch::new(
+            "conv/winograd_product.wgsl",
+            &defines,
+            &params,
+            regions,
+            folded_grid(all),
+        )
+    }
+
+    fn output(&self, bound: &Bound, product: Region, first_tile: u32) -> Launch {
+        let mut defines = self.defines();
+        if bound.accumulate {
+            defines.push(("ACCUMULATE", String::new()));
+        }
+        let mut regions = vec![product];
+        if let Some(bias) = bound.bias {
+            defines.push(("BIAS", String::new()));
+            regions.push(bias);
+        }
+        if let Some(derivative) = bound.derivative {
+            defines.push(("DERIVATIVE", String::new()));
+            defines.extend(derivative.defines());
+            regions.extend(derivative.normalisation);
+            regions.push(derivative.region);
+        }
+        regions.push(bound.destination);
+        let [tiles_y, tiles_x] = self.tiles_of();
+        let [target_height, target_width] = self.target;
+        let params = WinogradOutputParams {
+            stride: self.slab,
+            first_tile,
+            tiles: self.tiles(),
+            tiles_y,
+            tiles_x,
+            quads: self.target_quads,
+            target_height,
+            target_width,
+            target_plane: self.batch * target_height * target_width,
+        };
+        let grid = self.slab_grid(self.target_quads);
+        Launch::new(
+            "conv/winograd_output.wgsl",
+            &defines,
+            &params,
+            regions,
+            grid,
+        )
+    }
+
+    fn slab_grid(&self, quads: u32) -> [u32; 3] {
+        folded_grid(u64::from(self.slab / LANES) * u64::from(quads))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn the_parameters_match_their_shaders() {
+        assert_params_match::<WinogradWeightParams>("conv/winograd_weight.wgsl");
+        assert_params_match::<WinogradInputParams>("conv/winograd_input.wgsl");
+        assert_params_match::<WinogradProductParams>("conv/winograd_product.wgsl");
+        assert_params_match::<WinogradOutputParams>("conv/winograd_output.wgsl");
+    }
+}

@@ -1,0 +1,101 @@
+// destination[o, SIZE x SIZE pixels of a tile] = bias[o] + A^T product[o, tile] A
+//
+// DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
+//
+// Tile: one tile of one quad an invocation; a launch transforms a slab of the tiles, `stride` apart in its source.
+// Dispatch: [stride / 64 * quads] workgroups of 64, folded.
+#import common/grid
+#import common/scaling
+#import common/winograd
+
+struct Params {
+    // Tiles of a quad in the source, a multiple of 64; the first of them among all, and how many there are of those.
+    stride: u32,
+    first_tile: u32,
+    tiles: u32,
+    tiles_y: u32,
+    tiles_x: u32,
+    quads: u32,
+    target_height: u32,
+    target_width: u32,
+    target_plane: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> product: array<vec4<f32>>;
+#ifdef BIAS
+@group(0) @binding(2) var<storage, read_write> bias: array<vec4<f32>>;
+const AFTER_BIAS = 3;
+#else
+const AFTER_BIAS = 2;
+#endif
+#ifdef NORMALISE
+@group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS + 1;
+#else
+const AFTER_NORMALISATION = AFTER_BIAS;
+#endif
+#ifdef DERIVATIVE
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
+#endif
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = flat_workgroup(workgroup, workgroups);
+    let group_used = min(group, params.stride / 64u * params.quads - 1u);
+    let tile_group = group_used / params.quads;
+    let quad = group_used - tile_group * params.quads;
+    let slot = tile_group * 64u + lane;
+    let tile = params.first_tile + slot;
+    let tile_row = tile / params.tiles_x;
+    let image = tile_row / params.tiles_y;
+    let first_y = (tile_row - image * params.tiles_y) * SIZE;
+    let first_x = (tile - tile_row * params.tiles_x) * SIZE;
+    let first = quad * params.stride + slot;
+#for y in 0..ALPHA
+    var points_{y}: array<vec4<f32>, ALPHA>;
+#for x in 0..ALPHA
+    points_{y}[{x}] = product[({y}u * ALPHA + {x}u) * params.quads * params.stride + first];
+#endfor
+    let row_{y} = output_transform(points_{y});
+#endfor
+#ifdef BIAS
+    let start = bias[quad];
+#else
+    let start = vec4<f32>();
+#endif
+    if group != group_used || tile >= params.tiles {
+        return;
+    }
+#ifdef DERIVATIVE
+    let scaling = scaling_of(quad);
+#endif
+    let base = quad * params.target_plane + (image * params.target_height + first_y) * params.target_width + first_x;
+#for x in 0..SIZE
+    var sums_{x}: array<vec4<f32>, ALPHA>;
+#for y in 0..ALPHA
+    sums_{x}[{y}] = row_{y}[{x}];
+#endfor
+    let result_{x} = output_transform(sums_{x});
+#for y in 0..SIZE
+    if first_y + {y}u < params.target_height && first_x + {x}u < params.target_width {
+        let element = base + {y}u * params.target_width + {x}u;
+        var result = result_{x}[{y}] + start;
+#ifdef ACCUMULATE
+        result += destination[element];
+#endif
+#ifdef DERIVATIVE
+        result = before_activation(scaling, element, result);
+#endif
+        destination[element] = result;
+    }
+#endfor
+#endfor
+}

@@ -1,0 +1,53 @@
+// transformed[position, o, i] = (G weight[o, i] G^T)[position]    for F(SIZE, 3) in both directions, positions row by row
+// TRANSPOSED: the block transposed and the taps in reverse, for the input gradient.
+//
+// Tile: one row of a block (four target channels for one source channel) an invocation.
+// Dispatch: [ceil(target_quads * source_quads * 4 / 64)] workgroups of 64, folded.
+#import common/grid
+#import common/winograd
+
+struct Params {
+    // vec4s of one position: target_quads * source_quads * 4.
+    rows: u32,
+    source_quads: u32,
+    // Input quads that an output quad has blocks for.
+    slots: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> transformed: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = flat_workgroup(workgroup, workgroups) * 64u + lane;
+    let used = min(at, params.rows - 1u);
+    let channel = used % 4u;
+    let source_quad = used / 4u % params.source_quads;
+    let target_quad = used / 4u / params.source_quads;
+#for tap_y in 0..3
+#for tap_x in 0..3
+#ifdef TRANSPOSED
+    let block_{tap_y}_{tap_x} = ((source_quad * 9u + (8u - {tap_y}u * 3u - {tap_x}u)) * params.slots + target_quad) * 4u;
+    let tap_{tap_y}_{tap_x} = vec4<f32>(
+        weight[block_{tap_y}_{tap_x}][channel], weight[block_{tap_y}_{tap_x} + 1u][channel],
+        weight[block_{tap_y}_{tap_x} + 2u][channel], weight[block_{tap_y}_{tap_x} + 3u][channel]);
+#else
+    let tap_{tap_y}_{tap_x} = weight[((target_quad * 9u + {tap_y}u * 3u + {tap_x}u) * params.slots + source_quad) * 4u + channel];
+#endif
+#endfor
+    let row_{tap_y} = weight_transform(array<vec4<f32>, 3>(tap_{tap_y}_0, tap_{tap_y}_1, tap_{tap_y}_2));
+#endfor
+    if at < params.rows {
+#for x in 0..ALPHA
+        let column_{x} = weight_transform(array<vec4<f32>, 3>(row_0[{x}], row_1[{x}], row_2[{x}]));
+#for y in 0..ALPHA
+        transformed[({y}u * ALPHA + {x}u) * params.rows + at] = column_{x}[{y}];
+#endfor
+#endfor
+    }
+}
