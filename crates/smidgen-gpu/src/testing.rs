@@ -175,13 +175,21 @@ pub fn assert_params_match<P: crate::Params>(shader: &str) {
 /// Relative error in the L2 norm: `|actual - expected| / |expected|` (absolute where the expectation is zero).
 #[must_use]
 pub fn relative_error(actual: &[f32], expected: &[f64]) -> f64 {
+    error_beside(actual, expected, expected)
+}
+
+/// Error in the L2 norm beside a scale of its own: `|actual - expected| / |scale|` (absolute where the scale is zero).
+///
+/// Where terms may cancel, as in random cases with few outputs, the scale is the sum of the terms' absolute values.
+#[must_use]
+pub fn error_beside(actual: &[f32], expected: &[f64], scale: &[f64]) -> f64 {
     assert_eq!(actual.len(), expected.len(), "lengths differ");
     let difference: f64 = actual
         .iter()
         .zip(expected)
         .map(|(a, e)| (f64::from(*a) - e).powi(2))
         .sum();
-    let norm: f64 = expected.iter().map(|e| e * e).sum();
+    let norm: f64 = scale.iter().map(|value| value * value).sum();
     if norm == 0.0 {
         difference.sqrt()
     } else {
