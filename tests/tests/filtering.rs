@@ -221,3 +221,39 @@ fn frozen_statistics_give_the_gradient_of_the_loss_on_the_device() {
     }
     assert!(moved >= convolutions);
 }
+
+/// Steps on one batch bring its loss down, with gradients that are kept and with gradients whose memory is used again.
+#[test]
+fn frozen_statistics_learn_a_batch_whether_gradients_are_kept_or_not() {
+    let (images, labels) = shapes_batch(8);
+    for patch in [None, Some(2)] {
+        let graph = tuned(network("resnet20"), 5, patch);
+        let mut losses: Vec<Vec<f64>> = Vec::new();
+        for keep_gradients in [true, false] {
+            let options = SessionOptions {
+                batch: 8,
+                training: Some(training(keep_gradients)),
+                budget: None,
+            };
+            let mut session = Session::new(device(), &graph, &options, 1).unwrap();
+            let steps = (0..40).map(|step| {
+                let options = StepOptions {
+                    step,
+                    learning_rate: 2e-5,
+                    seed: 0,
+                };
+                session.train_step(&images, &labels, &options).unwrap();
+                session.metrics().unwrap().unwrap().loss()
+            });
+            losses.push(steps.collect());
+        }
+        let (kept, reused) = (&losses[0], &losses[1]);
+        assert!(kept[39] < 0.7 * kept[0], "{patch:?}: {kept:?}");
+        for (a, b) in kept.iter().zip(reused) {
+            assert!(
+                (a - b).abs() < 1e-3 * a.abs().max(0.1),
+                "{kept:?}\n{reused:?}"
+            );
+        }
+    }
+}
