@@ -221,7 +221,7 @@ fn sgd(momentum: f32) -> Training {
     }
 }
 
-/// Cosines of the filtered layers on one batch, the first layer first.
+/// Cosines of the filtered layers on one batch, after fine-tuning, the first layer first.
 fn cosines(
     graph: &Graph,
     weights: &Weights,
@@ -324,11 +324,11 @@ fn main() -> Result<(), Error> {
                 clip_norm: Some(2.0),
                 ..sgd(0.0)
             };
-            let (accuracy, _, cost) = train(&graph, Some(&weights), data, options, training)?;
+            let (accuracy, tuned, cost) = train(&graph, Some(&weights), data, options, training)?;
             accuracies.push(100.0 * accuracy);
-            last = Some(cost);
+            last = Some((cost, tuned));
         }
-        let Some(cost) = last else { continue };
+        let Some((cost, tuned)) = last else { continue };
         let mean = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
         let least = accuracies.iter().copied().fold(f64::INFINITY, f64::min);
         let most = accuracies.iter().copied().fold(0.0, f64::max);
@@ -340,7 +340,7 @@ fn main() -> Result<(), Error> {
             kibibytes(cost.input_bytes),
             kibibytes(cost.stashed_bytes),
             match arm.patch {
-                Some(_) => cosines(&graph, &weights, &after, &source)?,
+                Some(_) => cosines(&graph, &tuned, &after, &source)?,
                 None => String::new(),
             }
         );
