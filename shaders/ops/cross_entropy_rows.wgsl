@@ -4,23 +4,32 @@
 //   rank = number of classes before y: x[c] > x[y], or x[c] = x[y] and c < y
 // records[n] = (loss, largest, 1 / total, rank), the first three as bits; the rank is IGNORED for the label 0xffffffff, and BROKEN
 // where a logit or the loss is not finite or the label is no class.
+// FORGETTING: also forgetting[e] of example e = labels[samples + n] is told whether the rank was 0, see common/forgetting.wgsl.
 //
 // Tile: 16 samples, 16 invocations each. Dispatch: [ceil(samples / 16)] workgroups of 256, folded.
 #import common/grid
 #import common/finite
 #import common/metrics
 #import common/channel_tile
+#ifdef FORGETTING
+#import common/forgetting
+#endif
 
 struct Params {
     samples: u32,
     classes: u32,
     smoothing: f32,
+    // FORGETTING: examples that have a record.
+    examples: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> logits: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> labels: array<u32>;
 @group(0) @binding(3) var<storage, read_write> records: array<vec4<u32>>;
+#ifdef FORGETTING
+@group(0) @binding(4) var<storage, read_write> forgetting: array<u32>;
+#endif
 
 @compute @workgroup_size(256)
 fn main(
@@ -77,5 +86,11 @@ fn main(
             mark = IGNORED;
         }
         records[sample] = vec4(bitcast<u32>(loss), bitcast<u32>(largest), bitcast<u32>(1.0 / total), mark);
+#ifdef FORGETTING
+        let example = labels[params.samples + sample];
+        if example < params.examples && label != IGNORED {
+            forgetting[example] = shown(forgetting[example], mark == 0u);
+        }
+#endif
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn losses(criterion: &mut Criterion) {
             gradient: Some(memory.values(logits)),
             metrics: memory.values(loss::Metrics::BYTES),
             workspace: memory.values(loss::workspace_bytes(&shape)),
+            forgetting: None,
             control: control(&mut memory),
         };
         let launches = loss::cross_entropy(&shape, facts(), &regions);

@@ -12,11 +12,11 @@ use smidgen::data::{Augment, DataSource, Dataset, Loader, Split};
 use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{
-    Checkpoints, Closeness, Distribution, End, Error, Event, FilterChoice, Graph, MaskReport,
-    Optimizer, Probe, Session, SessionOptions, Sparsity, Trainer, TrainerOptions, Training, Tuning,
-    checkpoint, largest_batch, zoo,
+    Checkpoints, Closeness, Distribution, End, Error, Event, ExampleMemory, FilterChoice, Graph,
+    MaskReport, Optimizer, Probe, Session, SessionOptions, Sparsity, Trainer, TrainerOptions,
+    Training, Tuning, checkpoint, largest_batch, zoo,
 };
-use smidgen_recipes::{Mest, MestOptions};
+use smidgen_recipes::{Choice, Mest, MestOptions, Removal, RemovalOptions};
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -121,6 +121,7 @@ pub(crate) fn run(
         choice.apply(&mut graph, settings.patch)?;
     }
     let recipe = sparsify(&mut graph, &settings)?;
+    let removal = removal(&settings)?;
     // A run that was killed before its first checkpoint starts again, from the same weights.
     let path = settings.out.as_deref();
     let has_checkpoint = resumed && path.is_some_and(RunFolder::has_checkpoint);
@@ -141,7 +142,12 @@ pub(crate) fn run(
     let device = Device::open(&request)?;
     let mut options = SessionOptions {
         batch: settings.batch,
-        training: Some(training(&settings)),
+        training: Some(Training {
+            examples: ExampleMemory {
+                counted: removal.as_ref().map_or(0, |_| train.len() as u32),
+            },
+            ..training(&settings)
+        }),
         budget: settings.budget,
     };
     if let (true, Some(budget)) = (settings.max_batch, settings.budget) {
@@ -186,6 +192,9 @@ pub(crate) fn run(
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
     if let Some(recipe) = recipe {
         trainer = trainer.with_recipe(recipe);
+    }
+    if let Some(removal) = removal {
+        trainer = trainer.with_recipe(removal);
     }
     let step = if has_checkpoint { trainer.resume()? } else { 0 };
     // Only now, when all else was found good, is anything written.
@@ -370,6 +379,17 @@ fn sparsify(graph: &mut Graph, settings: &RunArguments) -> Result<Option<Mest>, 
     mest.map(|mest| Mest::new(graph, &mest)).transpose()
 }
 
+/// What leaves out examples, if some are to be.
+fn removal(settings: &RunArguments) -> Result<Option<Removal>, Error> {
+    let options = settings.remove_examples.map(|share| RemovalOptions {
+        share,
+        choice: Choice::LeastForgotten,
+        epochs: settings.epochs,
+        seed: settings.seed,
+    });
+    options.map(|options| Removal::new(&options)).transpose()
+}
+
 /// What of the given weights found no place in the live blocks.
 fn lost(reports: &[MaskReport]) -> Option<String> {
     let sum = |of: fn(&MaskReport) -> usize| reports.iter().map(of).sum::<usize>();
@@ -487,6 +507,7 @@ fn training(settings: &RunArguments) -> Training {
         clip_norm: settings.clip_norm.map(|norm| norm as f32),
         keep_gradients: false,
         quality: settings.quality,
+        ..Training::default()
     }
 }
 

@@ -15,10 +15,19 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// The class of each picture, [`IGNORE_LABEL`] from `count` on.
     pub labels: Vec<u32>,
+    /// The number of each picture in its data set, [`IGNORE_LABEL`] from `count` on.
+    pub examples: Vec<u32>,
     /// How many pictures there are; fewer than places only in the last batch of an evaluation.
     pub count: usize,
     /// Which batch of its epoch this is.
     pub index: usize,
+}
+
+impl Batch {
+    /// The labels, then the numbers of the examples: what a session that keeps something of single examples wants.
+    pub fn words(&self) -> Vec<u32> {
+        [self.labels.as_slice(), &self.examples].concat()
+    }
 }
 
 /// Writes one decoded picture to its place in a batch of `places` pictures, whose images are zero there.

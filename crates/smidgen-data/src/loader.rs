@@ -73,7 +73,21 @@ impl Loader {
     /// They are the same whatever came before, so a run can be resumed in the middle of an epoch. An evaluation
     /// has the same batches in every epoch.
     pub fn epoch(&self, epoch: u64, first_batch: usize) -> Epoch {
-        Epoch::start(&self.recipe, epoch, first_batch..self.batches)
+        let len = self.recipe.dataset.len();
+        let order = self.recipe.order(epoch, len);
+        Epoch::start(&self.recipe, epoch, order, first_batch..self.batches)
+    }
+
+    /// The batches of an epoch of training over these pictures alone, in an order that depends on the seed, the epoch and how many there are.
+    /// A number that is no picture of the data set is an error of its batch.
+    pub fn epoch_of(&self, pictures: &[u32], epoch: u64, first_batch: usize) -> Epoch {
+        let order = match self.recipe.order(epoch, pictures.len()) {
+            Some(order) => order.iter().map(|at| pictures[*at as usize]).collect(),
+            None => pictures.to_vec(),
+        };
+        let batches = pictures.len() / self.recipe.batch;
+        let first_batch = first_batch.min(batches);
+        Epoch::start(&self.recipe, epoch, Some(order), first_batch..batches)
     }
 
     /// Takes back the memory of a batch that is no longer needed, to be used for another.
@@ -124,6 +138,12 @@ impl Recipe {
         })
     }
 
+    /// The order in which an epoch visits so many pictures; `None` for that of the data set.
+    fn order(&self, epoch: u64, len: usize) -> Option<Vec<u32>> {
+        let shuffle = self.shuffle?;
+        Some(epoch_order(shuffle.seed, epoch, len))
+    }
+
     fn spare_buffers(&self) -> std::sync::MutexGuard<'_, Vec<Vec<f32>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,13 +152,15 @@ impl Recipe {
     fn make(&self, job: &Job, index: usize) -> Result<Option<Batch>, DataError> {
         let shape = self.dataset.image_shape();
         let first = index * self.batch;
-        let count = self.batch.min(self.dataset.len() - first);
+        let len = job.order.as_ref().map_or(self.dataset.len(), Vec::len);
+        let count = self.batch.min(len - first);
         let mut images = self.spare_buffers().pop().unwrap_or_default();
         images.clear();
         images.resize(shape.quads() * self.batch * shape.pixels() * 4, 0.0);
         let mut labels = vec![IGNORE_LABEL; self.batch];
+        let mut examples = labels.clone();
         let mut decoded = vec![0; shape.bytes()];
-        for (place, label) in labels.iter_mut().take(count).enumerate() {
+        for place in 0..count {
             if job.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -147,10 +169,12 @@ impl Recipe {
                     let picture = order[first + place] as usize;
                     (picture, View::draw(augment, seed, job.epoch, picture))
                 }
+                (Some(order), None) => (order[first + place] as usize, View::default()),
                 _ => (first + place, View::default()),
             };
             self.dataset.decode(picture, &mut decoded)?;
-            *label = self.dataset.label(picture);
+            labels[place] = self.dataset.label(picture);
+            examples[place] = picture as u32;
             place_image(
                 &mut images,
                 self.batch,
@@ -164,6 +188,7 @@ impl Recipe {
         Ok(Some(Batch {
             images,
             labels,
+            examples,
             count,
             index,
         }))
@@ -194,12 +219,13 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    fn start(recipe: &Arc<Recipe>, epoch: u64, batches: std::ops::Range<usize>) -> Self {
+    fn start(
+        recipe: &Arc<Recipe>,
+        epoch: u64,
+        order: Option<Vec<u32>>,
+        batches: std::ops::Range<usize>,
+    ) -> Self {
         let remaining = batches.len();
-        let order = recipe
-            .shuffle
-            .filter(|_| remaining > 0)
-            .map(|shuffle| epoch_order(shuffle.seed, epoch, recipe.dataset.len()));
         let job = Arc::new(Job {
             epoch,
             order,

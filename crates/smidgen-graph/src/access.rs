@@ -135,8 +135,9 @@ impl Operation {
                 logits,
                 labels,
                 control,
+                forgetting,
                 ..
-            } => vec![*logits, *labels, *control],
+            } => with(&[*logits, *labels, *control], *forgetting),
             Kind::ClipNorm {
                 gradients, control, ..
             } => with(gradients, Some(*control)),
@@ -220,8 +221,9 @@ impl Operation {
                 control,
                 metrics,
                 logit_gradient,
+                forgetting,
                 ..
-            } => with(&[*metrics, *control], &[*logit_gradient]),
+            } => with(&[*metrics, *control], &[*logit_gradient, *forgetting]),
             Kind::ClipNorm { control, .. } => vec![*control],
             Kind::Update {
                 parameter, states, ..

@@ -31,9 +31,11 @@ pub use filter::LARGEST_PATCH;
 pub use graph::{Buffer, BufferId, Graph, Layer, Node, NodeId, Parameter, ParameterId};
 pub use init::{Fan, Initial};
 pub use layers::{Convolution, Extent, Pool};
-pub use lower::{Lowering, Mode};
+pub use lower::{ExampleMemory, Lowering, Mode};
 pub use operation::{Content, Operation, OperationKind, Optimizer, Phase};
-pub use program::{CONTROL_WORDS, Layout, METRICS_WORDS, Program, Role, Value, ValueId};
+pub use program::{
+    CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, Value, ValueId,
+};
 pub use shape::MapShape;
 pub use source::Source;
 pub use sparsity::{Distribution, SparseBlocks, SparseLayer, Sparsity};

@@ -7,7 +7,7 @@ use crate::error::GraphError;
 use crate::filter::patch_sums_shape;
 use crate::graph::{Graph, Layer, Node};
 use crate::operation::{OperationKind, Optimizer, Phase};
-use crate::program::{CONTROL_WORDS, Layout, METRICS_WORDS, Program, Role, ValueId};
+use crate::program::{CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, ValueId};
 use crate::shape::MapShape;
 use crate::slopes;
 use crate::source::Source;
@@ -25,6 +25,22 @@ pub struct Lowering {
     pub mode: Mode,
 }
 
+/// What a training program keeps of single examples. The labels of a step then hold, after the class of every picture, the number of
+/// every picture's example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExampleMemory {
+    /// Examples whose forgetting is counted, four bytes each, in the value [`FORGETTING`](crate::FORGETTING); 0 for none.
+    pub counted: u32,
+}
+
+impl ExampleMemory {
+    /// Words of the labels for every picture.
+    #[must_use]
+    pub fn words(&self) -> u32 {
+        1 + u32::from(self.counted > 0)
+    }
+}
+
 /// Whether a program learns.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
@@ -38,6 +54,8 @@ pub enum Mode {
         clip_norm: Option<f32>,
         /// Whether the gradients of parameters can be read after the step.
         keep_gradients: bool,
+        /// What is kept of single training examples.
+        examples: ExampleMemory,
     },
     /// Forward and loss. Batch norm uses the running statistics, and nothing is dropped.
     Evaluate,
@@ -75,7 +93,7 @@ impl Graph {
                 });
             }
         }
-        Ok(Forward::new(self, lowering.batch, training).finish(&lowering.mode))
+        Ok(Forward::new(self, lowering.batch, &lowering.mode).finish(&lowering.mode))
     }
 }
 
@@ -102,6 +120,7 @@ struct Forward<'graph> {
     metrics: ValueId,
     images: ValueId,
     labels: ValueId,
+    forgetting: Option<ValueId>,
     parameters: Vec<ValueId>,
     buffers: Vec<ValueId>,
     /// What each node returned.
@@ -112,14 +131,21 @@ struct Forward<'graph> {
 }
 
 impl<'graph> Forward<'graph> {
-    fn new(graph: &'graph Graph, batch: u32, training: bool) -> Self {
+    fn new(graph: &'graph Graph, batch: u32, mode: &Mode) -> Self {
+        let (training, examples) = match mode {
+            Mode::Train { examples, .. } => (true, *examples),
+            Mode::Evaluate => (false, ExampleMemory::default()),
+        };
         let mut emitter = Emitter::default();
         let words = |count| Layout::Words { count };
         let control = emitter.value("control", words(CONTROL_WORDS), Role::Control);
         let metrics = emitter.value("metrics", words(METRICS_WORDS), Role::Metrics);
         let images = Layout::Map(shape(&graph.nodes[0], batch));
         let images = emitter.value("images", images, Role::Images);
-        let labels = emitter.value("labels", words(batch), Role::Labels);
+        let labels = words(batch.saturating_mul(examples.words()));
+        let labels = emitter.value("labels", labels, Role::Labels);
+        let forgetting = (examples.counted > 0)
+            .then(|| emitter.value(FORGETTING, words(examples.counted), Role::Examples));
         let mut parameters = Vec::new();
         for parameter in &graph.parameters {
             let id = emitter.value(&parameter.name, parameter.layout, Role::Parameter);
@@ -142,6 +168,7 @@ impl<'graph> Forward<'graph> {
             metrics,
             images,
             labels,
+            forgetting,
             parameters,
             buffers,
             results: Vec::with_capacity(graph.nodes.len()),
@@ -178,6 +205,7 @@ impl<'graph> Forward<'graph> {
                 label_smoothing,
                 clip_norm,
                 keep_gradients,
+                examples: _,
             } => {
                 let name = format!("gradient of {}", self.emitter.name(logits));
                 let layout = self.emitter.layout(logits);
@@ -225,6 +253,7 @@ impl<'graph> Forward<'graph> {
             control: self.control,
             metrics: self.metrics,
             logit_gradient,
+            forgetting: self.forgetting,
         };
         self.emitter.push("loss", Phase::Loss, kind);
     }

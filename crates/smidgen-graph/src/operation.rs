@@ -361,7 +361,8 @@ pub enum OperationKind {
         stash: ValueId,
         target: ValueId,
     },
-    /// Writes `metrics` and, where training, `logit_gradient`; sets `halted` in the control block if the loss is not finite.
+    /// Writes `metrics` and, where training, `logit_gradient`; sets `halted` in the control block if the loss is not finite. Counts in
+    /// `forgetting`, where there is one.
     CrossEntropy {
         shape: MapShape,
         label_smoothing: f32,
@@ -370,6 +371,7 @@ pub enum OperationKind {
         control: ValueId,
         metrics: ValueId,
         logit_gradient: Option<ValueId>,
+        forgetting: Option<ValueId>,
     },
     /// Writes the gradient scale of the control block such that the norm of all `gradients` is at most `max_norm`.
     ClipNorm {

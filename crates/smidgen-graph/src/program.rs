@@ -12,6 +12,9 @@ pub const CONTROL_WORDS: u32 = 8;
 /// 32-bit words of the metrics.
 pub const METRICS_WORDS: u32 = 8;
 
+/// The name of the value that counts the forgetting of examples.
+pub const FORGETTING: &str = "forgetting of examples";
+
 /// Index of a value in [`Program::values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ValueId(pub usize);
@@ -91,6 +94,8 @@ pub enum Role {
     Images,
     /// The labels of the batch, uploaded before the first operation.
     Labels,
+    /// What is kept of single training examples. Holds from step to step.
+    Examples,
     /// Made in the forward pass.
     Activation,
     /// Normalisations, argmax indices and other small things the forward pass leaves for the backward pass.
@@ -107,7 +112,12 @@ impl Role {
     pub fn is_persistent(self) -> bool {
         matches!(
             self,
-            Self::Parameter | Self::OptimizerState | Self::Running | Self::Control | Self::Metrics
+            Self::Parameter
+                | Self::OptimizerState
+                | Self::Running
+                | Self::Control
+                | Self::Metrics
+                | Self::Examples
         )
     }
 }

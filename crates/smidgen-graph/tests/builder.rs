@@ -170,6 +170,7 @@ fn a_norm_over_one_pixel_cannot_be_trained() {
         label_smoothing: 0.0,
         clip_norm: None,
         keep_gradients: false,
+        examples: smidgen_graph::ExampleMemory::default(),
     };
     let error = graph.lower(&Lowering { batch: 1, mode }).unwrap_err();
     assert!(error.to_string().contains("`last`"), "{error}");

@@ -25,6 +25,7 @@ fn train(batch: u32, keep_gradients: bool) -> Lowering {
         label_smoothing: 0.1,
         clip_norm: None,
         keep_gradients,
+        examples: smidgen_graph::ExampleMemory::default(),
     };
     Lowering { batch, mode }
 }

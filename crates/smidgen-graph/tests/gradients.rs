@@ -20,6 +20,7 @@ fn train(optimizer: Optimizer, clip_norm: Option<f32>) -> Lowering {
         label_smoothing: 0.1,
         clip_norm,
         keep_gradients: true,
+        examples: smidgen_graph::ExampleMemory::default(),
     };
     Lowering { batch: BATCH, mode }
 }

@@ -19,6 +19,7 @@ fn train(graph: &Graph, batch: u32, clip_norm: Option<f32>) -> Program {
         label_smoothing: 0.0,
         clip_norm,
         keep_gradients: false,
+        examples: smidgen_graph::ExampleMemory::default(),
     };
     graph.lower(&Lowering { batch, mode }).unwrap()
 }

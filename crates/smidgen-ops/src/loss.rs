@@ -22,12 +22,74 @@ pub struct CrossEntropy {
     pub scale: f32,
 }
 
+/// Where the forgetting of training examples is counted (Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural
+/// Network Learning", ICLR 2019): an example is forgotten where its label came first the last time it was shown, and does not now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgetting {
+    /// One word an example, see [`ExampleRecord`]; which example a sample is stands in the labels, after the classes of all samples. A
+    /// number beyond the records counts nowhere. No two samples of a batch may be the same example.
+    pub records: Region,
+    /// Examples.
+    pub examples: u32,
+}
+
+/// What is known of a training example, four bytes on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExampleRecord(pub u32);
+
+impl ExampleRecord {
+    const REMOVED: u32 = 4;
+
+    /// Whether its label came first the last time.
+    #[must_use]
+    pub fn is_right(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether its label ever came first.
+    #[must_use]
+    pub fn is_learned(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// Whether it was removed from the training set; the host's to say.
+    #[must_use]
+    pub fn is_removed(self) -> bool {
+        self.0 & Self::REMOVED != 0
+    }
+
+    /// How often it was forgotten, at most 8191.
+    #[must_use]
+    pub fn forgettings(self) -> u32 {
+        self.0 >> 3 & 0x1fff
+    }
+
+    /// How often it was shown before its label came first, at most 65535.
+    #[must_use]
+    pub fn attempts(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// The same, removed.
+    #[must_use]
+    pub fn removed(self) -> Self {
+        Self(self.0 | Self::REMOVED)
+    }
+
+    /// What is left when counting begins anew: whether it was removed, and whether its label came first the last time.
+    #[must_use]
+    pub fn cleared(self) -> Self {
+        let right = self.0 & 1;
+        Self(self.0 & Self::REMOVED | right | right << 1)
+    }
+}
+
 /// The regions of a cross entropy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrossEntropyRegions {
     /// Logits: planes of quads with the samples as pixels, class `c` of sample `n` at `((c/4)*samples + n)*4 + c%4`.
     pub logits: Region,
-    /// One u32 a sample: a class, or [`IGNORED_LABEL`].
+    /// One u32 a sample: a class, or [`IGNORED_LABEL`]. Where forgetting is counted, as many again: the numbers of the examples.
     pub labels: Region,
     /// Where the gradient of the mean loss goes, laid out like the logits; `None` for evaluation.
     pub gradient: Option<Region>,
@@ -37,6 +99,8 @@ pub struct CrossEntropyRegions {
     pub workspace: Region,
     /// The [`Control`] block.
     pub control: Region,
+    /// Where forgetting is counted, if it is.
+    pub forgetting: Option<Forgetting>,
 }
 
 params! {
@@ -67,7 +131,7 @@ impl Metrics {
     pub const BYTES: u64 = size_of::<Self>() as u64;
 }
 
-params! { struct RowParams { samples: u32, classes: u32, smoothing: f32 } }
+params! { struct RowParams { samples: u32, classes: u32, smoothing: f32, examples: u32 } }
 params! { struct MetricsParams { samples: u32 } }
 params! { struct GradientParams { samples: u32, classes: u32, smoothing: f32, scale: f32 } }
 
@@ -106,27 +170,39 @@ pub fn cross_entropy(
             format!("label smoothing is {smoothing}, it must be from 0 to below 1"),
         ));
     }
+    let forgetting = regions.forgetting;
+    let label_bytes = if forgetting.is_some() { 8 } else { 4 };
     check_regions(
         OPERATOR,
         facts,
         &[
             ("logits", regions.logits, logits.bytes()),
-            ("labels", regions.labels, u64::from(samples) * 4),
+            ("labels", regions.labels, u64::from(samples) * label_bytes),
             ("metrics", regions.metrics, Metrics::BYTES),
             ("workspace", regions.workspace, workspace_bytes(shape)),
             ("control", regions.control, Control::BYTES),
         ],
     )?;
+    let (mut defines, mut examples) = (Vec::new(), 0);
+    let mut bound = vec![regions.logits, regions.labels, regions.workspace];
+    if let Some(forgetting) = forgetting {
+        let (records, bytes) = (forgetting.records, u64::from(forgetting.examples) * 4);
+        check_regions(OPERATOR, facts, &[("example records", records, bytes)])?;
+        defines.push(("FORGETTING", String::new()));
+        bound.push(records);
+        examples = forgetting.examples;
+    }
     let mut launches = vec![
         Launch::new(
             "ops/cross_entropy_rows.wgsl",
-            &[],
+            &defines,
             &RowParams {
                 samples,
                 classes,
                 smoothing,
+                examples,
             },
-            vec![regions.logits, regions.labels, regions.workspace],
+            bound,
             folded_grid(u64::from(samples.div_ceil(16))),
         ),
         Launch::new(

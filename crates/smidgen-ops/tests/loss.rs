@@ -4,7 +4,8 @@ use smidgen_gpu::testing::{Guarded, device, relative_error};
 use smidgen_ops::OpsError;
 use smidgen_ops::control::Control;
 use smidgen_ops::loss::{
-    CrossEntropy, CrossEntropyRegions, IGNORED_LABEL, Metrics, cross_entropy, workspace_bytes,
+    CrossEntropy, CrossEntropyRegions, ExampleRecord, Forgetting, IGNORED_LABEL, Metrics,
+    cross_entropy, workspace_bytes,
 };
 use smidgen_ops::optimizer::{SgdOptions, SgdRegions, sgd};
 use smidgen_reference::golden::Golden;
@@ -30,6 +31,7 @@ fn run(
         metrics: memory.output(8),
         workspace: memory.output(workspace_bytes(shape) as usize / 4),
         control: memory.input(&[Control::default()]),
+        forgetting: None,
     };
     let launches = cross_entropy(shape, device(false).facts(), &regions).unwrap();
     let outcome = memory.run(&launches).unwrap();
@@ -158,6 +160,7 @@ fn a_bad_batch_leaves_the_parameters_as_they_were_and_a_good_one_does_not_resume
             metrics: memory.output(8),
             workspace: memory.output(workspace_bytes(&shape) as usize / 4),
             control: memory.input(&[control]),
+            forgetting: None,
         };
         let sgd_regions = SgdRegions {
             parameter: memory.input(&parameters),
@@ -182,6 +185,61 @@ fn a_label_that_is_no_class_halts_and_reads_nothing_outside() {
     let (metrics, _, halted) = run(&plain(2, 3), &normal(1, 6), &[1, 3], true);
     assert_eq!(halted, 1);
     assert!(metrics.loss_sum.is_nan());
+}
+
+#[test]
+fn forgetting_is_counted_as_the_twin_counts_it() {
+    let (samples, classes, examples) = (21, 3, 40_u32);
+    let shape = plain(samples, classes);
+    let facts = device(false).facts();
+    // Counts at their end, and an example that was removed.
+    let mut expected: Vec<u32> = (0..examples)
+        .map(|example| match example {
+            0..8 => 0,
+            8 => u32::MAX,
+            9 => 0xffff_0000,
+            other => other * 0x0009_0001,
+        })
+        .collect();
+    for round in 0..4 {
+        let logits = normal(round, samples * classes);
+        let mut labels = below(round + 9, classes as u32, samples);
+        labels[5] = IGNORED_LABEL;
+        // Every example once at most; one number is beyond the records.
+        let mut numbers: Vec<u32> = (0..samples as u32).map(|at| at * 2 % examples).collect();
+        numbers[7] = u32::MAX;
+        let words = [labels.as_slice(), &numbers].concat();
+        let mut memory = Guarded::new();
+        let records = memory.input(&expected);
+        let regions = CrossEntropyRegions {
+            logits: memory.input(&to_quads(&logits, samples, classes, 1)),
+            labels: memory.input(&words),
+            gradient: None,
+            metrics: memory.output(8),
+            workspace: memory.output(workspace_bytes(&shape) as usize / 4),
+            control: memory.input(&[Control::default()]),
+            forgetting: Some(Forgetting { records, examples }),
+        };
+        let outcome = memory
+            .run(&cross_entropy(&shape, facts, &regions).unwrap())
+            .unwrap();
+        for (sample, number) in numbers.iter().enumerate() {
+            let row = &widen(&logits)[sample * classes..][..classes];
+            let one = twin::cross_entropy(row, &labels[sample..=sample], classes, 0.0);
+            if let (true, Some(record)) = (
+                labels[sample] != IGNORED_LABEL,
+                expected.get_mut(*number as usize),
+            ) {
+                *record = twin::shown(*record, one.top1 == 1);
+            }
+        }
+        assert_eq!(outcome.read::<u32>(records), expected, "round {round}");
+    }
+    let records: Vec<ExampleRecord> = expected.into_iter().map(ExampleRecord).collect();
+    assert!(records[8].is_removed() && records[8].forgettings() == 8191);
+    assert_eq!(records[8].attempts(), 65535);
+    assert!(records[..8].iter().any(|record| record.forgettings() > 0));
+    assert!(records[..8].iter().any(|record| record.attempts() > 0));
 }
 
 #[test]
@@ -220,6 +278,7 @@ fn nonsense_is_refused() {
         metrics: room,
         workspace: room,
         control: room,
+        forgetting: None,
     };
     let facts = device(false).facts();
     for shape in [

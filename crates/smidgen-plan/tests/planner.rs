@@ -28,6 +28,7 @@ fn program(model: &str, side: u32, batch: u32, clip_norm: Option<f32>) -> Progra
         label_smoothing: 0.0,
         clip_norm,
         keep_gradients: false,
+        examples: smidgen_graph::ExampleMemory::default(),
     };
     let graph = zoo::build(model, 10, [3, side, side]).unwrap();
     graph.lower(&Lowering { batch, mode }).unwrap()

@@ -66,6 +66,7 @@ fn program(sizes: &[u32], again: &[usize], kept: bool) -> Program {
             control: ValueId(2),
             metrics: ValueId(3),
             logit_gradient: Some(gradient),
+            forgetting: None,
         },
     });
     let mut kept_values = Vec::new();

@@ -19,5 +19,7 @@
 #![deny(missing_docs)]
 
 mod mest;
+mod removal;
 
 pub use mest::{Mest, MestOptions};
+pub use removal::{Choice, Removal, RemovalOptions};

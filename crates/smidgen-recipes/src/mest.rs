@@ -65,6 +65,13 @@ impl MestOptions {
         (self.epochs / 32).max(1)
     }
 
+    /// Densities after pruning and after growing, in the mutation before an epoch.
+    #[must_use]
+    pub fn densities(&self, epoch: u32) -> [f64; 2] {
+        let stage = self.stage(epoch);
+        [stage.prune_to, stage.grow_to]
+    }
+
     fn stage(&self, epoch: u32) -> Stage {
         // A run too short for them has the first stage and the last.
         let at = [9, 12].map(|sixteenths| (self.epochs * sixteenths).div_ceil(16));

@@ -105,6 +105,24 @@ pub fn cross_entropy(logits: &[f64], labels: &[u32], classes: usize, smoothing: 
     loss
 }
 
+/// What is known of an example after it was shown once more: whether it is right, was ever right, was removed, how often it was
+/// forgotten, and how often it was shown before it was right, from the lowest bits of a word to the highest.
+#[must_use]
+pub fn shown(record: u32, right: bool) -> u32 {
+    let (was_right, mut learned) = (record % 2 == 1, record / 2 % 2 == 1);
+    let (removed, mut forgotten, mut attempts) =
+        (record / 4 % 2, record / 8 % 8192, record / 65536);
+    if was_right && !right && forgotten < 8191 {
+        forgotten += 1;
+    }
+    if right {
+        learned = true;
+    } else if !learned && attempts < 65535 {
+        attempts += 1;
+    }
+    u32::from(right) + 2 * u32::from(learned) + 4 * removed + 8 * forgotten + 65536 * attempts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

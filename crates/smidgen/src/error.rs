@@ -138,6 +138,16 @@ pub enum Error {
         /// Shape and classes of the network.
         network: String,
     },
+    /// A session that counts the forgetting of another number of examples than the training set has.
+    #[error(
+        "the session counts the forgetting of {counted} examples, the training set has {examples}: make it for that many"
+    )]
+    ExampleCount {
+        /// Examples counted.
+        counted: usize,
+        /// Examples of the training set.
+        examples: usize,
+    },
     /// The loss was not finite.
     #[error(
         "the loss was not finite at step {step}: the first bad number is in {place}; the parameters are as before that step, and what was saved before is intact. A smaller learning rate or gradient clipping may help"

@@ -52,7 +52,9 @@ pub use session::{
     Blueprint, HostTime, MASK_SUFFIX, MaskReport, PlanPoint, Plans, STEPS_IN_FLIGHT, Session,
     SessionOptions, StashPoint, StepOptions, Training, largest_batch,
 };
-pub use trainer::{Checkpoints, End, Event, Recipe, Summary, Trainer, TrainerOptions, evaluate};
+pub use trainer::{
+    Checkpoints, End, Event, Recipe, Remaining, Summary, Trainer, TrainerOptions, evaluate,
+};
 pub use tuning::{Choices, Tuning, TuningReport, cache_folder};
 
 /// What a mutation does to the output groups of a sparse layer.
@@ -60,6 +62,8 @@ pub use smidgen_conv::sparse::Order;
 pub use smidgen_data as data;
 pub use smidgen_gpu as gpu;
 pub use smidgen_graph::{
-    Distribution, Graph, Optimizer, SparseLayer, Sparsity, forms, replace_file, zoo,
+    Distribution, ExampleMemory, Graph, Optimizer, SparseLayer, Sparsity, forms, replace_file, zoo,
 };
+/// What is known of a training example whose forgetting is counted.
+pub use smidgen_ops::loss::ExampleRecord;
 pub use smidgen_plan as plan;

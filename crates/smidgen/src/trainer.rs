@@ -1,3 +1,4 @@
+mod calendar;
 mod evaluation;
 mod event;
 mod options;
@@ -5,13 +6,15 @@ mod pace;
 mod recipe;
 
 use crate::{Error, Progress, STEPS_IN_FLIGHT, Session, StepOptions, checkpoint};
+use calendar::Calendar;
+pub use calendar::Remaining;
 use evaluation::check_data;
 pub use evaluation::evaluate;
 pub use event::{End, Event, Summary};
 pub use options::{Checkpoints, TrainerOptions};
 use pace::Pace;
 pub use recipe::Recipe;
-use smidgen_data::{Batch, Dataset, Loader};
+use smidgen_data::{Batch, Dataset, Epoch, Loader};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -35,7 +38,10 @@ pub struct Trainer<'s> {
     progress: Progress,
     underway: VecDeque<(u64, f64)>,
     pace: Pace,
-    recipe: Option<Box<dyn Recipe>>,
+    recipes: Vec<Box<dyn Recipe>>,
+    calendar: Calendar,
+    /// The examples that are left, where some were removed.
+    kept: Option<Vec<u32>>,
     /// What the checkpoint holds, so that none is written twice.
     saved: Option<Progress>,
 }
@@ -52,7 +58,15 @@ impl<'s> Trainer<'s> {
         options: TrainerOptions,
     ) -> Result<Self, Error> {
         check_data(session, train.as_ref())?;
+        let counted = session.examples().counted as usize;
+        if counted > 0 && counted != train.len() {
+            return Err(Error::ExampleCount {
+                counted,
+                examples: train.len(),
+            });
+        }
         let batch = session.batch() as usize;
+        let calendar = Calendar::new(u64::from(options.epochs), train.len(), batch, &[]);
         let normalization = &options.normalization;
         let train = Loader::training(
             train,
@@ -88,15 +102,26 @@ impl<'s> Trainer<'s> {
             progress,
             underway: VecDeque::new(),
             pace: Pace::default(),
-            recipe: None,
+            recipes: Vec::new(),
+            calendar,
+            kept: None,
             saved: None,
         })
     }
 
-    /// The same run with a recipe.
+    /// The same run with a recipe, which acts after those it has.
     #[must_use]
     pub fn with_recipe(mut self, recipe: impl Recipe + 'static) -> Self {
-        self.recipe = Some(Box::new(recipe));
+        self.recipes.push(Box::new(recipe));
+        let examples = self.train.dataset().len();
+        let removals = self.recipes.iter().map(|recipe| recipe.removals(examples));
+        let mut removals = removals.collect::<Vec<_>>().concat();
+        removals.sort_by_key(|remaining| (remaining.epoch, usize::MAX - remaining.examples));
+        let (epochs, batch) = (
+            u64::from(self.options.epochs),
+            self.session.batch() as usize,
+        );
+        self.calendar = Calendar::new(epochs, examples, batch, &removals);
         self
     }
 
@@ -122,14 +147,10 @@ impl<'s> Trainer<'s> {
         Ok(self.progress.step)
     }
 
-    fn steps_per_epoch(&self) -> u64 {
-        self.train.batches() as u64
-    }
-
     /// Steps of the whole run.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        let all = self.steps_per_epoch() * u64::from(self.options.epochs);
+        let all = self.calendar.steps();
         self.options.steps.map_or(all, |steps| steps.min(all))
     }
 
@@ -159,7 +180,7 @@ impl<'s> Trainer<'s> {
             if self.is_out_of_patience() {
                 break End::Stopped;
             }
-            let at_start_of_epoch = self.progress.step.is_multiple_of(self.steps_per_epoch());
+            let at_start_of_epoch = self.calendar.begins_epoch(self.progress.step);
             let saved = at_start_of_epoch && self.progress.step > 0;
             if saved && self.save(&mut on_event)?.is_break() {
                 break End::Interrupted;
@@ -182,18 +203,18 @@ impl<'s> Trainer<'s> {
         &mut self,
         on_event: &mut impl FnMut(&Event) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        let (steps, per_epoch) = (self.steps(), self.steps_per_epoch());
-        let epoch = self.progress.step / per_epoch;
-        let first = (self.progress.step % per_epoch) as usize;
-        if let Some(recipe) = self.recipe.as_mut().filter(|_| first == 0) {
+        let steps = self.steps();
+        let (epoch, first) = self.calendar.at(self.progress.step);
+        for recipe in self.recipes.iter_mut().filter(|_| first == 0) {
             recipe.before_epoch(self.session, epoch)?;
         }
+        self.note_removed()?;
         let every = self
             .options
             .checkpoints
             .as_ref()
             .map(|checkpoints| checkpoints.every.max(1));
-        for batch in self.train.epoch(epoch, first) {
+        for batch in self.batches(epoch, first) {
             let batch = batch?;
             let flow = self.step(&batch, on_event)?;
             self.train.recycle(batch);
@@ -206,13 +227,44 @@ impl<'s> Trainer<'s> {
             }
             // The one at the end of an epoch waits for the evaluation.
             let due = every.is_some_and(|every| step.is_multiple_of(every));
-            if due && !step.is_multiple_of(per_epoch) && self.save(on_event)?.is_break() {
+            if due && !self.calendar.begins_epoch(step) && self.save(on_event)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
         let flow = self.drain(on_event)?;
         checkpoint::check_finite(self.session, self.progress.step)?;
         Ok(flow)
+    }
+
+    /// The batches of an epoch from one on, of the examples that are left.
+    fn batches(&self, epoch: u64, first: u64) -> Epoch {
+        match &self.kept {
+            Some(kept) => self.train.epoch_of(kept, epoch, first as usize),
+            None => self.train.epoch(epoch, first as usize),
+        }
+    }
+
+    /// Looks which examples are left, as the records on the device say, which a checkpoint holds too.
+    fn note_removed(&mut self) -> Result<(), Error> {
+        if self.session.examples().counted == 0 {
+            return Ok(());
+        }
+        let records = self.session.example_records()?;
+        let kept = (0_u32..).zip(records);
+        let kept = kept.filter(|(_, record)| !record.is_removed());
+        let kept: Vec<u32> = kept.map(|(example, _)| example).collect();
+        let all = kept.len() == self.train.dataset().len();
+        self.kept = (!all).then_some(kept);
+        Ok(())
+    }
+
+    /// What a session wants to know of the pictures of a batch.
+    fn words(&self, batch: &Batch) -> Vec<u32> {
+        if self.session.examples().counted > 0 {
+            batch.words()
+        } else {
+            batch.labels.clone()
+        }
     }
 
     fn step(
@@ -222,8 +274,8 @@ impl<'s> Trainer<'s> {
     ) -> Result<ControlFlow<()>, Error> {
         let options = self.step_options(self.progress.step);
         self.pace.start();
-        self.session
-            .train_step(&batch.images, &batch.labels, &options)?;
+        let words = self.words(batch);
+        self.session.train_step(&batch.images, &words, &options)?;
         self.underway
             .push_back((self.progress.step, self.learning_rate(self.progress.step)));
         self.progress.step += 1;
@@ -235,10 +287,10 @@ impl<'s> Trainer<'s> {
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
-        let factor = self
-            .options
-            .schedule
-            .factor(step, self.steps(), self.steps_per_epoch());
+        let [position, per_epoch] = self.calendar.position(step);
+        // A run that ends before its epochs do has its schedule end there too.
+        let [end, _] = self.calendar.position(self.steps());
+        let factor = self.options.schedule.factor(position, end, per_epoch);
         self.options.learning_rate * factor
     }
 
@@ -273,7 +325,7 @@ impl<'s> Trainer<'s> {
         let images_per_second = self.pace.tick(metrics.images);
         Ok(on_event(&Event::Step {
             step,
-            epoch: (step / self.steps_per_epoch()) as u32,
+            epoch: self.calendar.at(step).0 as u32,
             steps: self.steps(),
             loss: metrics.loss(),
             accuracy: metrics.accuracy(),
@@ -325,7 +377,7 @@ impl<'s> Trainer<'s> {
     fn is_evaluation_due(&self) -> bool {
         let step = self.progress.step;
         let done = self.progress.evaluation.map(|(step, _)| step);
-        let at_end = step.is_multiple_of(self.steps_per_epoch()) || step == self.steps();
+        let at_end = self.calendar.begins_epoch(step) || step == self.steps();
         self.test.is_some() && step > 0 && at_end && done != Some(step)
     }
 
@@ -370,17 +422,15 @@ impl<'s> Trainer<'s> {
                 format!("layer `{layer}` (`{name}`), where the update of an earlier step left it");
             return Ok(Error::NotFinite { step, place });
         }
-        let per_epoch = self.steps_per_epoch();
         let options = self.step_options(step);
-        let batch = self
-            .train
-            .epoch(step / per_epoch, (step % per_epoch) as usize)
-            .next()
-            .transpose()?;
+        let (epoch, within) = self.calendar.at(step);
+        let batch = self.batches(epoch, within).next().transpose()?;
         let found = match batch {
-            Some(batch) => self
-                .session
-                .find_non_finite(&batch.images, &batch.labels, &options)?,
+            Some(batch) => {
+                let words = self.words(&batch);
+                self.session
+                    .find_non_finite(&batch.images, &words, &options)?
+            }
             None => None,
         };
         let place = found.map_or_else(

@@ -198,10 +198,12 @@ impl OperationKind {
                 control,
                 metrics,
                 logit_gradient,
+                forgetting,
                 ..
             } => [logits, labels, control, metrics]
                 .into_iter()
                 .chain(logit_gradient)
+                .chain(forgetting)
                 .collect(),
             Kind::Encode {
                 control,

@@ -42,7 +42,11 @@ impl<'program> Interpreter<'program> {
         let empty = |role| {
             matches!(
                 role,
-                Role::Control | Role::Metrics | Role::Labels | Role::OptimizerState
+                Role::Control
+                    | Role::Metrics
+                    | Role::Labels
+                    | Role::OptimizerState
+                    | Role::Examples
             )
         };
         let values = program

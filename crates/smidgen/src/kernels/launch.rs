@@ -456,7 +456,13 @@ pub(super) fn launch(
             control,
             metrics,
             logit_gradient,
+            forgetting,
         } => {
+            let counted = |id: ValueId| {
+                let examples = (at.program.value(id).layout.bytes() / 4) as u32;
+                at.region(id)
+                    .map(|records| loss::Forgetting { records, examples })
+            };
             let regions = loss::CrossEntropyRegions {
                 logits: region(logits)?,
                 labels: region(labels)?,
@@ -464,6 +470,7 @@ pub(super) fn launch(
                 metrics: region(metrics)?,
                 workspace: at.needed_workspace(operation)?,
                 control: region(control)?,
+                forgetting: forgetting.map(counted).transpose()?,
             };
             loss::cross_entropy(&cross_entropy(*shape, *label_smoothing), facts, &regions)?
         }

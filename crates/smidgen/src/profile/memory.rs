@@ -212,7 +212,7 @@ fn category(role: Role) -> Category {
     match role {
         Role::Parameter => Category::Parameters,
         Role::OptimizerState => Category::OptimizerState,
-        Role::Running | Role::Control | Role::Metrics => Category::Bookkeeping,
+        Role::Running | Role::Control | Role::Metrics | Role::Examples => Category::Bookkeeping,
         Role::Images | Role::Labels => Category::Batch,
         Role::Activation | Role::Statistics => Category::Transient,
         Role::Gradient => Category::Gradient,

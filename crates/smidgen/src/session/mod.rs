@@ -4,6 +4,7 @@ mod blueprint;
 mod compiled;
 mod diagnosis;
 mod draft;
+mod examples;
 mod guarded;
 mod memory;
 mod options;
@@ -276,7 +277,8 @@ impl Session {
             .map_or(&self.evaluation, |(_, compiled)| compiled)
     }
 
-    /// Submits one training step: upload, forward, loss, backward, update. `images` are planes of quads, `labels` one a picture.
+    /// Submits one training step: upload, forward, loss, backward, update. `images` are planes of quads, `labels` one a picture; where
+    /// forgetting is counted, the number of every picture's example follows (see [`Batch::words`](smidgen_data::Batch::words)).
     /// Its metrics arrive later: see [`metrics`](Self::metrics).
     ///
     /// # Errors

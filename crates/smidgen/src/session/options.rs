@@ -1,5 +1,5 @@
 use crate::Bytes;
-use smidgen_graph::Optimizer;
+use smidgen_graph::{ExampleMemory, Optimizer};
 
 /// What a session is made for.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Training {
     /// How lossy stashes may be held to meet a budget: the mean over stashes of the squared error by the squared value. 0, the default,
     /// for not at all: then a budget changes no bit of what is computed. 0.016 is what 4 bits bring.
     pub quality: f64,
+    /// What is kept of single training examples, such as how often each was forgotten.
+    pub examples: ExampleMemory,
 }
 
 impl Default for Training {
@@ -40,6 +42,7 @@ impl Default for Training {
             clip_norm: None,
             keep_gradients: false,
             quality: 0.0,
+            examples: ExampleMemory::default(),
         }
     }
 }

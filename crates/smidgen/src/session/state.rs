@@ -19,6 +19,9 @@ impl Session {
         if let Some(numbers) = self.read_sparse(name)? {
             return Ok(numbers);
         }
+        if let Some(numbers) = self.read_examples(name)? {
+            return Ok(numbers);
+        }
         let compiled = self.program();
         let (id, place) = compiled.find(name)?;
         let layout = compiled.program.value(id).layout;
@@ -30,7 +33,7 @@ impl Session {
     /// # Errors
     /// An unknown name, a wrong number of elements, or the device failed.
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
-        if self.write_sparse(name, values)? {
+        if self.write_sparse(name, values)? || self.write_examples(name, values)? {
             return Ok(());
         }
         let compiled = self.program();
@@ -100,13 +103,14 @@ impl Session {
         Ok(!self.evaluated && self.memory.read(control)?[halted] != 0)
     }
 
-    /// Names of what a run needs beside its weights to go on: which blocks sparse layers hold, and the optimiser's state.
+    /// Names of what a run needs beside its weights to go on: which blocks sparse layers hold, the optimiser's state, and what is kept
+    /// of examples.
     #[must_use]
     pub fn state_names(&self) -> Vec<String> {
         let values = &self.main_program().values;
         let states = values
             .iter()
-            .filter(|value| value.role == Role::OptimizerState);
+            .filter(|value| matches!(value.role, Role::OptimizerState | Role::Examples));
         let columns = self.graph.sparse_layers();
         let columns = columns
             .iter()

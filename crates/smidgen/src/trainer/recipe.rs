@@ -1,3 +1,4 @@
+use super::Remaining;
 use crate::{Error, Session};
 
 /// A published method that acts between epochs.
@@ -8,4 +9,11 @@ pub trait Recipe {
     /// # Errors
     /// What the session refuses.
     fn before_epoch(&mut self, session: &mut Session, epoch: u64) -> Result<(), Error>;
+
+    /// From which epochs on a training set of so many examples has fewer: before each of them, the recipe marks what is removed in the
+    /// session's [example records](Session::example_records). Known before the run, so that its steps are.
+    fn removals(&self, examples: usize) -> Vec<Remaining> {
+        let _ = examples;
+        Vec::new()
+    }
 }
