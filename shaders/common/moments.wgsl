@@ -4,11 +4,10 @@ var<workgroup> lane_count: array<f32, 256>;
 var<workgroup> lane_mean: array<vec4<f32>, 256>;
 var<workgroup> lane_squares: array<vec4<f32>, 256>;
 
-// Leaves the moments of all lanes in lane 0. Every lane must have written its own before, and take part. `params.slices` is above 0.
-fn merge_moments(lane: u32) {
-    // 128, as a number no compiler knows: unrolled, eight barriers take a software device's compiler several times as long as one.
-    let lanes = select(128u, 0u, params.slices == 0u);
-    for (var half = lanes; half > 0u; half /= 2u) {
+// Leaves the moments of all lanes in lane 0. Every lane must have written its own before, and take part. `first_half` is 128, as a number no
+// compiler knows: unrolled, eight barriers take a software device's compiler several times as long as one.
+fn merge_moments(lane: u32, first_half: u32) {
+    for (var half = first_half; half > 0u; half /= 2u) {
         workgroupBarrier();
         if lane < half {
             let count = lane_count[lane];

@@ -5,6 +5,7 @@
 // Dispatch: [ceil(images * count_y * ceil(count_x / TILE) / 64) * quads] workgroups of 64, folded.
 // WINDOW = (TILE - 1) * STRIDE_X + (TAPS_X - 1) * DILATION_X + 1 source pixels of a row.
 // The source is read through its normalisation and activation, see common/source.wgsl.
+// MOMENTS (forward): the statistics of the output are taken as well, see common/group_moments.wgsl.
 // DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/source
@@ -61,6 +62,11 @@ const AFTER_NORMALISATION = AFTER_BIAS;
 #else
 @group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
 #endif
+#ifdef MOMENTS
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
+const QUADS: u32 = 1u;
+#import common/group_moments
+#endif
 
 @compute @workgroup_size(64)
 fn main(
@@ -114,6 +120,14 @@ fn main(
 #endfor
     }
 
+#ifdef MOMENTS
+    var stored: array<vec4<f32>, TILE>;
+#for pixel in 0..TILE
+    stored[{pixel}] = sum_{pixel};
+#endfor
+    note_moments(lane, 0u, stored, select(0u, min(TILE, params.count_x - x), item < params.items));
+    store_moments(lane, pixel_group, (params.items + 63u) / 64u, quad, params.quads);
+#endif
 #ifdef DERIVATIVE
     let target_scaling = scaling_of(quad);
 #endif

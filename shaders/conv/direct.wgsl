@@ -9,6 +9,7 @@
 // SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs.
 // The source is read through its normalisation and activation, see common/source.wgsl.
+// MOMENTS (forward): the statistics of the output are taken as well, see common/group_moments.wgsl.
 // DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/source
@@ -69,6 +70,10 @@ const AFTER_NORMALISATION = AFTER_BIAS;
 @group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> destination: array<vec4<f32>>;
 #else
 @group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
+#endif
+#ifdef MOMENTS
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
+#import common/group_moments
 #endif
 
 #ifdef GROUPED
@@ -212,6 +217,17 @@ fn main(
         }
     }
 
+#ifdef MOMENTS
+    let live = select(0u, min(TILE, params.count_x - x), item < params.items);
+#for quad in 0..QUADS
+    var stored_{quad}: array<vec4<f32>, TILE>;
+#for pixel in 0..TILE
+    stored_{quad}[{pixel}] = sum_{pixel}_{quad};
+#endfor
+    note_moments(lane, {quad}u, stored_{quad}, live);
+#endfor
+    store_moments(lane, pixel_group, (params.items + 63u) / 64u, target_quad, params.quad_groups * QUADS);
+#endif
 #ifdef DERIVATIVE
 #for quad in 0..QUADS
     let target_scaling_{quad} = scaling_of(target_quad + {quad}u);

@@ -1,5 +1,7 @@
 // First pass of the statistics of a batch norm: for every quad and slice of its pixels
-//   workspace[2s] = mean of the slice, workspace[2s + 1] = sum over the slice of (x - mean)^2,   s = quad * slices + slice.
+//   moments[r] = mean of the slice, moments[r + 1] = sum over the slice of (x - mean)^2, moments[r + 2] = its pixels,
+//   r = 1 + 3 * (slice * quads + quad); moments[0] = slices.
+// A convolution can write the same of what it computes, and this pass then falls away (common/group_moments.wgsl).
 // Each lane sums x - pilot and its square, the pilot being its first value: no cancellation whatever the mean, and an outlier as
 // pilot spoils only the few values of its lane. Lanes are merged pairwise:
 //   delta = mean_b - mean_a, mean = mean_a + delta * b / (a + b), squares = squares_a + squares_b + delta^2 * a * b / (a + b).
@@ -14,12 +16,16 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> input: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> workspace: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> moments: array<vec4<f32>>;
 
 #import common/moments
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let first = workgroup.y * params.pixels;
     let begin = workgroup.x * params.slice_pixels;
     let end = min(begin + params.slice_pixels, params.pixels);
@@ -40,10 +46,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     lane_count[lane] = count;
     lane_mean[lane] = pilot + shift;
     lane_squares[lane] = max(squares - sum * shift, vec4<f32>(0.0));
-    merge_moments(lane);
+    merge_moments(lane, select(128u, 0u, params.slices == 0u));
     if lane == 0u {
-        let slice = workgroup.y * params.slices + workgroup.x;
-        workspace[2u * slice] = lane_mean[0];
-        workspace[2u * slice + 1u] = lane_squares[0];
+        let record = 1u + 3u * (workgroup.x * workgroups.y + workgroup.y);
+        moments[record] = lane_mean[0];
+        moments[record + 1u] = lane_squares[0];
+        moments[record + 2u] = vec4<f32>(lane_count[0]);
+        if workgroup.x == 0u && workgroup.y == 0u {
+            moments[0] = vec4<f32>(f32(params.slices));
+        }
     }
 }

@@ -1,4 +1,5 @@
-// Second pass of the statistics of a batch norm: the slices of a quad are merged as lanes are in the first pass; then, M = pixels,
+// Second pass of the statistics of a batch norm: the slices of a quad, or what the workgroups of a convolution found of it, are merged as
+// lanes are in the first pass; then, M = pixels,
 //   mean, inverse_deviation = 1 / sqrt(squares / M + epsilon)
 //   running_mean     = (1 - momentum) * running_mean     + momentum * mean
 //   running_variance = (1 - momentum) * running_variance + momentum * squares / max(M - 1, 1)
@@ -6,20 +7,18 @@
 //   scale = gamma * inverse_deviation, shift = beta - mean * scale, mean, inverse_deviation
 // with zeros in padding channels.
 //
-// Tile: one quad, a slice a lane, hence at most 256 slices. Dispatch: [quads] workgroups of 256.
+// Tile: one quad, every 256th slice a lane. Dispatch: [quads] workgroups of 256.
 #import common/lanes
 
 struct Params {
     pixels: u32,
-    slice_pixels: u32,
-    slices: u32,
     channels: u32,
     epsilon: f32,
     momentum: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> workspace: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> moments: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> running_mean: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> running_variance: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> gamma: array<vec4<f32>>;
@@ -29,18 +28,29 @@ struct Params {
 #import common/moments
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let quad = workgroup.x;
-    lane_count[lane] = 0.0;
-    lane_mean[lane] = vec4<f32>(0.0);
-    lane_squares[lane] = vec4<f32>(0.0);
-    if lane < params.slices {
-        let slice = quad * params.slices + lane;
-        lane_count[lane] = f32(min(params.slice_pixels, params.pixels - lane * params.slice_pixels));
-        lane_mean[lane] = workspace[2u * slice];
-        lane_squares[lane] = workspace[2u * slice + 1u];
+    let slices = u32(moments[0].x);
+    var merged = 0.0;
+    var mean = vec4<f32>(0.0);
+    var squares = vec4<f32>(0.0);
+    for (var slice = lane; slice < slices; slice += 256u) {
+        let record = 1u + 3u * (slice * workgroups.x + quad);
+        let other = moments[record + 2u].x;
+        let total = merged + other;
+        let delta = moments[record] - mean;
+        mean += delta * (other / total);
+        squares += moments[record + 1u] + delta * delta * (merged * other / total);
+        merged = total;
     }
-    merge_moments(lane);
+    lane_count[lane] = merged;
+    lane_mean[lane] = mean;
+    lane_squares[lane] = squares;
+    merge_moments(lane, select(128u, 0u, params.pixels == 0u));
     if lane == 0u {
         let count = f32(params.pixels);
         let quad_mean = lane_mean[0];

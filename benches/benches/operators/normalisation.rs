@@ -24,7 +24,6 @@ pub(crate) fn batch_norms(criterion: &mut Criterion) {
         let workspace = memory.values(workspace);
         let regions = batch_norm::Statistics {
             input,
-            workspace,
             running_mean,
             running_variance,
             gamma,
@@ -33,7 +32,7 @@ pub(crate) fn batch_norms(criterion: &mut Criterion) {
             epsilon: 1e-5,
             momentum: 0.1,
         };
-        let launches = batch_norm::statistics(&shape, facts(), &regions);
+        let launches = batch_norm::statistics(&shape, facts(), &regions, workspace);
         measure_bytes(&mut group, "statistics", map.name, &memory, launches);
         let source = Source {
             region: input,

@@ -51,7 +51,9 @@ mod weight;
 mod weight_gradient;
 mod winograd;
 
-pub use passes::{Forward, InputGradient, forward, input_gradient};
+pub use passes::{
+    Forward, InputGradient, forward, forward_with_moments, input_gradient, takes_moments,
+};
 pub use select::{candidates, fits};
 pub use shape::{ConvolutionShape, ShapeError};
 pub use variant::{BlockTile, GatherTile, ParseVariantError, Pass, Variant};

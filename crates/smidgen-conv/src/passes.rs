@@ -5,7 +5,7 @@ use crate::geometry::{Axis, Extent};
 use crate::select::choose;
 use crate::winograd::{Bound, Winograd};
 use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
-use smidgen_gpu::{DeviceFacts, Launch, Region, Source, normalisation_bytes};
+use smidgen_gpu::{DeviceFacts, Launch, Region, Source, moments_bytes, normalisation_bytes};
 
 /// What the forward pass reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,55 @@ pub fn forward(
     variant: Option<Variant>,
     regions: &Forward,
 ) -> Result<Vec<Launch>, ShapeError> {
+    launches(shape, facts, variant, regions, None)
+}
+
+/// Whether a variant of the forward pass (the default where none is given) can take the moments of what it computes.
+///
+/// # Errors
+/// A shape that is not valid, or a variant that does not fit it.
+pub fn takes_moments(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    variant: Option<Variant>,
+) -> Result<bool, ShapeError> {
+    // With more quads a workgroup's moments would not fit the memory that every device has.
+    Ok(match choose(variant, Pass::Forward, shape, facts)? {
+        Variant::Gather(tile) => tile.quads <= MOST_QUADS_WITH_MOMENTS,
+        _ => false,
+    })
+}
+
+const MOST_QUADS_WITH_MOMENTS: u32 = 4;
+
+/// The same as [`forward`], and of every workgroup's pixels the mean and the squared deviations, while they are in registers: what the
+/// statistics of a normalisation are merged from. `moments` is of [`moments_bytes`] bytes.
+///
+/// # Errors
+/// As [`forward`], and a variant that does not [take moments](takes_moments).
+pub fn forward_with_moments(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    variant: Option<Variant>,
+    regions: &Forward,
+    moments: Region,
+) -> Result<Vec<Launch>, ShapeError> {
+    if !takes_moments(shape, facts, variant)? {
+        let (pass, variant) = (Pass::Forward, choose(variant, Pass::Forward, shape, facts)?);
+        return Err(ShapeError::UnfitVariant { variant, pass });
+    }
+    let bytes = moments_bytes(shape.output_channels, u64::from(shape.output_plane()));
+    let moments = sized("moments", moments, bytes)?;
+    launches(shape, facts, variant, regions, Some(moments))
+}
+
+fn launches(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    variant: Option<Variant>,
+    regions: &Forward,
+    moments: Option<Region>,
+) -> Result<Vec<Launch>, ShapeError> {
     let way = way(variant, Pass::Forward, shape, facts, regions.workspace)?;
     let input = sized_source("input", regions.input, shape)?;
     let weight = sized("weight", regions.weight, shape.weight_bytes())?;
@@ -146,13 +195,15 @@ pub fn forward(
     bound.extend(bias);
     bound.extend(input.normalisation);
     bound.push(output);
+    bound.extend(moments);
+    let flag = moments.map(|_| ("MOMENTS", String::new()));
     let gather = Gather {
         shape,
         tile,
         transposed: false,
         accumulate: false,
         bias: regions.bias.is_some(),
-        source: input.defines().collect(),
+        source: input.defines().chain(flag).collect(),
         regions: bound,
     };
     if shape.is_pointwise() && shape.groups == 1 {

@@ -39,7 +39,7 @@ pub use error::GpuError;
 pub use launch::{Launch, Params, Region, folded_grid};
 pub use ledger::{Category, Entry, Ledger};
 pub use sequence::Sequence;
-pub use source::{Activation, Source, normalisation_bytes};
+pub use source::{Activation, Source, moments_bytes, normalisation_bytes};
 pub use timeline::{Timeline, Timing};
 pub use transfer::{ReadbackRing, StagingRing};
 

@@ -68,6 +68,17 @@ pub fn normalisation_bytes(channels: u32) -> u64 {
     u64::from(channels.div_ceil(4)) * 64
 }
 
+/// Bytes that always suffice for the moments of a map: what producers of the map, a workgroup at a time, find of mean and squared deviations
+/// of their pixels, and what its statistics are merged from (`common/group_moments.wgsl`). A workgroup takes 64 pixels at least.
+#[must_use]
+pub fn moments_bytes(channels: u32, pixels: u64) -> u64 {
+    let records = u64::from(channels.div_ceil(4)).saturating_mul(pixels.div_ceil(64));
+    records
+        .saturating_mul(3)
+        .saturating_add(1)
+        .saturating_mul(16)
+}
+
 impl From<Region> for Source {
     /// The map as it is.
     fn from(region: Region) -> Self {

@@ -167,8 +167,10 @@ impl Operation {
                 .collect::<Vec<_>>()
         };
         match &self.kind {
-            Kind::Convolution { output, .. }
-            | Kind::Apply { output, .. }
+            Kind::Convolution {
+                output, moments, ..
+            } => with(&[*output], &[*moments]),
+            Kind::Apply { output, .. }
             | Kind::Add { output, .. }
             | Kind::Concat { output, .. }
             | Kind::Shortcut { output, .. }

@@ -219,6 +219,7 @@ impl Backward<'_> {
             weight,
             bias,
             output,
+            ..
         } = &operation.kind
         else {
             return;

@@ -79,6 +79,30 @@ impl Emitter {
         }
     }
 
+    /// The moments of a map, which the convolution that makes it is asked for; `None` if none does, or one with a sparse weight.
+    pub(crate) fn moments(&mut self, shape: MapShape, map: ValueId) -> Option<ValueId> {
+        let made = |operation: &Operation| match operation.kind {
+            OperationKind::Convolution { output, weight, .. } => {
+                output == map && matches!(self.values[weight.0].layout, Layout::Weight(_))
+            }
+            _ => false,
+        };
+        let at = self.operations.iter().rposition(made)?;
+        if let OperationKind::Convolution {
+            moments: Some(known),
+            ..
+        } = self.operations[at].kind
+        {
+            return Some(known);
+        }
+        let name = format!("{}.moments", self.name(map));
+        let new = self.value(name, Layout::Moments(shape), Role::Statistics);
+        if let OperationKind::Convolution { moments, .. } = &mut self.operations[at].kind {
+            *moments = Some(new);
+        }
+        Some(new)
+    }
+
     /// Whether the normalisation of a source was made from the statistics of the batch.
     pub(crate) fn batch_statistics(&self, source: Source) -> bool {
         self.operations

@@ -352,6 +352,7 @@ impl<'graph> Forward<'graph> {
                     weight,
                     bias,
                     output,
+                    moments: None,
                 }
             }
             Layer::Add => OperationKind::Add {
@@ -529,6 +530,7 @@ impl<'graph> Forward<'graph> {
             let running_mean = self.buffers[running_mean.0];
             let running_variance = self.buffers[running_variance.0];
             let kind = if self.training && self.graph.uses_batch_statistics(&node.layer) {
+                let input = self.emitter.moments(shape, input).unwrap_or(input);
                 OperationKind::BatchNormStatistics {
                     shape,
                     epsilon,

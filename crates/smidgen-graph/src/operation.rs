@@ -87,7 +87,7 @@ impl Optimizer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // Fields are named for what they are; shapes follow from the layouts of the values.
 pub enum OperationKind {
-    /// Writes `output`. `shape` is the input's, as in the two gradients.
+    /// Writes `output`, and the `moments` of it where a batch norm follows. `shape` is the input's, as in the two gradients.
     Convolution {
         attributes: ConvolutionAttributes,
         shape: MapShape,
@@ -95,6 +95,7 @@ pub enum OperationKind {
         weight: ValueId,
         bias: Option<ValueId>,
         output: ValueId,
+        moments: Option<ValueId>,
     },
     /// Writes `input_gradient`, or adds to it; then multiplies it with the derivative of the activation of `derivative`, as in
     /// [`ActivationBackward`](Self::ActivationBackward).
@@ -175,7 +176,8 @@ pub enum OperationKind {
         normalisation: Option<ValueId>,
         input_gradient: ValueId,
     },
-    /// Writes the `normalisation` of a batch norm by the statistics of the batch, updates the running statistics.
+    /// Writes the `normalisation` of a batch norm by the statistics of the batch, updates the running statistics. `input` is what is normalised,
+    /// or its moments.
     BatchNormStatistics {
         shape: MapShape,
         epsilon: f32,

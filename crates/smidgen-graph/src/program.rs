@@ -36,6 +36,8 @@ pub enum Layout {
         /// Channels, before padding.
         channels: u32,
     },
+    /// What the statistics of a map are merged from, as its producer leaves it: mean and squared deviations of some pixels at a time.
+    Moments(MapShape),
     /// The weight of a convolution in stacks of 4x4 blocks (or quads, where it is depthwise), f32.
     Weight(ConvolutionAttributes),
     /// The weight of a sparse convolution: values of live blocks, and what tells where they stand (see [`SparseBlocks::parts`]).
@@ -60,6 +62,10 @@ impl Layout {
             Self::Indices(shape) => map(shape),
             Self::Vector { channels } => padded(*channels) * 4,
             Self::Normalisation { channels } => padded(*channels) * 16,
+            // At most three vectors a quad for every 64 pixels, and one before all.
+            Self::Moments(shape) => (padded(shape.channels) * 12)
+                .saturating_mul(shape.pixels().div_ceil(64))
+                .saturating_add(16),
             Self::Weight(attributes) => attributes.weight_elements().saturating_mul(4),
             Self::SparseWeight(attributes, blocks) => blocks.weight_bytes(attributes),
             Self::SparseValues(attributes, blocks) => blocks.value_bytes(attributes),

@@ -81,9 +81,9 @@ impl Layer {
         let mut launches = match kind {
             StatisticsKind::Batch => {
                 let bytes = batch_norm::statistics_workspace(&shape, facts);
+                let workspace = memory.output(bytes as usize / 4);
                 let regions = batch_norm::Statistics {
                     input,
-                    workspace: memory.output(bytes as usize / 4),
                     running_mean,
                     running_variance,
                     gamma,
@@ -92,7 +92,7 @@ impl Layer {
                     epsilon,
                     momentum,
                 };
-                batch_norm::statistics(&shape, facts, &regions).unwrap()
+                batch_norm::statistics(&shape, facts, &regions, workspace).unwrap()
             }
             StatisticsKind::Constant => {
                 let regions = batch_norm::PrepareEval {
@@ -300,6 +300,24 @@ fn statistics_survive_a_large_mean_and_a_wild_first_value() {
             (f64::from(means[channel]) - expected.mean[channel]).abs() < 1e-3,
             "channel {channel}"
         );
+    }
+    // Readers take scale * x + shift, where scale * mean cancels: what is read is as exact as the largest of these three numbers.
+    let read = read(&outcome, &map, layer.output);
+    for channel in 0..map.channels {
+        let mean = expected.mean[channel];
+        let variance = expected.variance[channel] + f64::from(inputs.epsilon);
+        let scale = f64::from(inputs.gamma[channel]) / variance.sqrt();
+        let limit = 4.0 * f64::from(f32::EPSILON) * scale.abs() * mean.abs();
+        for image in 0..map.batch {
+            let at = map.at(image, channel, 3, 5);
+            let x = f64::from(inputs.input[at]);
+            let exact = scale * (x - mean) + f64::from(inputs.beta[channel]);
+            let error = (f64::from(read[at]) - exact).abs();
+            assert!(
+                error <= limit,
+                "channel {channel}: {error:e} above {limit:e}"
+            );
+        }
     }
 }
 

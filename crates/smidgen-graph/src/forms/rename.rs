@@ -14,10 +14,12 @@ impl OperationKind {
                 weight,
                 bias,
                 output,
+                moments,
                 ..
             } => (input.values_mut())
                 .chain([weight, output])
                 .chain(bias)
+                .chain(moments)
                 .collect(),
             Kind::ConvolutionInputGradient {
                 output_gradient,

@@ -96,6 +96,7 @@ impl<'program> Interpreter<'program> {
                 weight,
                 bias,
                 output,
+                moments,
             } => {
                 let out = attributes.output_shape(*shape).expect("fits");
                 let (x, w) = (self.source(input), self.get(*weight));
@@ -104,6 +105,10 @@ impl<'program> Interpreter<'program> {
                 if let Some(bias) = bias {
                     let bias = self.get(*bias);
                     each(out, |channel, at| y[at] += bias[channel]);
+                }
+                // The statistics are taken of the numbers themselves here.
+                if let Some(moments) = moments {
+                    self.set(*moments, y.clone());
                 }
                 self.set(*output, y);
             }

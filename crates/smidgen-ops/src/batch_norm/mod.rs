@@ -1,6 +1,6 @@
 //! Batch norm with a fused activation.
 //!
-//! Training: [`statistics`]; [`backward`] with [`StatisticsKind::Batch`].
+//! Training: [`statistics`], or [`merge`] where a convolution has taken the moments already; [`backward`] with [`StatisticsKind::Batch`].
 //! Evaluation: [`prepare_eval`]; [`backward`] with [`StatisticsKind::Constant`].
 //! Both leave a normalisation, four vectors a quad of channels, through which consumers read the input ([`Source`](smidgen_gpu::Source)): the normalised
 //! value itself stands nowhere, and backward recomputes it too.
@@ -14,13 +14,11 @@ use crate::error::expect_regions;
 use crate::shape::QUAD_BYTES;
 use crate::{MapShape, OpsError};
 use slicing::Slicing;
-use smidgen_gpu::{DeviceFacts, Launch, Region, normalisation_bytes, params};
+use smidgen_gpu::{DeviceFacts, Launch, Region, moments_bytes, normalisation_bytes, params};
 
 params! {
     struct FinishParams {
         pixels: u32,
-        slice_pixels: u32,
-        slices: u32,
         channels: u32,
         epsilon: f32,
         momentum: f32,
@@ -28,13 +26,11 @@ params! {
 }
 params! { struct PrepareParams { quads: u32, channels: u32, epsilon: f32 } }
 
-/// Regions and constants of [`statistics`].
+/// Regions and constants of [`statistics`] and [`merge`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Statistics {
-    /// The values to normalise, `shape.bytes()`.
+    /// What is normalised, `shape.bytes()`; or, of [`merge`], its moments, [`moments_bytes`].
     pub input: Region,
-    /// [`statistics_workspace`] bytes.
-    pub workspace: Region,
     /// Running mean, a vector, updated in place.
     pub running_mean: Region,
     /// Running unbiased variance, a vector, updated in place.
@@ -52,13 +48,17 @@ pub struct Statistics {
     pub momentum: f32,
 }
 
+const NAME: &str = "batch norm statistics";
+
 /// Bytes of the workspace of [`statistics`].
 #[must_use]
 pub fn statistics_workspace(shape: &MapShape, facts: &DeviceFacts) -> u64 {
-    Slicing::of(shape, facts).elements(shape) * QUAD_BYTES
+    let records = u64::from(shape.quads()) * u64::from(Slicing::of(shape, facts).slices);
+    (1 + 3 * records) * QUAD_BYTES
 }
 
-/// The normalisation by the mean and deviation of every channel over all pixels of the batch, and the running statistics.
+/// The normalisation by the mean and deviation of every channel over all pixels of the batch, and the running statistics. The `workspace`
+/// is of [`statistics_workspace`] bytes.
 ///
 /// # Errors
 /// An empty or too large shape, a region too small for it.
@@ -66,19 +66,59 @@ pub fn statistics(
     shape: &MapShape,
     facts: &DeviceFacts,
     regions: &Statistics,
+    workspace: Region,
 ) -> Result<Vec<Launch>, OpsError> {
-    const NAME: &str = "batch norm statistics";
+    let first = moments(shape, facts, regions.input, workspace)?;
+    let merged = Statistics {
+        input: workspace,
+        ..*regions
+    };
+    Ok(vec![first, finish(shape, &merged)?])
+}
+
+/// What [`merge`] takes, of a map whose producer cannot take it: `input` is of `shape.bytes()`, `moments` of [`statistics_workspace`] or of
+/// [`moments_bytes`] bytes.
+///
+/// # Errors
+/// An empty or too large shape, a region too small for it.
+pub fn moments(
+    shape: &MapShape,
+    facts: &DeviceFacts,
+    input: Region,
+    moments: Region,
+) -> Result<Launch, OpsError> {
+    shape.check(NAME)?;
+    let bytes = statistics_workspace(shape, facts);
+    expect_regions(
+        NAME,
+        &[("input", input, shape.bytes()), ("moments", moments, bytes)],
+    )?;
+    let slicing = Slicing::of(shape, facts);
+    Ok(Launch::new(
+        "ops/batch_norm_statistics.wgsl",
+        &[],
+        &slicing.params(shape),
+        vec![input, moments],
+        [slicing.slices, shape.quads(), 1],
+    ))
+}
+
+/// As [`statistics`], from the moments that the producer of the map has left.
+///
+/// # Errors
+/// An empty or too large shape, a region too small for it.
+pub fn merge(shape: &MapShape, regions: &Statistics) -> Result<Launch, OpsError> {
+    let bytes = moments_bytes(shape.channels, u64::from(shape.pixels()));
+    expect_regions(NAME, &[("moments", regions.input, bytes)])?;
+    finish(shape, regions)
+}
+
+fn finish(shape: &MapShape, regions: &Statistics) -> Result<Launch, OpsError> {
     shape.check(NAME)?;
     let vector = shape.vector_bytes();
     expect_regions(
         NAME,
         &[
-            ("input", regions.input, shape.bytes()),
-            (
-                "workspace",
-                regions.workspace,
-                statistics_workspace(shape, facts),
-            ),
             ("running_mean", regions.running_mean, vector),
             ("running_variance", regions.running_variance, vector),
             ("gamma", regions.gamma, vector),
@@ -90,38 +130,26 @@ pub fn statistics(
             ),
         ],
     )?;
-    let slicing = Slicing::of(shape, facts);
-    let finish = FinishParams {
+    let params = FinishParams {
         pixels: shape.pixels(),
-        slice_pixels: slicing.slice_pixels,
-        slices: slicing.slices,
         channels: shape.channels,
         epsilon: regions.epsilon,
         momentum: regions.momentum,
     };
-    Ok(vec![
-        Launch::new(
-            "ops/batch_norm_statistics.wgsl",
-            &[],
-            &slicing.params(shape),
-            vec![regions.input, regions.workspace],
-            [slicing.slices, shape.quads(), 1],
-        ),
-        Launch::new(
-            "ops/batch_norm_statistics_finish.wgsl",
-            &[],
-            &finish,
-            vec![
-                regions.workspace,
-                regions.running_mean,
-                regions.running_variance,
-                regions.gamma,
-                regions.beta,
-                regions.normalisation,
-            ],
-            [shape.quads(), 1, 1],
-        ),
-    ])
+    Ok(Launch::new(
+        "ops/batch_norm_statistics_finish.wgsl",
+        &[],
+        &params,
+        vec![
+            regions.input,
+            regions.running_mean,
+            regions.running_variance,
+            regions.gamma,
+            regions.beta,
+            regions.normalisation,
+        ],
+        [shape.quads(), 1, 1],
+    ))
 }
 
 /// Regions and constants of [`prepare_eval`].

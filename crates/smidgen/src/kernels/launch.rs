@@ -36,6 +36,7 @@ pub(super) fn launch(
             weight,
             bias,
             output,
+            moments,
         } => {
             let convolution = convolution_shape(attributes, *shape);
             if let Some(blocks) = blocks_of(at.program, *weight) {
@@ -50,7 +51,28 @@ pub(super) fn launch(
                 output: region(output)?,
                 workspace: at.workspace(operation),
             };
-            smidgen_conv::forward(&convolution, facts, variant, &regions)?
+            let Some(moments) = optional(moments)? else {
+                return Ok(smidgen_conv::forward(
+                    &convolution,
+                    facts,
+                    variant,
+                    &regions,
+                )?);
+            };
+            if smidgen_conv::takes_moments(&convolution, facts, variant)? {
+                smidgen_conv::forward_with_moments(&convolution, facts, variant, &regions, moments)?
+            } else {
+                let mut launches = smidgen_conv::forward(&convolution, facts, variant, &regions)?;
+                let output_shape = smidgen_ops::MapShape::new(
+                    convolution.batch,
+                    convolution.output_channels,
+                    convolution.output_height(),
+                    convolution.output_width(),
+                );
+                let output = regions.output;
+                launches.push(batch_norm::moments(&output_shape, facts, output, moments)?);
+                launches
+            }
         }
         OperationKind::ConvolutionInputGradient {
             attributes,
@@ -146,7 +168,6 @@ pub(super) fn launch(
         } => {
             let regions = batch_norm::Statistics {
                 input: region(input)?,
-                workspace: at.needed_workspace(operation)?,
                 running_mean: region(running_mean)?,
                 running_variance: region(running_variance)?,
                 gamma: region(scale)?,
@@ -155,7 +176,14 @@ pub(super) fn launch(
                 epsilon: *epsilon,
                 momentum: *momentum,
             };
-            batch_norm::statistics(&map_shape(*shape), facts, &regions)?
+            let shape = map_shape(*shape);
+            match at.program.value(*input).layout {
+                Layout::Moments(_) => vec![batch_norm::merge(&shape, &regions)?],
+                _ => {
+                    let workspace = at.needed_workspace(operation)?;
+                    batch_norm::statistics(&shape, facts, &regions, workspace)?
+                }
+            }
         }
         OperationKind::BatchNormPrepare {
             channels,

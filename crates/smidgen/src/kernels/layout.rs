@@ -70,6 +70,7 @@ pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f3
         // Those of a sparse weight stand where its columns say: the session knows them.
         Layout::Indices(_)
         | Layout::Normalisation { .. }
+        | Layout::Moments(_)
         | Layout::SparseWeight(..)
         | Layout::SparseValues(..) => Err(Error::UnknownValue { name: name.into() }),
     }
@@ -95,6 +96,7 @@ pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> 
         Layout::Words { .. }
         | Layout::Indices(_)
         | Layout::Normalisation { .. }
+        | Layout::Moments(_)
         | Layout::SparseWeight(..)
         | Layout::SparseValues(..) => Ok(values),
     }

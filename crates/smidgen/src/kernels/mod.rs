@@ -18,7 +18,7 @@ use bind::{Binder, WORKSPACE_ALIGNMENT};
 use convert::{convolution_shape, cross_entropy, map_shape};
 use smidgen_conv::Pass;
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{OperationKind, Program};
+use smidgen_graph::{Layout, OperationKind, Program};
 use smidgen_ops::{batch_norm, loss};
 use smidgen_plan::{Limits, ProgramPlan};
 use update::clip_slots;
@@ -74,8 +74,11 @@ fn workspace(
         return Ok(smidgen_conv::workspace(*pass, shape, facts, variant)?);
     }
     Ok(match kind {
-        OperationKind::BatchNormStatistics { shape, .. } => {
-            batch_norm::statistics_workspace(&map_shape(*shape), facts)
+        OperationKind::BatchNormStatistics { shape, input, .. } => {
+            match program.value(*input).layout {
+                Layout::Moments(_) => 0,
+                _ => batch_norm::statistics_workspace(&map_shape(*shape), facts),
+            }
         }
         OperationKind::BatchNormBackward {
             shape,
