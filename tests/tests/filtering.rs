@@ -2,8 +2,9 @@
 
 use smidgen::gpu::DeviceRequest;
 use smidgen::{
-    Blueprint, FilterChoice, Graph, Optimizer, Probe, Session, SessionOptions, StepOptions,
-    Training, closeness, filter_close_ones, zoo,
+    Blueprint, Bytes, Closeness, FilterChoice, Graph, Optimizer, Plans, Probe, Session,
+    SessionOptions, StepOptions, Training, closeness, explain_filters, filter_close_ones,
+    filter_where_demanded, zoo,
 };
 use smidgen_graph::{Layer, Layout, OperationKind, ValueId};
 use smidgen_tests::{device, network, shapes_batch};
@@ -148,6 +149,66 @@ fn the_gradient_behind_a_global_average_stays_close_and_auto_keeps_what_does() {
     assert!(kept.len() < 4);
     assert!(kept.iter().all(|layer| layer.cosine >= least));
     assert_eq!(graph.filters().count(), kept.len());
+}
+
+/// With a budget a filter is a form that the planner may choose: only where the budget demands it, and no more of them than it takes.
+#[test]
+fn a_budget_takes_as_few_filters_as_it_needs() {
+    let device = device();
+    let facts = device.facts();
+    let options = |budget| SessionOptions {
+        batch: 8,
+        training: Some(training(false)),
+        budget,
+    };
+    let exact = tuned(network("resnet20"), 19, None);
+    let mut all = exact.clone();
+    FilterChoice::Auto.apply(&mut all, 2).unwrap();
+    // The further back, the less close.
+    let close: Vec<Closeness> = (all.filters().zip(1..))
+        .map(|((layer, patch), at)| Closeness {
+            layer: layer.to_owned(),
+            patch,
+            cosine: 0.8 + 0.01 * f64::from(at),
+        })
+        .collect();
+    let kept = |budget: Option<Bytes>| -> Vec<String> {
+        let mut graph = all.clone();
+        filter_where_demanded(&mut graph, facts, &options(budget), &close).unwrap();
+        graph.filters().map(|(layer, _)| layer.to_owned()).collect()
+    };
+    let points = explain_filters(&all, facts, &options(None), &close).unwrap();
+    assert_eq!(points.len(), 19);
+    for point in &points {
+        assert!(point.seconds < 0.0 && point.bytes < 0, "{point}");
+        let (cosine, bias) = (point.cosine.unwrap(), point.bias.unwrap());
+        assert!((cosine + bias - 1.0).abs() < 1e-12);
+    }
+    // Without a budget time alone demands, and all of them save it.
+    assert_eq!(kept(None).len(), 19);
+
+    let whole = Plans::whole(&exact, facts, &options(None)).unwrap();
+    assert!(kept(Some(whole.reserved)).is_empty());
+    let least = |graph: &Graph| {
+        let plans = Plans::new(graph, facts, &options(None)).unwrap();
+        plans.least().unwrap().footprint().total()
+    };
+    let (exact_least, filtered_least) = (least(&exact), least(&all));
+    assert!(filtered_least < exact_least);
+    // Bytes demand: no exact plan fits.
+    let few = kept(Some(Bytes(exact_least.0 - 1)));
+    assert!(!few.is_empty() && few.len() < 19, "{few:?}");
+    assert!(kept(Some(filtered_least)).len() > few.len());
+    // Time demands: the exact plan fits, and is slower than keeping everything.
+    let middle = Bytes((exact_least.0 + whole.reserved.0) / 2);
+    let plans = Plans::new(&exact, facts, &options(None)).unwrap();
+    assert!(plans.seconds_within(middle).unwrap().unwrap() > whole.seconds);
+    let some = kept(Some(middle));
+    assert!(!some.is_empty() && some.len() < 19, "{some:?}");
+    assert!(
+        some.contains(&close[18].layer),
+        "the closest first: {some:?}"
+    );
 }
 
 /// A filtered step runs in every network of the zoo, also under the least budget that its plan asks for.

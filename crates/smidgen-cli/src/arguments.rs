@@ -98,7 +98,8 @@ pub(crate) struct RunArguments {
     /// Train only the last N convolutions and what follows them
     #[arg(long, value_name = "N")]
     pub(crate) train_last: Option<usize>,
-    /// Filter the gradients of convolutions by patches: last:N, names of layers between commas, or auto (those where it stays close)
+    /// Filter the gradients of convolutions by patches: last:N, names of layers between commas, or auto (those where it stays close and saves
+    /// time; under a budget, only as many as that demands)
     #[arg(long, value_name = "last:N|NAME,NAME|auto")]
     pub(crate) filter: Option<FilterArgument>,
     /// Rows and columns of the patches of --filter, 1 to 8
@@ -200,6 +201,18 @@ pub(crate) struct NetworkArguments {
     /// How parameters are updated
     #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
     pub(crate) optimizer: OptimizerName,
+    /// Train only the last N convolutions and what follows them
+    #[arg(long, value_name = "N")]
+    pub(crate) train_last: Option<usize>,
+    /// Filter the gradients of convolutions by patches: last:N, or names of layers between commas
+    #[arg(long, value_name = "last:N|NAME,NAME", value_parser = named_filter)]
+    pub(crate) filter: Option<FilterArgument>,
+    /// Rows and columns of the patches of --filter, 1 to 8
+    #[arg(long, default_value_t = 2, requires = "filter")]
+    pub(crate) patch: u32,
+    /// Batch norms of frozen layers use their running statistics and leave them alone
+    #[arg(long)]
+    pub(crate) freeze_statistics: bool,
     /// Device memory that may be reserved, everything counted, such as 64MiB
     #[arg(long)]
     pub(crate) budget: Option<Bytes>,
@@ -209,6 +222,12 @@ pub(crate) struct NetworkArguments {
 pub(crate) struct ProfileArguments {
     #[command(flatten)]
     pub(crate) network: NetworkArguments,
+    /// Pictures on which the gradients of --filter are compared with the exact ones, as for `smidgen train`
+    #[arg(long, requires = "filter", conflicts_with_all = ["plan_only", "image", "classes"])]
+    pub(crate) data: Option<DataArgument>,
+    /// The weights with which they are compared; random ones if not given
+    #[arg(long, value_name = "FILE.safetensors", requires = "data")]
+    pub(crate) weights: Option<PathBuf>,
     /// Run nothing: sizes and places from the plan, without times
     #[arg(long)]
     pub(crate) plan_only: bool,
@@ -281,6 +300,16 @@ macro_rules! spelled {
 spelled!(DataArgument, DataSource);
 spelled!(AugmentArgument, Augment);
 spelled!(FilterArgument, FilterChoice);
+
+/// A filter of layers that are known without running anything.
+fn named_filter(text: &str) -> Result<FilterArgument, String> {
+    match text.parse()? {
+        FilterArgument(FilterChoice::Auto) => Err(
+            "`auto` compares gradients first, which `smidgen train` does: write last:N or names of layers".into(),
+        ),
+        filter => Ok(filter),
+    }
+}
 
 fn picture(text: &str) -> Result<[u32; 3], String> {
     let sizes: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();

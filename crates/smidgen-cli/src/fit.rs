@@ -10,7 +10,7 @@ pub(crate) fn run(
     adapter: Option<String>,
     output: &Output,
 ) -> Result<(), Error> {
-    let (graph, options) = session(network)?;
+    let (graph, options) = session(network, network.image, network.classes)?;
     let device = Device::open(&DeviceRequest {
         adapter,
         cache: cache_folder(),

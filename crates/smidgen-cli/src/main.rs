@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bench;
+mod comparison;
 mod devices;
 mod evaluate;
 mod fit;

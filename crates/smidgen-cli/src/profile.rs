@@ -1,6 +1,8 @@
-use crate::arguments::{NetworkArguments, OptimizerName, ProfileArguments};
+use crate::arguments::{FilterArgument, NetworkArguments, OptimizerName, ProfileArguments};
+use crate::comparison::Comparison;
 use crate::output::Output;
 use smidgen::cache_folder;
+use smidgen::data::Split;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::profile::{Profile, ProfileOptions};
 use smidgen::{Error, Graph, Optimizer, SessionOptions, Training, replace_file, zoo};
@@ -13,12 +15,37 @@ pub(crate) fn run(
     output: &Output,
 ) -> Result<(), Error> {
     let network = &arguments.network;
-    let (graph, options) = session(network)?;
-    let device = Device::open(&DeviceRequest {
+    let pictures = match &arguments.data {
+        Some(data) => Some((data, data.0.open(Split::Train)?)),
+        None => None,
+    };
+    let (image, classes) = match &pictures {
+        Some((_, train)) => {
+            let shape = train.image_shape();
+            let sizes = [shape.channels, shape.height, shape.width];
+            (sizes.map(|size| size as u32), train.classes() as u32)
+        }
+        None => (network.image, network.classes),
+    };
+    let (mut graph, options) = session(network, image, classes)?;
+    let request = DeviceRequest {
         adapter,
         cache: cache_folder(),
         ..Default::default()
-    })?;
+    };
+    let device = Device::open(&request)?;
+    let closeness = match &pictures {
+        Some((data, train)) => Comparison {
+            pictures: train,
+            source: &data.0,
+            most: network.batch,
+            weights: arguments.weights.as_deref(),
+            seed: 1,
+            budget: network.budget,
+        }
+        .run(&request, device.facts(), &mut graph, None)?,
+        None => Vec::new(),
+    };
     let profile = if arguments.plan_only {
         Profile::planned(device.facts(), &graph, &options, &network.model)?
     } else {
@@ -28,6 +55,7 @@ pub(crate) fn run(
         };
         Profile::measure(device, &graph, &options, &options_of_profile)?
     };
+    let profile = profile.with_closeness(&closeness);
     output.json(&profile);
     output.text(profile.text().trim_end());
     if let Some(path) = &arguments.html {
@@ -40,8 +68,21 @@ pub(crate) fn run(
 }
 
 /// A network, and how it is trained.
-pub(crate) fn session(network: &NetworkArguments) -> Result<(Graph, SessionOptions), Error> {
-    let graph = zoo::build(&network.model, network.classes, network.image)?;
+pub(crate) fn session(
+    network: &NetworkArguments,
+    image: [u32; 3],
+    classes: u32,
+) -> Result<(Graph, SessionOptions), Error> {
+    let mut graph = zoo::build(&network.model, classes, image)?;
+    if let Some(convolutions) = network.train_last {
+        graph.train_last(convolutions)?;
+    }
+    if network.freeze_statistics {
+        graph.freeze_statistics();
+    }
+    if let Some(FilterArgument(choice)) = &network.filter {
+        choice.apply(&mut graph, network.patch)?;
+    }
     let adam = |decoupled| Optimizer::Adam {
         beta1: 0.9,
         beta2: 0.999,

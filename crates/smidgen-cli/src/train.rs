@@ -3,18 +3,19 @@ use crate::arguments::{
     DataArgument, DistributionName, FilterArgument, OptimizerName, RecipeName, RunArguments,
     TrainArguments,
 };
+use crate::comparison::Comparison;
 use crate::hint;
 use crate::output::{Output, share};
 use crate::run_folder::RunFolder;
 use serde::Serialize;
 use smidgen::cache_folder;
-use smidgen::data::{Augment, DataSource, Dataset, Loader, Split};
+use smidgen::data::{DataSource, Split};
 use smidgen::forms::Form;
-use smidgen::gpu::{Device, DeviceRequest};
+use smidgen::gpu::{Device, DeviceFacts, DeviceRequest};
 use smidgen::{
-    Checkpoints, Closeness, Distribution, End, Error, Event, ExampleMemory, FilterChoice, Graph,
-    MaskReport, Optimizer, Probe, Session, SessionOptions, Sparsity, Trainer, TrainerOptions,
-    Training, Tuning, checkpoint, largest_batch, zoo,
+    Checkpoints, Closeness, Distribution, End, Error, Event, ExampleMemory, FilterChoice,
+    FilterPoint, Graph, MaskReport, Optimizer, Session, SessionOptions, Sparsity, Trainer,
+    TrainerOptions, Training, Tuning, checkpoint, largest_batch, zoo,
 };
 use smidgen_recipes::{Choice, Mest, MestOptions, Removal, RemovalOptions};
 use std::cell::RefCell;
@@ -38,7 +39,7 @@ struct Start<'a> {
     budget_bytes: Option<u64>,
     footprint: &'a smidgen::Footprint,
     stashes: Stashes,
-    filtered: &'a [Closeness],
+    filtered: &'a [FilterPoint],
 }
 
 /// How many of the stashes are held in which way.
@@ -123,7 +124,8 @@ pub(crate) fn run(
     let recipe = sparsify(&mut graph, &settings)?;
     let removal = removal(&settings)?;
     // A run that was killed before its first checkpoint starts again, from the same weights.
-    let path = settings.out.as_deref();
+    let out = settings.out.clone();
+    let path = out.as_deref();
     let has_checkpoint = resumed && path.is_some_and(RunFolder::has_checkpoint);
     let weights = match &settings.weights {
         Some(file) if !has_checkpoint => {
@@ -138,8 +140,24 @@ pub(crate) fn run(
         cache: cache_folder(),
         ..Default::default()
     };
-    let closeness = probe(&settings, &request, &mut graph, &train)?;
     let device = Device::open(&request)?;
+    let closeness = Comparison {
+        pictures: &train,
+        source: &source,
+        most: settings.batch,
+        weights: settings.weights.as_deref(),
+        seed: settings.seed,
+        budget: settings.budget,
+    }
+    .run(
+        &request,
+        device.facts(),
+        &mut graph,
+        match settings.filter {
+            Some(FilterArgument(FilterChoice::Auto)) => Some(settings.filter_threshold),
+            _ => None,
+        },
+    )?;
     let mut options = SessionOptions {
         batch: settings.batch,
         training: Some(Training {
@@ -158,6 +176,13 @@ pub(crate) fn run(
         // From here on it is a batch like any other, when the run is resumed too.
         (settings.batch, settings.max_batch) = (batch, false);
     }
+    let filtered = choose_filters(
+        &mut settings,
+        &mut graph,
+        device.facts(),
+        &options,
+        &closeness,
+    )?;
     let tuning = match Tuning::from_environment(device.facts())? {
         // A run goes on with the kernels it was started with, whatever would be chosen now.
         _ if resumed => path
@@ -218,7 +243,7 @@ pub(crate) fn run(
         budget_bytes: settings.budget.map(|budget| budget.0),
         footprint: &footprint,
         stashes,
-        filtered: &closeness,
+        filtered: &filtered,
     });
     output.text(&format!(
         "{} ({} parameters) on {}, {}",
@@ -236,12 +261,8 @@ pub(crate) fn run(
     if stashes.recomputed + stashes.coded > 0 {
         output.text(&stashes.to_string());
     }
-
-    for layer in &closeness {
-        output.text(&format!(
-            "{} filtered by patches of {}, cosine to its exact gradient {:.3}",
-            layer.layer, layer.patch, layer.cosine
-        ));
+    for layer in &filtered {
+        output.text(&layer.to_string());
     }
 
     let interrupted = stop_on_ctrl_c();
@@ -315,45 +336,22 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pictures that the gradients of filtered layers are compared on.
-const PROBED: u32 = 32;
-
-/// How close the gradients of filtered layers are to the exact ones, at the start of the run (also where it goes on from a checkpoint, so that
-/// `auto` chooses the same layers); takes away the filters that `auto` does not want.
-fn probe(
-    settings: &RunArguments,
-    request: &DeviceRequest,
-    graph: &mut smidgen::Graph,
-    train: &Arc<dyn Dataset>,
-) -> Result<Vec<Closeness>, Error> {
-    let Some(FilterArgument(choice)) = &settings.filter else {
-        return Ok(Vec::new());
-    };
-    let weights = (settings.weights.as_deref().map(checkpoint::read_weights)).transpose()?;
-    let pictures = (settings.batch.min(PROBED) as usize).min(train.len());
-    let loader = Loader::training(
-        Arc::clone(train),
-        pictures,
-        settings.data.0.normalization(),
-        Augment::default(),
-        settings.seed,
-    )?;
-    let Some(batch) = loader.epoch(0, 0).next().transpose()? else {
-        return Ok(Vec::new());
-    };
-    let probe = Probe {
-        images: &batch.images,
-        labels: &batch.labels,
-        weights: weights.as_ref(),
-        seed: settings.seed,
-        budget: settings.budget,
-    };
-    match choice {
-        FilterChoice::Auto => {
-            smidgen::filter_close_ones(request, graph, &probe, settings.filter_threshold)
-        }
-        _ => smidgen::closeness(request, graph, &probe),
+/// Leaves of the filters of `auto` those that time, or the budget, demands, and what each filter gives. From here on they are filters like any
+/// others, when the run is resumed too.
+fn choose_filters(
+    settings: &mut RunArguments,
+    graph: &mut Graph,
+    facts: &DeviceFacts,
+    options: &SessionOptions,
+    closeness: &[Closeness],
+) -> Result<Vec<FilterPoint>, Error> {
+    if let Some(FilterArgument(FilterChoice::Auto)) = settings.filter {
+        smidgen::filter_where_demanded(graph, facts, options, closeness)?;
+        let layers: Vec<String> = graph.filters().map(|(name, _)| name.to_owned()).collect();
+        let chosen = (!layers.is_empty()).then_some(FilterArgument(FilterChoice::Layers(layers)));
+        settings.filter = chosen;
     }
+    smidgen::explain_filters(graph, facts, options, closeness)
 }
 
 /// Makes the network sparse, if it is to be, and gives the recipe that changes its masks.

@@ -1,8 +1,12 @@
 //! Which convolutions are filtered, and how well their gradients point where the exact ones do.
 
-use crate::{Bytes, Error, Session, SessionOptions, StepOptions, Training};
-use smidgen_gpu::{Device, DeviceRequest};
-use smidgen_graph::{Graph, GraphError, Weights};
+mod demand;
+
+pub use demand::{FilterPoint, explain_filters, filter_where_demanded};
+
+use crate::{Bytes, Error, Session, SessionOptions, StepOptions, Training, largest_batch};
+use smidgen_gpu::{Device, DeviceFacts, DeviceRequest};
+use smidgen_graph::{Graph, GraphError, Optimizer, Weights};
 use std::fmt;
 use std::str::FromStr;
 
@@ -136,6 +140,43 @@ pub fn closeness(
         .collect())
 }
 
+/// The most pictures, up to `most`, that gradients can be compared on within a budget, in which the exact gradients have to fit.
+///
+/// # Errors
+/// As [`largest_batch`].
+pub fn probe_pictures(
+    graph: &Graph,
+    facts: &DeviceFacts,
+    budget: Option<Bytes>,
+    most: u32,
+) -> Result<u32, Error> {
+    let Some(budget) = budget else {
+        return Ok(most);
+    };
+    let mut exact = graph.clone();
+    exact.clear_filters();
+    let found = largest_batch(&exact, facts, &probing(most, None), budget, most)?;
+    // Where not even one fits, the session says what the least would be.
+    Ok(found.unwrap_or(most))
+}
+
+/// How a probe batch is run: gradients kept, and no state of an optimiser.
+fn probing(batch: u32, budget: Option<Bytes>) -> SessionOptions {
+    SessionOptions {
+        batch,
+        training: Some(Training {
+            optimizer: Optimizer::Sgd {
+                momentum: 0.0,
+                nesterov: false,
+                weight_decay: 0.0,
+            },
+            keep_gradients: true,
+            ..Training::default()
+        }),
+        budget,
+    }
+}
+
 /// Takes filters away until all that are left have a cosine of at least `least`, and returns those.
 ///
 /// # Errors
@@ -176,14 +217,7 @@ fn gradients(
     probe: &Probe<'_>,
     layers: &[(String, u32)],
 ) -> Result<Vec<Vec<f32>>, Error> {
-    let options = SessionOptions {
-        batch: probe.labels.len() as u32,
-        training: Some(Training {
-            keep_gradients: true,
-            ..Training::default()
-        }),
-        budget: probe.budget,
-    };
+    let options = probing(probe.labels.len() as u32, probe.budget);
     let device = Device::open(request)?;
     let mut session = Session::new(device, graph, &options, probe.seed)?;
     if let Some(weights) = probe.weights {

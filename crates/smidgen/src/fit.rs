@@ -1,7 +1,9 @@
 //! What budgets a network can be trained in, and what the next bytes would buy: answered before anything runs.
 
 use crate::bench::DeviceDescription;
-use crate::{Bytes, Error, PlanPoint, Plans, SessionOptions, StashPoint};
+use crate::{
+    Bytes, Error, FilterPoint, PlanPoint, Plans, SessionOptions, StashPoint, explain_filters,
+};
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::Graph;
@@ -27,6 +29,8 @@ pub struct Fit {
     pub chosen: Option<usize>,
     /// How that plan (without a budget, the fastest) holds every stash.
     pub stashes: Vec<StashPoint>,
+    /// What each filtered layer saves. Every plan has all of these filters; their bias is not measured, as nothing runs.
+    pub filters: Vec<FilterPoint>,
 }
 
 impl Fit {
@@ -59,6 +63,7 @@ impl Fit {
             budget: options.budget,
             chosen,
             stashes: stashes?,
+            filters: explain_filters(graph, facts, options, &[])?,
             plans: points,
         })
     }
@@ -91,6 +96,14 @@ impl Fit {
             for (form, count, bytes) in self.held() {
                 let _ = writeln!(text, "  {count:>4} {form}, {}", Bytes(bytes));
             }
+        }
+        if !self.filters.is_empty() {
+            text.push_str(
+                "\nEvery plan has biased gradients, which only running tells the bias of:\n",
+            );
+        }
+        for filter in &self.filters {
+            let _ = writeln!(text, "  {filter}");
         }
         text.push_str("\nTimes are predictions; forms that change no bit of the result are all that is considered.\n");
         text

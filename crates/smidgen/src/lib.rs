@@ -43,14 +43,17 @@ mod tuning;
 pub use bytes::{Bytes, ParseBytesError};
 pub use checkpoint::Progress;
 pub use error::Error;
-pub use filtering::{Closeness, FilterChoice, Probe, closeness, filter_close_ones};
+pub use filtering::{
+    Closeness, FilterChoice, FilterPoint, Probe, closeness, explain_filters, filter_close_ones,
+    filter_where_demanded, probe_pictures,
+};
 pub use fit::Fit;
 pub use footprint::Footprint;
 pub use metrics::Metrics;
 pub use schedule::Schedule;
 pub use session::{
     Blueprint, HostTime, MASK_SUFFIX, MaskReport, PlanPoint, Plans, STEPS_IN_FLIGHT, Session,
-    SessionOptions, StashPoint, StepOptions, Training, largest_batch,
+    SessionOptions, StashPoint, StepOptions, Training, WholePlan, largest_batch,
 };
 pub use trainer::{
     Checkpoints, End, Event, Recipe, Remaining, Summary, Trainer, TrainerOptions, evaluate,

@@ -1,6 +1,6 @@
 //! What `smidgen fit` and `smidgen profile` say, and refuse.
 
-use crate::support::{refuse, refuse_usage, scratch, succeed};
+use crate::support::{assert_names, refuse, refuse_usage, scratch, succeed};
 use std::fs;
 
 #[test]
@@ -61,4 +61,61 @@ fn a_profile_is_written_as_page_and_trace() {
     ]);
     assert!(lines[0]["times"].is_null() && lines[0]["steps"][0]["seconds"].is_null());
     refuse_usage(&["profile", "--image", "32x32"]);
+}
+
+#[test]
+fn filters_are_explained_and_refused() {
+    let network = [
+        "--model",
+        "resnet20",
+        "--batch",
+        "4",
+        "--train-last",
+        "2",
+        "--freeze-statistics",
+        "--filter",
+        "last:1",
+        "--json",
+    ];
+    let fit = &succeed(&[&["fit"], &network[..]].concat())[0];
+    let filter = &fit["filters"][0];
+    assert_eq!(filter["layer"], "layer3.2.conv2");
+    assert!(filter["seconds"].as_f64().unwrap() < 0.0);
+    assert!(filter["bias"].is_null());
+    let (_folder, page) = scratch("profile.html");
+    let measured = ["--data", "shapes", "--steps", "1", "--html", &page];
+    let profile = &succeed(&[&["profile"], &network[..], &measured[..]].concat())[0];
+    let filter = &profile["filters"][0];
+    let (cosine, bias) = (&filter["cosine"], &filter["bias"]);
+    assert!((cosine.as_f64().unwrap() + bias.as_f64().unwrap() - 1.0).abs() < 1e-9);
+    assert!(cosine.as_f64().unwrap() > 0.5);
+    assert!(fs::read_to_string(page).unwrap().contains("id=\"filters\""));
+    for (arguments, words) in [
+        (&["--filter", "auto"][..], &["`auto`", "smidgen train"][..]),
+        (
+            &["--filter", "last:1", "--data", "nothing:x"],
+            &["`nothing:x`"],
+        ),
+        (&["--data", "shapes"], &["--filter"]),
+        (
+            &["--filter", "last:1", "--data", "shapes", "--plan-only"],
+            &["--plan-only"],
+        ),
+        (
+            &["--filter", "last:1", "--data", "shapes", "--image", "3x8x8"],
+            &["--image"],
+        ),
+    ] {
+        assert_names(&refuse_usage(&[&["profile"], arguments].concat()), words);
+    }
+    for (arguments, words) in [
+        (
+            &["--filter", "last:2", "--train-last", "1"][..],
+            &["`layer3.2.conv1`", "frozen"][..],
+        ),
+        (&["--filter", "conv77"], &["`conv77`"]),
+        (&["--filter", "last:1", "--patch", "0"], &["patch of 0"]),
+    ] {
+        assert_names(&refuse(&[&["fit"], arguments].concat()), words);
+    }
 }

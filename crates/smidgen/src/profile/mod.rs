@@ -25,7 +25,10 @@ pub use layers::Layer;
 pub use memory::{Block, Category, Memory, Share};
 
 use crate::bench::DeviceDescription;
-use crate::{Blueprint, Error, Footprint, Plans, SessionOptions, StashPoint};
+use crate::{
+    Blueprint, Closeness, Error, FilterPoint, Footprint, Plans, SessionOptions, StashPoint,
+    explain_filters,
+};
 use layers::verb;
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;
@@ -126,6 +129,8 @@ pub struct Profile {
     pub footprint: Footprint,
     /// How every stash is held.
     pub stashes: Vec<StashPoint>,
+    /// What each filtered layer saves, and the bias of its gradient where that was measured.
+    pub filters: Vec<FilterPoint>,
     /// The predicted time of a step over the bytes it may take.
     pub curve: Vec<CurvePoint>,
     /// What was reserved; `None` if nothing ran.
@@ -168,6 +173,7 @@ impl Profile {
             budget: options.budget.map(|budget| budget.0),
             device: DeviceDescription::from(facts),
             layers: Layer::all(program, &memory.blocks, &steps, &stashes, None),
+            filters: explain_filters(graph, facts, options, &[])?,
             curve: curve.collect(),
             stashes,
             steps,
@@ -176,6 +182,18 @@ impl Profile {
             reserved: None,
             times: None,
         })
+    }
+
+    /// The same with the cosines that were measured between filtered and exact gradients.
+    #[must_use]
+    pub fn with_closeness(mut self, close: &[Closeness]) -> Self {
+        for point in &mut self.filters {
+            if let Some(found) = close.iter().find(|found| found.layer == point.layer) {
+                point.cosine = Some(found.cosine);
+                point.bias = Some(1.0 - found.cosine);
+            }
+        }
+        self
     }
 }
 

@@ -15,6 +15,7 @@ impl Profile {
             self.device.title()
         );
         self.layer_table(&mut text);
+        self.filter_table(&mut text);
         self.peak_table(&mut text);
         self.measured(&mut text);
         text
@@ -78,6 +79,36 @@ impl Profile {
             String::new(),
         ];
         line("all", cells.each_ref().map(String::as_str));
+    }
+
+    fn filter_table(&self, text: &mut String) {
+        let Some(width) = self.filters.iter().map(|filter| filter.layer.len()).max() else {
+            return;
+        };
+        let width = width.max("filtered layer".len());
+        let _ = writeln!(
+            text,
+            "\n{:width$} {:>5} {:>7} {:>7} {:>12} {:>14}",
+            "filtered layer", "patch", "cosine", "bias", "step", "bytes"
+        );
+        for filter in &self.filters {
+            let number = |number: Option<f64>| {
+                number.map_or_else(String::new, |number| format!("{number:.3}"))
+            };
+            let _ = writeln!(
+                text,
+                "{:width$} {:>5} {:>7} {:>7} {:>9.2} ms {:>14}",
+                filter.layer,
+                filter.patch,
+                number(filter.cosine),
+                number(filter.bias),
+                1e3 * filter.seconds,
+                filter.bytes
+            );
+        }
+        if self.filters.iter().any(|filter| filter.cosine.is_none()) {
+            text.push_str("the bias is measured on the pictures of --data\n");
+        }
     }
 
     fn peak_table(&self, text: &mut String) {

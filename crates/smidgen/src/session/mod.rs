@@ -15,7 +15,7 @@ mod state;
 
 pub use blueprint::Blueprint;
 pub use options::{SessionOptions, StepOptions, Training};
-pub use plans::{PlanPoint, Plans, StashPoint, largest_batch};
+pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
 pub use sparse::{MASK_SUFFIX, MaskReport};
 
 use crate::tuning::{self, Choices, Measurements, Source, Tuning, TuningReport};

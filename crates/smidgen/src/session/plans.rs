@@ -33,6 +33,17 @@ pub struct PlanPoint {
     pub forms: Forms,
 }
 
+/// What a plan takes that holds every stash whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WholePlan {
+    /// Everything that is reserved.
+    pub reserved: Bytes,
+    /// Bytes of the stashes and of what stands from step to step.
+    pub held: u64,
+    /// Predicted seconds of a step.
+    pub seconds: f64,
+}
+
 /// How a plan holds one stash.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StashPoint {
@@ -129,6 +140,41 @@ impl Plans {
             batch: options.batch,
             operation: least.binding_layer(),
             fitting_batch: largest(0, options.batch, fits),
+        })
+    }
+
+    /// Predicted seconds of a step of the fastest plan that needs no more than `budget`; `None` if none does.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn seconds_within(&self, budget: Bytes) -> Result<Option<f64>, Error> {
+        let fitting = self.choices.iter();
+        for choice in fitting.filter(|choice| self.bound(choice) <= budget.0) {
+            if self.lean(&choice.forms)?.footprint.total() <= budget {
+                return Ok(Some(choice.seconds));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A session that holds every stash whole and takes no workspace that it could do without.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn whole(
+        graph: &Graph,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+    ) -> Result<WholePlan, Error> {
+        let rule = Measurements::default();
+        let draft = Draft::new(graph, facts, options, Source::Measured(&rule))?;
+        let blueprint = draft.blueprint(&Forms::new(), &draft.leanest)?;
+        let stashes = draft.outline.stashes().iter();
+        Ok(WholePlan {
+            reserved: blueprint.footprint.total(),
+            held: blueprint.plan.programs[0].peak.persistent
+                + stashes.map(|stash| stash.bytes).sum::<u64>(),
+            seconds: draft.planner()?.weigh(Forms::new())?.seconds,
         })
     }
 
