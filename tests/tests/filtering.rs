@@ -1,10 +1,11 @@
 //! Gradient filtering in whole networks, on the device.
 
+use smidgen::forms::Form;
 use smidgen::gpu::DeviceRequest;
 use smidgen::{
     Blueprint, Bytes, Closeness, FilterChoice, Graph, Optimizer, Plans, Probe, Session,
-    SessionOptions, StepOptions, Training, closeness, explain_filters, filter_close_ones,
-    filter_where_demanded, zoo,
+    SessionOptions, StashPoint, StepOptions, Training, closeness, explain_filters,
+    filter_close_ones, filter_where_demanded, zoo,
 };
 use smidgen_graph::{Layer, Layout, OperationKind, ValueId};
 use smidgen_tests::{device, network, shapes_batch};
@@ -208,6 +209,78 @@ fn a_budget_takes_as_few_filters_as_it_needs() {
     assert!(
         some.contains(&close[18].layer),
         "the closest first: {some:?}"
+    );
+}
+
+/// Patch sums in fewer bits: a form like any other, whose error is zero on the mean.
+#[test]
+fn patch_sums_are_stashed_in_fewer_bits() {
+    let device_facts = device().facts().clone();
+    let graph = tuned(network("resnet20"), 19, Some(2));
+    let options = |quality, budget| SessionOptions {
+        batch: 4,
+        training: Some(Training {
+            quality,
+            ..training(true)
+        }),
+        budget,
+    };
+    let plans = Plans::new(&graph, &device_facts, &options(0.01, None)).unwrap();
+    let is_coded_sum = |stash: &StashPoint| {
+        stash.value.ends_with("patch_sums") && matches!(stash.form, Form::Coded(_))
+    };
+    let point = (plans.points().unwrap().into_iter())
+        .find(|point| {
+            plans
+                .explain(&point.forms)
+                .unwrap()
+                .iter()
+                .any(is_coded_sum)
+        })
+        .expect("a plan that holds patch sums in a code");
+    let explained = plans.explain(&point.forms).unwrap();
+    for stash in explained.iter().filter(|stash| is_coded_sum(stash)) {
+        let share = stash.held_bytes as f64 / stash.whole_bytes as f64;
+        assert!(share < 0.6, "{stash:?}");
+    }
+
+    let (images, labels) = shapes_batch(4);
+    let gradients = |quality, budget, seeds: u32| -> Vec<Vec<f64>> {
+        let options = options(quality, budget);
+        let mut session = Session::new(device(), &graph, &options, 1).unwrap();
+        let names = graph
+            .filters()
+            .map(|(layer, _)| format!("gradient of {layer}.weight"));
+        let names: Vec<String> = names.collect();
+        let runs = (0..seeds).map(|seed| {
+            let options = StepOptions {
+                step: 0,
+                learning_rate: 0.0,
+                seed,
+            };
+            session.train_step(&images, &labels, &options).unwrap();
+            session.metrics().unwrap();
+            let read = names.iter().flat_map(|name| session.read(name).unwrap());
+            read.map(f64::from).collect()
+        });
+        runs.collect()
+    };
+    let exact = gradients(0.0, None, 1).remove(0);
+    let runs = gradients(0.01, Some(point.bytes), 16);
+    let norm = exact.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let off = |found: &dyn Fn(usize) -> f64| {
+        let squares = exact
+            .iter()
+            .enumerate()
+            .map(|(at, value)| (found(at) - value).powi(2));
+        squares.sum::<f64>().sqrt() / norm
+    };
+    let single = runs.iter().map(|run| off(&|at| run[at])).sum::<f64>() / 16.0;
+    let mean = off(&|at| runs.iter().map(|run| run[at]).sum::<f64>() / 16.0);
+    assert!(single > 1e-7 && single < 0.2, "one seed is {single} off");
+    assert!(
+        mean < single / 2.5,
+        "one seed is {single} off, the mean of 16 {mean}"
     );
 }
 

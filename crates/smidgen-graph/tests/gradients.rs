@@ -241,9 +241,16 @@ fn random_networks() {
 
 #[test]
 fn forms_change_no_bit_but_by_their_codes() {
-    let (mut again, mut coded) = (0, 0);
+    let (mut again, mut coded, mut sums) = (0, 0, [0, 0]);
     for seed in 0..60 {
-        let graph = random_graph(seed);
+        let mut graph = random_graph(seed);
+        if seed % 3 < 2 {
+            let layers = graph.trained_convolutions().into_iter().map(str::to_owned);
+            for layer in layers.collect::<Vec<_>>() {
+                // Grouped ones stay exact.
+                let _ = graph.filter(&layer, 2);
+            }
+        }
         let clip = (seed % 4 == 3).then_some(1.0);
         let program = graph.lower(&train(SGD, clip)).unwrap();
         let outline = Outline::new(&program).with_codes(&program, &Quarter);
@@ -260,6 +267,11 @@ fn forms_change_no_bit_but_by_their_codes() {
                 forms.insert(stash.value, form);
             } else if stash.repeatable && random.below(3) > 0 && seed % 2 == 0 {
                 forms.insert(stash.value, Form::Recomputed);
+            }
+        }
+        for (value, form) in &forms {
+            if program.value(*value).name.ends_with("patch_sums") {
+                sums[usize::from(*form == Form::Recomputed)] += 1;
             }
         }
         // What is made again is not made of what was coded: there, the code gives way.
@@ -285,6 +297,10 @@ fn forms_change_no_bit_but_by_their_codes() {
     }
     assert!(again > 200, "{again} operations ran twice, or coded");
     assert!(coded > 20, "{coded} values were coded");
+    assert!(
+        sums[0] > 20 && sums[1] > 10,
+        "{sums:?} patch sums were coded, made again"
+    );
 }
 
 #[test]

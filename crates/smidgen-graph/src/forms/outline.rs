@@ -285,5 +285,6 @@ fn may_run_again(operation: &Operation) -> bool {
                 | Kind::AveragePool { .. }
                 | Kind::GlobalAveragePool { .. }
                 | Kind::Dropout { .. }
+                | Kind::FilterPatchSums { .. }
         )
 }
