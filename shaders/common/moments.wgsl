@@ -1,13 +1,13 @@
-// Count, mean and sum of squared deviations of 256 lanes, merged pairwise in a fixed order.
+// Count, mean and sum of squared deviations of LANES lanes, merged pairwise in a fixed order.
+#import common/halves
 
-var<workgroup> lane_count: array<f32, 256>;
-var<workgroup> lane_mean: array<vec4<f32>, 256>;
-var<workgroup> lane_squares: array<vec4<f32>, 256>;
+var<workgroup> lane_count: array<f32, LANES>;
+var<workgroup> lane_mean: array<vec4<f32>, LANES>;
+var<workgroup> lane_squares: array<vec4<f32>, LANES>;
 
-// Leaves the moments of all lanes in lane 0. Every lane must have written its own before, and take part. `first_half` is 128, as a number no
-// compiler knows: unrolled, eight barriers take a software device's compiler several times as long as one.
-fn merge_moments(lane: u32, first_half: u32) {
-    for (var half = first_half; half > 0u; half /= 2u) {
+// Leaves the moments of the first `lanes` lanes in lane 0. Every lane must have written its own before, and take part.
+fn merge_moments(lane: u32, lanes: u32) {
+    for (var half = first_half(lanes); half > 0u; half /= 2u) {
         workgroupBarrier();
         if lane < half {
             let count = lane_count[lane];

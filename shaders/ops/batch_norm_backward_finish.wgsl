@@ -3,7 +3,7 @@
 //   share * beta_gradient, share * gamma_gradient * inverse_deviation
 // `share` is 1 / pixels where the statistics were those of the batch, and 0 where they were constants.
 //
-// Tile: one quad, a slice a lane, hence at most 256 slices. Dispatch: [quads] workgroups of 256.
+// Tile: one quad, every LANES-th slice a lane. Dispatch: [quads] workgroups of LANES.
 
 struct Params {
     slices: u32,
@@ -19,17 +19,19 @@ struct Params {
 
 #import common/sum_pairs
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let quad = workgroup.x;
-    lane_first[lane] = vec4<f32>(0.0);
-    lane_second[lane] = vec4<f32>(0.0);
-    if lane < params.slices {
-        let slice = quad * params.slices + lane;
-        lane_first[lane] = workspace[2u * slice];
-        lane_second[lane] = workspace[2u * slice + 1u];
+    var first = vec4<f32>(0.0);
+    var second = vec4<f32>(0.0);
+    for (var slice = lane; slice < params.slices; slice += LANES) {
+        let record = 2u * (quad * params.slices + slice);
+        first += workspace[record];
+        second += workspace[record + 1u];
     }
-    sum_pairs(lane);
+    lane_first[lane] = first;
+    lane_second[lane] = second;
+    sum_pairs(lane, min(params.slices, LANES));
     if lane == 0u {
         beta_gradient[quad] = lane_first[0];
         gamma_gradient[quad] = lane_second[0];

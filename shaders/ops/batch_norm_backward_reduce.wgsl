@@ -2,7 +2,7 @@
 //   g = output_gradient * activate'(scale * input + shift)
 //   workspace[2s] = sum of g, workspace[2s + 1] = sum of g * (input - mean) * inverse_deviation,   s = quad * slices + slice
 //
-// Tile: one slice of one quad, lanes along neighbouring pixels, then a tree. Dispatch: [slices, quads] workgroups of 256.
+// Tile: one slice of one quad, lanes along neighbouring pixels, then a tree. Dispatch: [slices, quads] workgroups of LANES.
 #import common/activation
 
 struct Params {
@@ -19,7 +19,7 @@ struct Params {
 
 #import common/sum_pairs
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let quad = workgroup.y;
     let scale = normalisation[4u * quad];
@@ -30,7 +30,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let end = min(begin + params.slice_pixels, params.pixels);
     var gradient_sum = vec4<f32>(0.0);
     var product_sum = vec4<f32>(0.0);
-    for (var pixel = begin + lane; pixel < end; pixel += 256u) {
+    for (var pixel = begin + lane; pixel < end; pixel += LANES) {
         let element = quad * params.pixels + pixel;
         let value = input[element];
         let gradient = output_gradient[element] * activate_derivative(fma(value, scale, shift));
@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     lane_first[lane] = gradient_sum;
     lane_second[lane] = product_sum * inverse;
-    sum_pairs(lane);
+    sum_pairs(lane, min(end - begin, LANES));
     if lane == 0u {
         let slice = quad * params.slices + workgroup.x;
         workspace[2u * slice] = lane_first[0];

@@ -6,7 +6,7 @@
 // pilot spoils only the few values of its lane. Lanes are merged pairwise:
 //   delta = mean_b - mean_a, mean = mean_a + delta * b / (a + b), squares = squares_a + squares_b + delta^2 * a * b / (a + b).
 //
-// Tile: one slice of one quad, lanes along neighbouring pixels. Dispatch: [slices, quads] workgroups of 256.
+// Tile: one slice of one quad, lanes along neighbouring pixels. Dispatch: [slices, quads] workgroups of LANES.
 
 struct Params {
     pixels: u32,
@@ -20,7 +20,7 @@ struct Params {
 
 #import common/moments
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -36,7 +36,7 @@ fn main(
     if begin + lane < end {
         pilot = input[first + begin + lane];
     }
-    for (var pixel = begin + lane; pixel < end; pixel += 256u) {
+    for (var pixel = begin + lane; pixel < end; pixel += LANES) {
         let difference = input[first + pixel] - pilot;
         sum += difference;
         squares += difference * difference;
@@ -46,7 +46,7 @@ fn main(
     lane_count[lane] = count;
     lane_mean[lane] = pilot + shift;
     lane_squares[lane] = max(squares - sum * shift, vec4<f32>(0.0));
-    merge_moments(lane, select(128u, 0u, params.slices == 0u));
+    merge_moments(lane, min(end - begin, LANES));
     if lane == 0u {
         let record = 1u + 3u * (workgroup.x * workgroups.y + workgroup.y);
         moments[record] = lane_mean[0];

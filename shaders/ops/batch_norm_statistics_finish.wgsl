@@ -7,7 +7,7 @@
 //   scale = gamma * inverse_deviation, shift = beta - mean * scale, mean, inverse_deviation
 // with zeros in padding channels.
 //
-// Tile: one quad, every 256th slice a lane. Dispatch: [quads] workgroups of 256.
+// Tile: one quad, every LANES-th slice a lane. Dispatch: [quads] workgroups of LANES.
 #import common/lanes
 
 struct Params {
@@ -27,7 +27,7 @@ struct Params {
 
 #import common/moments
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -38,7 +38,7 @@ fn main(
     var merged = 0.0;
     var mean = vec4<f32>(0.0);
     var squares = vec4<f32>(0.0);
-    for (var slice = lane; slice < slices; slice += 256u) {
+    for (var slice = lane; slice < slices; slice += LANES) {
         let record = 1u + 3u * (slice * workgroups.x + quad);
         let other = moments[record + 2u].x;
         let total = merged + other;
@@ -50,7 +50,7 @@ fn main(
     lane_count[lane] = merged;
     lane_mean[lane] = mean;
     lane_squares[lane] = squares;
-    merge_moments(lane, select(128u, 0u, params.pixels == 0u));
+    merge_moments(lane, min(slices, LANES));
     if lane == 0u {
         let count = f32(params.pixels);
         let quad_mean = lane_mean[0];

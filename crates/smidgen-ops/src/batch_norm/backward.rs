@@ -1,4 +1,4 @@
-use super::slicing::Slicing;
+use super::slicing::{Slicing, lanes};
 use crate::elementwise::in_place_regions;
 use crate::error::expect_regions;
 use crate::shape::{QUAD_BYTES, plane_grid};
@@ -96,7 +96,7 @@ pub fn backward(
     Ok(vec![
         Launch::new(
             "ops/batch_norm_backward_reduce.wgsl",
-            &defines(activation, false),
+            &[defines(activation, false), vec![lanes(facts)]].concat(),
             &slicing.params(shape),
             vec![
                 regions.input,
@@ -108,7 +108,7 @@ pub fn backward(
         ),
         Launch::new(
             "ops/batch_norm_backward_finish.wgsl",
-            &[],
+            &[lanes(facts)],
             &BackwardFinishParams {
                 slices: slicing.slices,
                 first_coefficient,

@@ -13,7 +13,7 @@ pub use backward::{Backward, StatisticsKind, backward, backward_workspace};
 use crate::error::expect_regions;
 use crate::shape::QUAD_BYTES;
 use crate::{MapShape, OpsError};
-use slicing::Slicing;
+use slicing::{Slicing, lanes};
 use smidgen_gpu::{DeviceFacts, Launch, Region, moments_bytes, normalisation_bytes, params};
 
 params! {
@@ -73,7 +73,7 @@ pub fn statistics(
         input: workspace,
         ..*regions
     };
-    Ok(vec![first, finish(shape, &merged)?])
+    Ok(vec![first, finish(shape, facts, &merged)?])
 }
 
 /// What [`merge`] takes, of a map whose producer cannot take it: `input` is of `shape.bytes()`, `moments` of [`statistics_workspace`] or of
@@ -96,7 +96,7 @@ pub fn moments(
     let slicing = Slicing::of(shape, facts);
     Ok(Launch::new(
         "ops/batch_norm_statistics.wgsl",
-        &[],
+        &[lanes(facts)],
         &slicing.params(shape),
         vec![input, moments],
         [slicing.slices, shape.quads(), 1],
@@ -107,13 +107,17 @@ pub fn moments(
 ///
 /// # Errors
 /// An empty or too large shape, a region too small for it.
-pub fn merge(shape: &MapShape, regions: &Statistics) -> Result<Launch, OpsError> {
+pub fn merge(
+    shape: &MapShape,
+    facts: &DeviceFacts,
+    regions: &Statistics,
+) -> Result<Launch, OpsError> {
     let bytes = moments_bytes(shape.channels, u64::from(shape.pixels()));
     expect_regions(NAME, &[("moments", regions.input, bytes)])?;
-    finish(shape, regions)
+    finish(shape, facts, regions)
 }
 
-fn finish(shape: &MapShape, regions: &Statistics) -> Result<Launch, OpsError> {
+fn finish(shape: &MapShape, facts: &DeviceFacts, regions: &Statistics) -> Result<Launch, OpsError> {
     shape.check(NAME)?;
     let vector = shape.vector_bytes();
     expect_regions(
@@ -138,7 +142,7 @@ fn finish(shape: &MapShape, regions: &Statistics) -> Result<Launch, OpsError> {
     };
     Ok(Launch::new(
         "ops/batch_norm_statistics_finish.wgsl",
-        &[],
+        &[lanes(facts)],
         &params,
         vec![
             regions.input,

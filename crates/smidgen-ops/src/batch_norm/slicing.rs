@@ -3,7 +3,17 @@ use smidgen_gpu::{DeviceFacts, DeviceKind, params};
 
 params! { pub(super) struct SliceParams { pixels: u32, slice_pixels: u32, slices: u32 } }
 
-/// How the pixels of a quad are divided among workgroups: at most 256 slices, because a second pass takes one a lane.
+/// Invocations of a workgroup that reduces. A software device takes every barrier lane by lane, so fewer are better there.
+pub(super) fn lanes(facts: &DeviceFacts) -> (&'static str, String) {
+    let lanes = if facts.kind == DeviceKind::Software {
+        64
+    } else {
+        256
+    };
+    ("LANES", lanes.to_string())
+}
+
+/// How the pixels of a quad are divided among workgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slicing {
     pub(super) slices: u32,

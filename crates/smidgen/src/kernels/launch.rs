@@ -178,7 +178,7 @@ pub(super) fn launch(
             };
             let shape = map_shape(*shape);
             match at.program.value(*input).layout {
-                Layout::Moments(_) => vec![batch_norm::merge(&shape, &regions)?],
+                Layout::Moments(_) => vec![batch_norm::merge(&shape, facts, &regions)?],
                 _ => {
                     let workspace = at.needed_workspace(operation)?;
                     batch_norm::statistics(&shape, facts, &regions, workspace)?
