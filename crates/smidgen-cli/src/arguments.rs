@@ -49,7 +49,7 @@ pub(crate) struct TrainArguments {
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[group(id = SETTINGS, multiple = true)]
 pub(crate) struct RunArguments {
-    /// The network: resnet20, resnet32, resnet32x2, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, vgg11_bn, vgg16_bn, mobilenet_v2
+    /// The network: resnet8, resnet20, resnet32, resnet32x2, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, vgg11_bn, vgg16_bn, mobilenet_v2
     #[arg(long, default_value = "resnet20")]
     pub(crate) model: String,
     /// The data: cifar10:DIR, cifar100:DIR, idx:DIR, images:DIR or shapes (built in)

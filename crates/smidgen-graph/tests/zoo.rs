@@ -76,6 +76,17 @@ fn resnet20_in_detail() {
 }
 
 #[test]
+fn resnet8_is_one_block_a_stage() {
+    let graph = zoo::build("resnet8", 10, [3, 32, 32]).unwrap();
+    assert_eq!(graph.trained_convolutions().len(), 7);
+    let each = 9 * 16 * 16 * 32 * 32;
+    assert_eq!(
+        graph.multiply_adds(),
+        27 * 16 * 1024 + 2 * each + 2 * (each + each / 2) + 640
+    );
+}
+
+#[test]
 fn small_and_large_pictures_fit() {
     for name in zoo::NAMES {
         for size in [32, 33, 64, 96] {

@@ -2,7 +2,7 @@
 //!
 //! | names | parameters as in |
 //! |---|---|
-//! | `resnet20` `resnet32` `resnet44` `resnet56` `resnet110` | He's CIFAR networks, shortcuts without parameters (option A) |
+//! | `resnet8` `resnet20` `resnet32` `resnet44` `resnet56` `resnet110` | He's CIFAR networks, shortcuts without parameters (option A) |
 //! | `resnet32x2` | the same, two times as wide |
 //! | `resnet18` `resnet34` `resnet50` | torchvision |
 //! | `vgg11_bn` `vgg16_bn` | torchvision |
@@ -18,6 +18,7 @@ use crate::graph::Graph;
 
 /// The networks of the zoo.
 pub const NAMES: &[&str] = &[
+    "resnet8",
     "resnet20",
     "resnet32",
     "resnet32x2",
@@ -45,6 +46,7 @@ pub const NAMES: &[&str] = &[
 pub fn build(name: &str, classes: u32, shape: [u32; 3]) -> Result<Graph, GraphError> {
     match name {
         "resnet32x2" => resnet_cifar::build(name, 5, 2, classes, shape),
+        "resnet8" => resnet_cifar::build(name, 1, 1, classes, shape),
         "resnet20" => resnet_cifar::build(name, 3, 1, classes, shape),
         "resnet32" => resnet_cifar::build(name, 5, 1, classes, shape),
         "resnet44" => resnet_cifar::build(name, 7, 1, classes, shape),

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use smidgen::{Error, Graph, zoo};
 use smidgen_graph::{Layout, OperationKind, Phase, Program, ValueId};
 
-/// Convolutions of ResNet-20.
-const ALL: usize = 19;
+const NETWORK: &str = "resnet8";
+/// Its convolutions.
+const ALL: usize = 7;
 
 /// The last so many convolutions are trained, with patches or exact.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +41,7 @@ impl Arm {
     }
 
     pub(crate) fn graph(self) -> Result<Graph, Error> {
-        let mut graph = zoo::build("resnet20", 10, [3, 32, 32])?;
+        let mut graph = network()?;
         graph.train_last(self.convolutions)?;
         graph.freeze("*bn*")?;
         graph.freeze_statistics();
@@ -49,6 +50,10 @@ impl Arm {
         }
         Ok(graph)
     }
+}
+
+pub(crate) fn network() -> Result<Graph, Error> {
+    Ok(zoo::build(NETWORK, 10, [3, 32, 32])?)
 }
 
 /// What a training step of one picture costs backward.

@@ -1,4 +1,4 @@
-//! What gradient filtering does to learning: ResNet-20 is trained on the CIFAR-10 classes 0 to 5, then its last convolutions and a new
+//! What gradient filtering does to learning: ResNet-8 is trained on the CIFAR-10 classes 0 to 5, then its last convolutions and a new
 //! classifier are fine-tuned on the classes 4 to 9, with exact and with filtered gradients, and two tables are printed.
 //!
 //! `cargo run --release -p smidgen --example filtering -- FOLDER` reads the data below `SMIDGEN_DATA` (`../shared/data` if unset) and skips where
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use smidgen::data::{Augment, DataSource, Dataset, Loader, Split};
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{
-    Error, Graph, Probe, Session, SessionOptions, Trainer, checkpoint, closeness, evaluate, zoo,
+    Error, Graph, Probe, Session, SessionOptions, Trainer, checkpoint, closeness, evaluate,
 };
 use smidgen_graph::Weights;
 use std::ops::ControlFlow;
@@ -95,7 +95,7 @@ fn train(
 /// The network trained on the first classes, read if it is kept. Its classifier is set to zero: what it says of classes that it never saw would
 /// shake all that stands before it.
 fn pretrained(size: &Size, data: &Data, kept: &Kept) -> Result<Weights, Error> {
-    let graph = zoo::build("resnet20", 10, [3, 32, 32])?;
+    let graph = arm::network()?;
     let file = kept.pretrained();
     if !file.exists() {
         let how = (&size.pretraining, size.tested, SEED);

@@ -59,7 +59,7 @@ pub(crate) struct Size {
 pub(crate) const WHOLE: Size = Size {
     pretraining: Recipe {
         pictures: 6000,
-        epochs: 4,
+        epochs: 6,
         batch: 50,
         learning_rate: 0.1,
         momentum: 0.9,
@@ -67,13 +67,13 @@ pub(crate) const WHOLE: Size = Size {
         clip_norm: None,
     },
     tuning: Recipe {
-        pictures: 1500,
-        epochs: 2,
+        pictures: 4000,
+        epochs: 3,
         batch: 25,
-        learning_rate: 0.02,
+        learning_rate: 0.05,
         momentum: 0.9,
         weight_decay: 1e-4,
-        clip_norm: Some(2.0),
+        clip_norm: Some(5.0),
     },
     tested: 1200,
     seeds: &[1, 2, 3],
