@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Measure how fast the device is, and how much of that the kernels reach
     Bench(BenchArguments),
     /// Say in which budgets a network can be trained, how fast, and what the next bytes would buy; nothing is run
-    Fit(NetworkArguments),
+    Fit(FitArguments),
     /// Show where the time and the memory of a training step go, layer by layer
     Profile(ProfileArguments),
 }
@@ -137,6 +137,10 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, requires = "budget")]
     #[serde(default)]
     pub(crate) quality: f64,
+    /// Hold the stashes as this plan says, which `smidgen fit --plan` or another run (plan.json) wrote
+    #[arg(long, value_name = "FILE.json", conflicts_with = "max_batch")]
+    #[serde(default)]
+    pub(crate) plan: Option<PathBuf>,
     /// Of the initial weights, the order of the images, augmentation and dropout
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -216,6 +220,18 @@ pub(crate) struct NetworkArguments {
     /// Device memory that may be reserved, everything counted, such as 64MiB
     #[arg(long)]
     pub(crate) budget: Option<Bytes>,
+    /// How lossy the backward pass may be to meet a budget, as for `smidgen train`
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub(crate) quality: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FitArguments {
+    #[command(flatten)]
+    pub(crate) network: NetworkArguments,
+    /// Also write the plan for the budget, for `smidgen train --plan`
+    #[arg(long, value_name = "FILE.json", requires = "budget")]
+    pub(crate) plan: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

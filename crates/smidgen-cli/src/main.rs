@@ -37,9 +37,7 @@ fn main() -> ExitCode {
         Command::Bench(settings) => {
             bench::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
         }
-        Command::Fit(network) => {
-            fit::run(&network, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Fit(fit) => fit::run(&fit, arguments.adapter, &output).map(|()| ExitCode::SUCCESS),
         Command::Profile(settings) => {
             profile::run(&settings, arguments.adapter, &output).map(|()| ExitCode::SUCCESS)
         }

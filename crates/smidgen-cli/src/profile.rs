@@ -5,7 +5,7 @@ use smidgen::cache_folder;
 use smidgen::data::Split;
 use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::profile::{Profile, ProfileOptions};
-use smidgen::{Error, Graph, Optimizer, SessionOptions, Training, replace_file, zoo};
+use smidgen::{Error, Graph, Optimizer, SessionOptions, Training, Tuning, replace_file, zoo};
 use std::io;
 use std::path::Path;
 
@@ -52,6 +52,7 @@ pub(crate) fn run(
         let options_of_profile = ProfileOptions {
             name: network.model.clone(),
             samples: arguments.steps as usize,
+            tuning: Tuning::from_environment(device.facts())?,
         };
         Profile::measure(device, &graph, &options, &options_of_profile)?
     };
@@ -97,6 +98,7 @@ pub(crate) fn session(
     };
     let training = Training {
         optimizer,
+        quality: network.quality,
         ..Training::default()
     };
     let options = SessionOptions {
@@ -107,7 +109,7 @@ pub(crate) fn session(
     Ok((graph, options))
 }
 
-fn write(path: &Path, text: io::Result<String>, output: &Output) -> Result<(), Error> {
+pub(crate) fn write(path: &Path, text: io::Result<String>, output: &Output) -> Result<(), Error> {
     let written = text.and_then(|text| replace_file(path, text.as_bytes()));
     written.map_err(|source| Error::Write {
         path: path.to_owned(),

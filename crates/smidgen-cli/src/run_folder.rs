@@ -1,9 +1,9 @@
-//! The folder of a run: `run.json` (its settings), `variants.json` (which kernels computed it), `checkpoint.safetensors`, `metrics.jsonl`, `weights.safetensors`.
+//! The folder of a run: `run.json` (its settings), `variants.json` (which kernels computed it), `plan.json` (how its stashes are held), `checkpoint.safetensors`, `metrics.jsonl`, `weights.safetensors`.
 
 use crate::arguments::RunArguments;
 use serde::Serialize;
 use serde_json::Value;
-use smidgen::{Choices, Error, Progress, checkpoint, replace_file};
+use smidgen::{Choices, Error, PlanFile, Progress, checkpoint, replace_file};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -41,10 +41,12 @@ impl RunFolder {
         path: &Path,
         settings: &RunArguments,
         variants: &Choices,
+        plan: &PlanFile,
     ) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
         // The settings come last: a folder that has them has all that a run needs to go on.
         write_json(&variants_file(path), variants)?;
+        write_json(&plan_file(path), plan)?;
         write_json(&settings_file(path), settings)?;
         Self::append(path)
     }
@@ -58,6 +60,22 @@ impl RunFolder {
         };
         match fs::read_to_string(&file) {
             Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| refuse(error.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
+    /// How the stashes of the run are held; `None` in a folder of a version that did not write it down.
+    pub(crate) fn plan(path: &Path) -> Result<Option<PlanFile>, Error> {
+        let file = plan_file(path);
+        let refuse = |what: String| Error::Checkpoint {
+            path: file.clone(),
+            what,
+        };
+        match fs::read_to_string(&file) {
+            Ok(text) => PlanFile::from_json(&text)
                 .map(Some)
                 .map_err(|error| refuse(error.to_string())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -163,6 +181,10 @@ fn write_json(file: &Path, value: &impl Serialize) -> Result<(), Error> {
 
 fn variants_file(path: &Path) -> PathBuf {
     path.join("variants.json")
+}
+
+fn plan_file(path: &Path) -> PathBuf {
+    path.join("plan.json")
 }
 
 fn settings_file(path: &Path) -> PathBuf {

@@ -14,7 +14,7 @@ use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceFacts, DeviceRequest};
 use smidgen::{
     Checkpoints, Closeness, Distribution, End, Error, Event, ExampleMemory, FilterChoice,
-    FilterPoint, Graph, MaskReport, Optimizer, Session, SessionOptions, Sparsity, Trainer,
+    FilterPoint, Graph, MaskReport, Optimizer, PlanFile, Session, SessionOptions, Sparsity, Trainer,
     TrainerOptions, Training, Tuning, checkpoint, largest_batch, zoo,
 };
 use smidgen_recipes::{Choice, Mest, MestOptions, Removal, RemovalOptions};
@@ -183,6 +183,14 @@ pub(crate) fn run(
         &options,
         &closeness,
     )?;
+    if let Some(training) = &mut options.training {
+        // A run goes on with the plan it was started with, too.
+        training.plan = match (&settings.plan, path) {
+            (_, Some(path)) if resumed => RunFolder::plan(path)?,
+            (Some(file), _) => Some(read_plan(file)?),
+            (None, _) => None,
+        };
+    }
     let tuning = match Tuning::from_environment(device.facts())? {
         // A run goes on with the kernels it was started with, whatever would be chosen now.
         _ if resumed => path
@@ -212,7 +220,7 @@ pub(crate) fn run(
     }
     let facts = session.device().facts().clone();
     let (footprint, variants) = (session.footprint().clone(), session.choices().clone());
-    let stashes = Stashes::of(&session);
+    let (stashes, plan) = (Stashes::of(&session), PlanFile::of(&session));
     let options = trainer_options(&settings, &source)?;
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
     if let Some(recipe) = recipe {
@@ -225,7 +233,7 @@ pub(crate) fn run(
     // Only now, when all else was found good, is anything written.
     let folder = match path {
         Some(path) if resumed => Some(RunFolder::open(path, trainer.progress())?),
-        Some(path) => Some(RunFolder::create(path, &settings, &variants)?),
+        Some(path) => Some(RunFolder::create(path, &settings, &variants, &plan)?),
         None => None,
     };
     let weights_file = path.map(RunFolder::weights);
@@ -480,6 +488,17 @@ fn with_absolute_paths(settings: RunArguments) -> RunArguments {
         weights: settings.weights.map(absolute),
         ..settings
     }
+}
+
+/// Reads a plan that `smidgen fit --plan` or another run wrote.
+fn read_plan(file: &Path) -> Result<PlanFile, Error> {
+    let refuse = |what: String| Error::Checkpoint {
+        path: file.to_owned(),
+        what,
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| refuse(format!("the plan cannot be read: {error}")))?;
+    PlanFile::from_json(&text).map_err(|error| refuse(error.to_string()))
 }
 
 fn training(settings: &RunArguments) -> Training {

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod access;
+mod alone;
 mod attributes;
 mod builder;
 mod differentiate;

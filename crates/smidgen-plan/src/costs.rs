@@ -6,9 +6,6 @@ use smidgen_graph::{Operation, OperationKind, Program};
 pub trait Costs {
     /// Seconds of one run of an operation of `program`.
     fn seconds(&self, program: &Program, operation: &Operation) -> f64;
-
-    /// Seconds of a pass that reads and writes so many bytes, such as one that encodes.
-    fn pass_seconds(&self, bytes: u64) -> f64;
 }
 
 /// The slower of arithmetic and memory, plus a constant for every launch (Williams et al., "Roofline", 2009).
@@ -29,10 +26,6 @@ impl Costs for Roofline {
         let memory = bytes as f64 / self.bytes;
         let arithmetic = 2.0 * multiply_adds(&operation.kind) as f64 / self.flops;
         self.launch + memory.max(arithmetic)
-    }
-
-    fn pass_seconds(&self, bytes: u64) -> f64 {
-        self.launch + bytes as f64 / self.bytes
     }
 }
 

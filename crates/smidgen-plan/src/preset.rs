@@ -18,10 +18,17 @@ pub enum Preset {
     Gact,
     /// 2 bits for every activation, masks in 1 bit (Chen et al., "ActNN", 2021, level L3 at 2 bits, without its mixed widths).
     ActNn,
+    /// Everything made again that can be.
+    Recompute,
+    /// 8 bits for every activation.
+    EightBits,
 }
 
 impl Preset {
-    /// Every preset.
+    /// What takes no planning.
+    pub const TRIVIAL: [Self; 3] = [Self::KeepAll, Self::Recompute, Self::EightBits];
+
+    /// Every policy that was published.
     pub const ALL: [Self; 5] = [
         Self::KeepAll,
         Self::SquareRoot,
@@ -29,6 +36,20 @@ impl Preset {
         Self::Gact,
         Self::ActNn,
     ];
+
+    /// In a few words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KeepAll => "keep all",
+            Self::SquareRoot => "checkpoint every root of the blocks, restated",
+            Self::Blpa => "BLPA at 4 bits, restated",
+            Self::Gact => "GACT at 4 bits, restated",
+            Self::ActNn => "ActNN at 2 bits, restated",
+            Self::Recompute => "recompute all",
+            Self::EightBits => "all at 8 bits",
+        }
+    }
 
     /// The forms it gives the stashes of a program. Where its width is not open to a stash, the next wider that is.
     #[must_use]
@@ -46,6 +67,11 @@ impl Preset {
                     .collect()
             }
             Self::Blpa | Self::Gact => coded(stashes, &[Code::Rectified, Code::Four]),
+            Self::Recompute => stashes
+                .filter(|stash| stash.repeatable)
+                .map(|stash| (stash.value, Form::Recomputed))
+                .collect(),
+            Self::EightBits => coded(stashes, &[Code::Eight, Code::Half]),
             Self::ActNn => coded(stashes, &[Code::Two, Code::Rectified]),
         }
     }

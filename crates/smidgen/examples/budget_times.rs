@@ -1,4 +1,5 @@
-//! What budgets cost in time, measured beside predicted: steps of one network under several plans, taken in turn.
+//! What budgets cost in time, measured beside predicted: steps of one network under several plans, taken in turn. The costs of operations
+//! are measured first, as tuning does.
 //!
 //! ```sh
 //! cargo run --release -p smidgen --example budget_times -- resnet20 32 128
@@ -7,10 +8,13 @@
 #![allow(clippy::print_stdout)]
 
 use smidgen::gpu::{Device, DeviceRequest};
-use smidgen::{Bytes, Error, Plans, Session, SessionOptions, StepOptions, Training, zoo};
+use smidgen::{
+    Blueprint, Bytes, Error, Plans, Session, SessionOptions, StepOptions, Training, Tuning,
+    cache_folder, zoo,
+};
 use std::time::Instant;
 
-const ROUNDS: u64 = 7;
+const ROUNDS: u64 = 5;
 
 /// Network, side of the pictures and batch, from the command line.
 fn arguments() -> (String, u32, u32) {
@@ -40,56 +44,90 @@ fn step(session: &mut Session, step: u64, side: u32) -> Result<f64, Error> {
     Ok(start.elapsed().as_secs_f64())
 }
 
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+struct Row {
+    name: String,
+    session: Session,
+    roofline: f64,
+    predicted: f64,
+    times: Vec<f64>,
+}
+
 fn main() -> Result<(), Error> {
     let (model, side, batch) = arguments();
     let graph = zoo::build(&model, 10, [3, side, side])?;
-    let open = || Device::open(&DeviceRequest::default());
+    let open = || {
+        Device::open(&DeviceRequest {
+            cache: cache_folder(),
+            ..DeviceRequest::default()
+        })
+    };
     let facts = open()?.facts().clone();
-    let options = |quality, budget| SessionOptions {
+    let options = |quality| SessionOptions {
         batch,
         training: Some(Training {
             quality,
             ..Training::default()
         }),
-        budget,
+        budget: None,
     };
-    let exact = Plans::new(&graph, &facts, &options(0.0, None))?;
-    let lossy = Plans::new(&graph, &facts, &options(0.05, None))?;
-    let all = Session::new(open()?, &graph, &options(0.0, None), 1)?;
-    let bytes = all.footprint().total().0;
-    let stash = all.plan().programs[0].peak.stash;
-    let predicted = exact.seconds(all.forms())?;
-    let mut rows = vec![("keep-all".to_owned(), all, predicted, Vec::new())];
-    let budgets = [
-        ("exact, half the stashes".to_owned(), 0.0, bytes - stash / 2),
-        (
-            "exact, the least".to_owned(),
-            0.0,
-            exact.least()?.footprint().total().0,
-        ),
-        (
-            "quality 0.05, half the stashes".to_owned(),
-            0.05,
-            bytes - stash / 2,
-        ),
-        (
-            "quality 0.05, the least".to_owned(),
-            0.05,
-            lossy.least()?.footprint().total().0,
-        ),
-    ];
-    for (name, quality, budget) in budgets {
-        let session = Session::new(open()?, &graph, &options(quality, Some(Bytes(budget))), 1)?;
-        let plans = if quality > 0.0 { &lossy } else { &exact };
-        let predicted = plans.seconds(session.forms())?;
-        rows.push((name, session, predicted, Vec::new()));
+    let tuning = Tuning::On {
+        cache: cache_folder(),
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    let mut whole = None;
+    for (name, quality) in [("exact", 0.0), ("quality 0.02", 0.02)] {
+        let start = Instant::now();
+        let plans = Plans::measured(&open()?, &graph, &options(quality), &tuning)?;
+        println!(
+            "{name}: measured and planned in {:.1} s",
+            start.elapsed().as_secs_f64()
+        );
+        let guessed = Plans::new(&graph, &facts, &options(quality))?;
+        let keep = plans.preset(smidgen::plan::Preset::KeepAll)?;
+        let (bytes, stash) = (
+            keep.footprint().total().0,
+            keep.plan().programs[0].peak.stash,
+        );
+        let mut enter = |name: String, blueprint: Blueprint| -> Result<(), Error> {
+            if rows
+                .iter()
+                .any(|row| row.session.forms() == blueprint.forms())
+            {
+                return Ok(());
+            }
+            rows.push(Row {
+                name,
+                roofline: guessed.seconds(blueprint.forms())?,
+                predicted: plans.seconds(blueprint.forms())?,
+                session: Session::planned(open()?, &graph, &options(quality), 1, blueprint)?,
+                times: Vec::new(),
+            });
+            Ok(())
+        };
+        enter("keep all".into(), keep)?;
+        for (words, share) in [("three quarters", 4), ("half", 2)] {
+            let budget = Bytes(bytes - stash / share);
+            if let Ok(blueprint) = plans.within(&graph, &options(quality), budget) {
+                enter(format!("{name}, {words} of the stashes"), blueprint)?;
+            }
+        }
+        enter(format!("{name}, the least"), plans.least()?)?;
+        whole.get_or_insert((
+            plans.seconds(&Default::default())?,
+            guessed.seconds(&Default::default())?,
+        ));
     }
     // The first round compiles and touches; it is not counted.
     for round in 0..=ROUNDS {
-        for (_, session, _, times) in &mut rows {
-            let seconds = step(session, round, side)?;
+        for row in &mut rows {
+            let seconds = step(&mut row.session, round, side)?;
             if round > 0 {
-                times.push(seconds);
+                row.times.push(seconds);
             }
         }
     }
@@ -98,23 +136,31 @@ fn main() -> Result<(), Error> {
         facts.name, facts.driver
     );
     println!(
-        "| plan | bytes reserved | predicted, by keep-all | measured, by keep-all | measured |"
+        "| plan | bytes reserved | stashed | predicted | measured | error | by keep-all: roofline | predicted | measured |"
     );
-    println!("|---|---|---|---|---|");
-    let mut whole = (f64::NAN, f64::NAN);
-    for (name, session, predicted, mut times) in rows {
-        times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
-        if whole.0.is_nan() {
-            whole = (predicted, median);
-        }
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let (predicted, guessed) = whole.unwrap_or((f64::NAN, f64::NAN));
+    let keep = rows
+        .first()
+        .map_or(f64::NAN, |row| median(row.times.clone()));
+    let mut errors = Vec::new();
+    for row in rows {
+        let measured = median(row.times);
+        let error = row.predicted / measured - 1.0;
+        errors.push(error.abs());
         println!(
-            "| {name} | {} | {:.2} | {:.2} | {:.0} ms |",
-            session.footprint().total(),
-            predicted / whole.0,
-            median / whole.1,
-            median * 1e3
+            "| {} | {} | {} | {:.0} ms | {:.0} ms | {:+.1} % | {:.2} | {:.2} | {:.2} |",
+            row.name,
+            row.session.footprint().total(),
+            Bytes(row.session.plan().programs[0].peak.stash),
+            row.predicted * 1e3,
+            measured * 1e3,
+            100.0 * error,
+            row.roofline / guessed,
+            row.predicted / predicted,
+            measured / keep,
         );
     }
+    println!("\nmedian error {:.1} %", 100.0 * median(errors));
     Ok(())
 }

@@ -79,6 +79,22 @@ pub enum Error {
         /// The largest batch that fits the budget; `None` if not even one image does.
         fitting_batch: Option<u32>,
     },
+    /// A plan that was written down and cannot be used.
+    #[error("the plan cannot be used: {what}")]
+    PlanFile {
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// A plan that was written down needs more than the budget.
+    #[error(
+        "the plan that was written down needs {needed} ({} bytes), the budget is {budget} ({} bytes): name a larger one, or plan anew", needed.0, budget.0
+    )]
+    PlanOverBudget {
+        /// What it needs.
+        needed: Bytes,
+        /// What was named.
+        budget: Bytes,
+    },
     /// The allocator reserved more than its stated rounding allows for.
     #[error(
         "the allocator reserved {reserved}, above the budget of {budget}: name a larger budget, and please report the device"

@@ -2,7 +2,7 @@
 
 use crate::bench::DeviceDescription;
 use crate::{
-    Bytes, Error, FilterPoint, PlanPoint, Plans, SessionOptions, StashPoint, explain_filters,
+    Bytes, Error, FilterPoint, PlanFile, PlanPoint, Plans, SessionOptions, StashPoint, explain_filters,
 };
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;
@@ -27,6 +27,8 @@ pub struct Fit {
     pub budget: Option<Bytes>,
     /// Which of the plans is the fastest within the budget.
     pub chosen: Option<usize>,
+    /// That plan, to be written down.
+    pub plan: Option<PlanFile>,
     /// How that plan (without a budget, the fastest) holds every stash.
     pub stashes: Vec<StashPoint>,
     /// What each filtered layer saves. Every plan has all of these filters; their bias is not measured, as nothing runs.
@@ -54,6 +56,8 @@ impl Fit {
             }
             None => None,
         };
+        let plan = chosen.and_then(|at| points.get(at));
+        let plan = plan.map(|point| plans.file(&point.forms));
         let explained = points.get(chosen.unwrap_or(0));
         let stashes = explained.map_or_else(|| Ok(Vec::new()), |point| plans.explain(&point.forms));
         Ok(Self {
@@ -62,6 +66,7 @@ impl Fit {
             device: DeviceDescription::from(facts),
             budget: options.budget,
             chosen,
+            plan,
             stashes: stashes?,
             filters: explain_filters(graph, facts, options, &[])?,
             plans: points,
@@ -80,8 +85,16 @@ impl Fit {
         );
         let _ = writeln!(
             text,
-            "{:>15} {:>11} {:>12} {:>9}  the next bytes",
-            "budget in bytes", "", "step", "to fastest"
+            "{:>15} {:>11} {:>12} {:>9}  {}the next bytes",
+            "budget in bytes",
+            "",
+            "step",
+            "to fastest",
+            if self.plans.iter().any(|point| point.variance > 0.0) {
+                "    error  "
+            } else {
+                ""
+            }
         );
         for at in self.shown() {
             let _ = writeln!(text, "{}", self.line(at));
@@ -105,7 +118,11 @@ impl Fit {
         for filter in &self.filters {
             let _ = writeln!(text, "  {filter}");
         }
-        text.push_str("\nTimes are predictions; forms that change no bit of the result are all that is considered.\n");
+        text.push_str(if self.plans.iter().any(|point| point.variance > 0.0) {
+            "\nTimes and errors are predictions; an error is that of what backward reads again, squared, by the square of the value.\n"
+        } else {
+            "\nTimes are predictions; forms that change no bit of the result are all that is considered.\n"
+        });
         text
     }
 
@@ -140,8 +157,13 @@ impl Fit {
             )
         });
         let mark = if self.chosen == Some(at) { "*" } else { " " };
+        let error = if self.plans.iter().any(|point| point.variance > 0.0) {
+            format!("{:>9.4}  ", point.variance)
+        } else {
+            String::new()
+        };
         let line = format!(
-            "{mark}{:>14} {:>11} {:>12} {slower:>+8.1} %  {buys}",
+            "{mark}{:>14} {:>11} {:>12} {slower:>+8.1} %  {error}{buys}",
             point.bytes.0,
             point.bytes.to_string(),
             time(point.seconds)

@@ -52,13 +52,13 @@ pub use footprint::Footprint;
 pub use metrics::Metrics;
 pub use schedule::Schedule;
 pub use session::{
-    Blueprint, HostTime, MASK_SUFFIX, MaskReport, PlanPoint, Plans, STEPS_IN_FLIGHT, Session,
+    Blueprint, HostTime, MASK_SUFFIX, MaskReport, PlanFile, PlanPoint, Plans, RaceTime, STEPS_IN_FLIGHT, Session,
     SessionOptions, StashPoint, StepOptions, Training, WholePlan, largest_batch,
 };
 pub use trainer::{
     Checkpoints, End, Event, Recipe, Remaining, Summary, Trainer, TrainerOptions, evaluate,
 };
-pub use tuning::{Choices, Tuning, TuningReport, cache_folder};
+pub use tuning::{Choices, CostReport, Tuning, TuningReport, cache_folder};
 
 /// What a mutation does to the output groups of a sparse layer.
 pub use smidgen_conv::sparse::Order;

@@ -14,7 +14,7 @@ mod step;
 pub use code::{Code, Codes};
 pub use outline::{Activated, Outline, Stash};
 pub use schedule::{Extra, Run, Schedule};
-pub use step::Step;
+pub use step::{FormPass, Step};
 
 use crate::program::ValueId;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-use super::{Code, Codes};
+use super::{Code, Codes, FormPass};
 use crate::attributes::Activation;
 use crate::operation::{Content, Operation, OperationKind, Phase};
 use crate::program::{Layout, Program, Role, ValueId};
@@ -23,6 +23,30 @@ pub struct Stash {
     pub masked: Vec<(Code, u64)>,
     /// How backward reads it, where `masked` are open.
     pub activated: Option<Activated>,
+}
+
+impl Stash {
+    /// What forms of this stash may ask for beyond the operations of the program, with the bytes of what is held.
+    #[must_use]
+    pub fn passes(&self) -> Vec<(FormPass, u64)> {
+        let slope_bytes = self.activated.map_or(0, |activated| activated.slope_bytes);
+        let masked = self
+            .masked
+            .iter()
+            .map(|(code, both)| (*code, both - slope_bytes));
+        let codes = self.codes.iter().copied().chain(masked);
+        let mut passes: Vec<(FormPass, u64)> = codes
+            .flat_map(|(code, bytes)| {
+                [FormPass::Encode(code), FormPass::Decode(code)].map(|pass| (pass, bytes))
+            })
+            .collect();
+        if !self.masked.is_empty() {
+            passes.extend([true, false].map(|activated| (FormPass::Apply { activated }, 0)));
+            passes.push((FormPass::Encode(Code::Slope), slope_bytes));
+            passes.push((FormPass::Slope, slope_bytes));
+        }
+        passes
+    }
 }
 
 /// What a normalisation and a ReLU make of a stash as it is loaded.

@@ -6,7 +6,7 @@ use crate::source::Source;
 
 impl OperationKind {
     /// Every value the operation names, read or written.
-    pub(super) fn values_mut(&mut self) -> Vec<&mut ValueId> {
+    pub(crate) fn values_mut(&mut self) -> Vec<&mut ValueId> {
         use OperationKind as Kind;
         match self {
             Kind::Convolution {

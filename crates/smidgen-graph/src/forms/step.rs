@@ -1,4 +1,9 @@
-use super::Code;
+use super::{Code, Stash};
+use crate::attributes::Activation;
+use crate::operation::{Operation, OperationKind, Phase};
+use crate::program::{CONTROL_WORDS, Layout, Program, Role, Value, ValueId};
+use crate::shape::MapShape;
+use crate::source::Source;
 
 /// What only the forms ask for. Values are numbered as in a [`Schedule`](super::Schedule).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +38,130 @@ pub enum Step {
     },
 }
 
+/// What a step does, whatever it does it to: what its time depends on, beside the shape of the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FormPass {
+    /// Writes a map in a code.
+    Encode(Code),
+    /// Writes a map from a code.
+    Decode(Code),
+    /// Normalises a map, with the activation behind it or without.
+    Apply {
+        /// Whether with the activation.
+        activated: bool,
+    },
+    /// Multiplies a map, in place, with a slope.
+    Slope,
+}
+
+impl FormPass {
+    /// A program of this pass alone, about a stash of this shape: what its time can be asked of.
+    #[must_use]
+    pub fn alone(self, stash: &Stash, shape: MapShape) -> Program {
+        let value = |layout, role| Value {
+            name: String::new(),
+            layout,
+            role,
+        };
+        let words = |bytes: u64| Layout::Words {
+            count: (bytes / 4) as u32,
+        };
+        let held = stash.passes().into_iter().find(|(pass, _)| *pass == self);
+        let held = held.map_or(0, |(_, bytes)| bytes);
+        let [map, other, code, normalisation, control] = [0, 1, 2, 3, 4].map(ValueId);
+        let values = vec![
+            value(Layout::Map(shape), Role::Activation),
+            value(Layout::Map(shape), Role::Activation),
+            value(words(held), Role::Activation),
+            value(
+                Layout::Normalisation {
+                    channels: shape.channels,
+                },
+                Role::Statistics,
+            ),
+            value(
+                Layout::Words {
+                    count: CONTROL_WORDS,
+                },
+                Role::Control,
+            ),
+        ];
+        let kind = match self {
+            Self::Encode(code_of_map) => OperationKind::Encode {
+                shape,
+                code: code_of_map,
+                stream: 0,
+                control,
+                input: map,
+                stash: code,
+            },
+            Self::Decode(code_of_map) => OperationKind::Decode {
+                shape,
+                code: code_of_map,
+                stash: code,
+                output: map,
+            },
+            Self::Apply { activated } => OperationKind::Apply {
+                shape,
+                input: Source {
+                    value: map,
+                    normalisation: Some(normalisation),
+                    activation: stash
+                        .activated
+                        .filter(|_| activated)
+                        .map_or(Activation::Identity, |read_as| read_as.activation),
+                },
+                output: other,
+            },
+            Self::Slope => OperationKind::Slope {
+                shape,
+                stash: code,
+                target: map,
+            },
+        };
+        let operation = Operation {
+            layer: String::new(),
+            phase: Phase::Backward,
+            kind,
+        };
+        let program = Program {
+            batch: shape.batch,
+            values,
+            operations: Vec::new(),
+            images: map,
+            labels: map,
+            logits: map,
+            control,
+            metrics: map,
+            kept: Vec::new(),
+        };
+        program.alone(&operation)
+    }
+}
+
 impl Step {
+    /// What it does.
+    #[must_use]
+    pub fn pass(&self) -> FormPass {
+        match *self {
+            Self::Encode { code, .. } => FormPass::Encode(code),
+            Self::Decode { code, .. } => FormPass::Decode(code),
+            Self::Apply { activated, .. } => FormPass::Apply { activated },
+            Self::Slope { .. } => FormPass::Slope,
+        }
+    }
+
+    /// The value of the program that it is about.
+    #[must_use]
+    pub fn of(&self) -> usize {
+        match *self {
+            Self::Encode { of, .. }
+            | Self::Decode { of, .. }
+            | Self::Apply { of, .. }
+            | Self::Slope { of, .. } => of,
+        }
+    }
+
     /// The values it reads or writes, but for small ones that are held anyway.
     #[must_use]
     pub fn values(&self) -> [usize; 2] {

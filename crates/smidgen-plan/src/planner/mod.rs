@@ -50,7 +50,7 @@ impl<'a> Planner<'a> {
         outline: &'a Outline,
         workspaces: &[u64],
         alignment: u64,
-        costs: &'a dyn Costs,
+        costs: &dyn Costs,
     ) -> Self {
         let blocks = Blocks::new(program, outline);
         let scale = Scale::new(program, outline, workspaces, alignment, costs, &blocks);

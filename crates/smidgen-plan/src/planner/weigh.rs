@@ -2,8 +2,11 @@
 
 use super::blocks::Blocks;
 use crate::costs::Costs;
-use smidgen_graph::forms::{Code, Extra, Form, FormError, Forms, Outline, Run, Stash, Step};
-use smidgen_graph::{Content, Program, ValueId};
+use smidgen_graph::forms::{
+    Code, Extra, Form, FormError, FormPass, Forms, Outline, Run, Stash, Step,
+};
+use smidgen_graph::{Content, Layout, Program, ValueId};
+use std::collections::HashMap;
 
 /// Everything about a program that its weight depends on.
 pub(crate) struct Scale<'a> {
@@ -13,7 +16,8 @@ pub(crate) struct Scale<'a> {
     alignment: u64,
     workspaces: Vec<u64>,
     seconds: Vec<f64>,
-    costs: &'a dyn Costs,
+    /// What only forms ask for, by the value it is about.
+    passes: HashMap<(usize, FormPass), f64>,
     /// How many stashes backward is linear in: what a variance is the mean over.
     linear: usize,
     /// What is uploaded before the first operation, and what must hold until the last.
@@ -55,7 +59,7 @@ impl<'a> Scale<'a> {
         outline: &'a Outline,
         workspaces: &[u64],
         alignment: u64,
-        costs: &'a dyn Costs,
+        costs: &dyn Costs,
         blocks: &Blocks,
     ) -> Self {
         let values = program.values.iter().map(|value| match value.role {
@@ -72,9 +76,19 @@ impl<'a> Scale<'a> {
         });
         let seconds = program.operations.iter();
         let stashes = outline.stashes();
+        let mut passes = HashMap::new();
+        for stash in stashes {
+            if let Layout::Map(shape) = program.value(stash.value).layout {
+                for (pass, _) in stash.passes() {
+                    let alone = pass.alone(stash, shape);
+                    let seconds = alone.operations.iter().map(|o| costs.seconds(&alone, o));
+                    passes.insert((stash.value.0, pass), seconds.sum());
+                }
+            }
+        }
         Self {
             alignment,
-            costs,
+            passes,
             linear: stashes
                 .iter()
                 .filter(|stash| may_be_lossy(stash))
@@ -136,13 +150,8 @@ impl<'a> Scale<'a> {
                 Run::Once(operation) | Run::Again(operation) => self.seconds[*operation],
                 Run::Step(step) => {
                     let step = &schedule.steps[*step];
-                    let bytes: u64 = step.values().into_iter().map(bytes_of).sum();
-                    // A slope is applied in place: its target is read and written.
-                    let target = match step {
-                        Step::Slope { target, .. } => bytes_of(*target),
-                        _ => 0,
-                    };
-                    self.costs.pass_seconds(bytes + target)
+                    let known = self.passes.get(&(step.of(), step.pass()));
+                    known.copied().unwrap_or(0.0)
                 }
             };
             schedule.touched(self.outline, *run, |value| {

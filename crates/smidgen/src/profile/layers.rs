@@ -28,6 +28,12 @@ pub struct Layer {
     pub backward_seconds: Option<f64>,
     /// Of these, the seconds for making stashes again: operations of the forward pass that run once more.
     pub again_seconds: Option<f64>,
+    /// Seconds for holding stashes in fewer bits, of all passes.
+    pub encode_seconds: Option<f64>,
+    /// Seconds for reading these again.
+    pub decode_seconds: Option<f64>,
+    /// Seconds that the planner reckons with for all of its operations.
+    pub predicted_seconds: f64,
     /// Of its optimiser.
     pub update_seconds: Option<f64>,
     /// The arithmetic of all its passes over their time, as a share of the device's measured peak.
@@ -75,6 +81,10 @@ impl Layer {
                 let again: Option<Vec<f64>> =
                     mine().filter(repeated).map(|step| step.seconds).collect();
                 let again = again.map(|times| times.iter().sum());
+                let of = |names: &[&str]| -> Option<f64> {
+                    let mine = mine().filter(|step| names.contains(&step.operation.as_str()));
+                    mine.map(|step| step.seconds).sum()
+                };
                 let forward = seconds(&[Phase::Forward, Phase::Loss]);
                 let backward = seconds(&[Phase::Backward]);
                 let all: u64 = mine().map(|step| step.multiply_adds).sum();
@@ -106,6 +116,9 @@ impl Layer {
                     forward_seconds: forward,
                     backward_seconds: backward,
                     again_seconds: again.filter(|_| forward.is_some()),
+                    encode_seconds: of(&["encode"]).filter(|_| forward.is_some()),
+                    decode_seconds: of(&["decode", "slope"]).filter(|_| forward.is_some()),
+                    predicted_seconds: mine().map(|step| step.predicted).sum(),
                     update_seconds: seconds(&[Phase::Update]),
                     of_peak,
                 }

@@ -2,6 +2,7 @@
 
 use super::{Layer, Profile, ProfileOptions, Reserved, Times};
 use crate::bench::{noise, peak_flops};
+use crate::session::settle;
 use crate::{Bytes, Error, Session, SessionOptions, StepOptions};
 use smidgen_gpu::{Category, Device, Timeline};
 use smidgen_graph::{Graph, Layout};
@@ -33,11 +34,23 @@ impl Profile {
             budget: options.budget.map(less),
             ..options.clone()
         };
+        let tuning = &profile.tuning;
+        let settled = settle(&device, graph, &options, tuning, true, &mut |_, _| {})?;
+        let planned = match &settled.plans {
+            Some(plans) => Self::of(
+                &settled.blueprint,
+                plans,
+                device.facts(),
+                &options,
+                &profile.name,
+            )?,
+            None => Self::planned(device.facts(), graph, &options, &profile.name)?,
+        };
         let mut result = Self {
             budget: whole.budget,
-            ..Self::planned(device.facts(), graph, &options, &profile.name)?
+            ..planned
         };
-        let mut session = Session::new(device, graph, &options, 1)?;
+        let mut session = Session::settled(device, graph, &options, 1, settled)?;
         let (images, labels) = batch(&session);
         let samples = profile.samples.max(1);
         let mut runs = Vec::with_capacity(samples);
@@ -77,6 +90,7 @@ impl Profile {
         );
         result.times = Some(Times {
             device_seconds: median(runs.iter().map(|run| run.iter().sum()).collect()),
+            predicted_seconds: result.steps.iter().map(|step| step.predicted).sum(),
             step_seconds: median(whole),
             peak_flops: peak,
             samples,

@@ -26,7 +26,7 @@ pub use memory::{Block, Category, Memory, Share};
 
 use crate::bench::DeviceDescription;
 use crate::{
-    Blueprint, Closeness, Error, FilterPoint, Footprint, Plans, SessionOptions, StashPoint,
+    Blueprint, Closeness, Error, FilterPoint, Footprint, Plans, SessionOptions, StashPoint, Tuning,
     explain_filters,
 };
 use layers::verb;
@@ -41,6 +41,8 @@ pub struct ProfileOptions {
     pub name: String,
     /// Steps that are timed, after a first one that compiles; the times are medians.
     pub samples: usize,
+    /// How kernels and plans are chosen, and whether their costs are measured.
+    pub tuning: Tuning,
 }
 
 impl Default for ProfileOptions {
@@ -48,6 +50,7 @@ impl Default for ProfileOptions {
         Self {
             name: "network".into(),
             samples: 5,
+            tuning: Tuning::Off,
         }
     }
 }
@@ -65,6 +68,8 @@ pub struct Step {
     pub launches: usize,
     /// Multiply-adds, of convolutions.
     pub multiply_adds: u64,
+    /// Seconds that the planner reckons with.
+    pub predicted: f64,
     /// Median seconds on the device; `None` if nothing was measured.
     pub seconds: Option<f64>,
 }
@@ -91,6 +96,8 @@ pub struct Reserved {
 pub struct Times {
     /// Median seconds of a step on the device, operations added up.
     pub device_seconds: f64,
+    /// Seconds of a step that the planner reckons with.
+    pub predicted_seconds: f64,
     /// Median seconds of a step from submission to its metrics, without timestamps.
     pub step_seconds: f64,
     /// Arithmetic peak of the device, in operations a second (a multiply-add is two).
@@ -152,13 +159,25 @@ impl Profile {
     ) -> Result<Self, Error> {
         let blueprint = Blueprint::new(graph, facts, options)?;
         let plans = Plans::new(graph, facts, options)?;
+        Self::of(&blueprint, &plans, facts, options, name)
+    }
+
+    /// What plans tell of a blueprint that is one of them.
+    fn of(
+        blueprint: &Blueprint,
+        plans: &Plans,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+        name: &str,
+    ) -> Result<Self, Error> {
         let stashes = plans.explain(blueprint.forms())?;
         let curve = plans.points()?.into_iter().map(|point| CurvePoint {
             bytes: point.bytes.0,
             seconds: point.seconds,
         });
         let launches: Vec<usize> = blueprint.launches[0].iter().map(Vec::len).collect();
-        let steps = steps(&blueprint.programs[0], &launches);
+        let predicted = plans.operation_seconds(blueprint);
+        let steps = steps(&blueprint.programs[0], &launches, &predicted);
         let program = &blueprint.programs[0];
         let plan = blueprint.plan();
         let memory = Memory::new(
@@ -198,15 +217,16 @@ impl Profile {
 }
 
 /// The operations of a program, without times.
-fn steps(program: &Program, launches: &[usize]) -> Vec<Step> {
-    let operations = program.operations.iter().zip(launches);
+fn steps(program: &Program, launches: &[usize], predicted: &[f64]) -> Vec<Step> {
+    let operations = program.operations.iter().zip(launches).zip(predicted);
     operations
-        .map(|(operation, launches)| Step {
+        .map(|((operation, launches), predicted)| Step {
             layer: operation.layer.clone(),
             operation: verb(&operation.kind),
             phase: operation.phase,
             launches: *launches,
             multiply_adds: crate::kernels::multiply_adds(&operation.kind),
+            predicted: *predicted,
             seconds: None,
         })
         .collect()

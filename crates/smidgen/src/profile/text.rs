@@ -24,7 +24,7 @@ impl Profile {
     fn layer_table(&self, text: &mut String) {
         let width = self.layers.iter().map(|layer| layer.name.len()).max();
         let width = width.unwrap_or(0).max("layer".len());
-        let mut line = |name: &str, cells: [&str; 10]| {
+        let mut line = |name: &str, cells: [&str; 13]| {
             let [
                 shape,
                 parameters,
@@ -34,11 +34,14 @@ impl Profile {
                 forward,
                 backward,
                 again,
+                encode,
+                decode,
                 update,
+                predicted,
                 share,
             ] = cells;
             let row = format!(
-                "{name:width$} {shape:>17} {parameters:>11} {work:>9} {stash:>11} {form:>12} {forward:>10} {backward:>10} {again:>11} {update:>10} {share:>6}"
+                "{name:width$} {shape:>17} {parameters:>11} {work:>9} {stash:>11} {form:>12} {forward:>10} {backward:>10} {again:>11} {encode:>10} {decode:>10} {update:>10} {predicted:>10} {share:>6}"
             );
             let _ = writeln!(text, "{}", row.trim_end());
         };
@@ -51,7 +54,10 @@ impl Profile {
             "forward",
             "backward",
             "of it again",
+            "encode",
+            "decode",
             "update",
+            "predicted",
             "peak",
         ];
         line("layer", headings);
@@ -75,7 +81,10 @@ impl Profile {
             sum(|layer| layer.forward_seconds),
             sum(|layer| layer.backward_seconds),
             sum(|layer| layer.again_seconds),
+            sum(|layer| layer.encode_seconds),
+            sum(|layer| layer.decode_seconds),
             sum(|layer| layer.update_seconds),
+            sum(|layer| Some(layer.predicted_seconds)),
             String::new(),
         ];
         line("all", cells.each_ref().map(String::as_str));
@@ -154,7 +163,8 @@ impl Profile {
         if let Some(times) = &self.times {
             let _ = writeln!(
                 text,
-                "\na step: {} on the device, {} from submission to its metrics, {:.1} images/s (median of {})",
+                "\na step: predicted {}, measured {} on the device, {} from submission to its metrics, {:.1} images/s (median of {})",
+                time(times.predicted_seconds),
                 time(times.device_seconds),
                 time(times.step_seconds),
                 f64::from(self.batch) / times.step_seconds,
@@ -164,7 +174,7 @@ impl Profile {
     }
 }
 
-fn cells(layer: &Layer) -> [String; 10] {
+fn cells(layer: &Layer) -> [String; 13] {
     let shape = layer.shape.map_or_else(String::new, |shape| {
         let sizes = shape.map(|size| size.to_string());
         sizes.join("x")
@@ -197,7 +207,10 @@ fn cells(layer: &Layer) -> [String; 10] {
         seconds(layer.forward_seconds),
         seconds(layer.backward_seconds),
         seconds(layer.again_seconds),
+        seconds(layer.encode_seconds),
+        seconds(layer.decode_seconds),
         seconds(layer.update_seconds),
+        seconds(Some(layer.predicted_seconds)),
         layer
             .of_peak
             .map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share)),

@@ -36,17 +36,11 @@ impl Blueprint {
         options: &SessionOptions,
     ) -> Result<Self, Error> {
         let rule = Measurements::default();
-        Self::with_variants(graph, facts, options, Source::Measured(&rule))
-    }
-
-    /// The same with the variants of a source.
-    pub(super) fn with_variants(
-        graph: &Graph,
-        facts: &DeviceFacts,
-        options: &SessionOptions,
-        source: Source<'_>,
-    ) -> Result<Self, Error> {
-        let draft = Draft::new(graph, facts, options, source)?;
+        let draft = Draft::new(graph, facts, options, Source::Measured(&rule))?;
+        if let Some(plan) = (options.training.as_ref()).and_then(|training| training.plan.as_ref())
+        {
+            return draft.recorded(plan, options.budget);
+        }
         let whole = draft.blueprint(&Forms::new(), &draft.fastest)?;
         match options.budget {
             Some(budget) if whole.footprint.total() > budget => {

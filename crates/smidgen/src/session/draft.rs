@@ -1,13 +1,13 @@
 use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
 use super::roofline::roofline;
-use super::{Blueprint, STEPS_IN_FLIGHT, SessionOptions};
+use super::{Blueprint, PlanFile, STEPS_IN_FLIGHT, SessionOptions};
 use crate::kernels::StashCodes;
-use crate::tuning::{Choices, ShapeClass, Source};
-use crate::{Error, Footprint, Metrics, kernels};
+use crate::tuning::{Choices, OperationCosts, ShapeClass, Source};
+use crate::{Bytes, Error, Footprint, Metrics, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
-use smidgen_graph::{Graph, Lowering, Mode, Program};
-use smidgen_plan::{Limits, Plan, Roofline};
+use smidgen_graph::{Graph, Layout, Lowering, Mode, Program};
+use smidgen_plan::{Limits, Plan};
 
 /// What a session is to run, before it is settled how its stashes are held.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Draft {
     pub(super) limits: Limits,
     /// The variance that lossy forms may bring; 0 for none.
     pub(super) quality: f64,
-    pub(super) costs: Roofline,
+    pub(super) costs: OperationCosts,
     /// The variants of kernels, whatever workspace they need.
     pub(super) fastest: Choices,
     /// Those that need none, for a budget that has no room for it.
@@ -65,23 +65,67 @@ impl Draft {
             .as_ref()
             .map_or(0.0, |training| training.quality);
         let mut outline = Outline::new(&programs[0]);
-        if quality > 0.0 {
+        // A plan that was written down may hold codes, whatever is allowed to the planner.
+        let written = (options.training.as_ref()).is_some_and(|training| training.plan.is_some());
+        if quality > 0.0 || written {
             outline = outline.with_codes(&programs[0], &StashCodes);
         }
         let classes: Vec<_> = shape_classes(&programs)
             .into_iter()
             .map(|(class, _)| class)
             .collect();
+        let fastest = source.choose(&classes, facts, u64::MAX)?;
         Ok(Self {
-            fastest: source.choose(&classes, facts, u64::MAX)?,
+            costs: OperationCosts::predicted(roofline(facts), &fastest),
+            fastest,
             leanest: source.choose(&classes, facts, 0)?,
             outline,
             quality,
-            costs: roofline(facts),
             programs,
             facts: facts.clone(),
             limits,
         })
+    }
+
+    /// The session in which stashes are held as a plan says that was written down, within the budget if there is one.
+    pub(super) fn recorded(
+        &self,
+        plan: &PlanFile,
+        budget: Option<Bytes>,
+    ) -> Result<Blueprint, Error> {
+        let forms = plan.forms(self)?;
+        let mut blueprint = self.blueprint(&forms, &self.fastest)?;
+        let over =
+            |blueprint: &Blueprint| budget.filter(|budget| blueprint.footprint.total() > *budget);
+        if over(&blueprint).is_some() {
+            blueprint = self.blueprint(&forms, &self.leanest)?;
+        }
+        match over(&blueprint) {
+            None => Ok(blueprint),
+            Some(budget) => Err(Error::PlanOverBudget {
+                needed: blueprint.footprint.total(),
+                budget,
+            }),
+        }
+    }
+
+    /// Every operation that a step may run, alone: those of the main program, and what forms may ask for beside them.
+    pub(super) fn operations(&self) -> Vec<Program> {
+        let program = &self.programs[0];
+        let own = program.operations.iter();
+        let own = own.map(|operation| program.alone(operation));
+        let asked = self.outline.stashes().iter().flat_map(|stash| {
+            let shape = match program.value(stash.value).layout {
+                Layout::Map(shape) => Some(shape),
+                _ => None,
+            };
+            let passes = shape.map(|shape| {
+                let passes = stash.passes().into_iter();
+                passes.map(move |(pass, _)| pass.alone(stash, shape))
+            });
+            passes.into_iter().flatten()
+        });
+        own.chain(asked).collect()
     }
 
     /// The session in which stashes are held in these forms, with these variants of kernels.

@@ -8,20 +8,25 @@ mod examples;
 mod guarded;
 mod memory;
 mod options;
+mod plan_file;
 mod plans;
+mod race;
 mod roofline;
+mod settle;
 mod sparse;
 mod state;
 
 pub use blueprint::Blueprint;
 pub use options::{SessionOptions, StepOptions, Training};
 pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
+pub use plan_file::PlanFile;
+pub use race::RaceTime;
+pub(crate) use settle::{Settled, settle};
 pub use sparse::{MASK_SUFFIX, MaskReport};
 
-use crate::tuning::{self, Choices, Measurements, Source, Tuning, TuningReport};
+use crate::tuning::{Choices, Tuning, TuningReport};
 use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
-use draft::shape_classes;
 use memory::Memory;
 use smidgen_gpu::{Device, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
 use smidgen_graph::forms::Forms;
@@ -99,33 +104,45 @@ impl Session {
         tuning: &Tuning,
         mut on_progress: impl FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        let rule = Measurements::default();
-        let source = match tuning {
-            Tuning::Recorded(choices) => Source::Recorded(choices),
-            _ => Source::Measured(&rule),
+        let settled = settle(&device, graph, options, tuning, false, &mut on_progress)?;
+        Self::settled(device, graph, options, seed, settled)
+    }
+
+    /// Runs a blueprint that was made of the same graph and options, for the same device.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn planned(
+        device: Device,
+        graph: &Graph,
+        options: &SessionOptions,
+        seed: u64,
+        blueprint: Blueprint,
+    ) -> Result<Self, Error> {
+        let settled = Settled {
+            blueprint,
+            report: TuningReport::default(),
+            plans: None,
         };
-        // Before anything is measured, so that a budget that cannot do costs no time.
-        let mut blueprint = Blueprint::with_variants(graph, device.facts(), options, source)?;
         if let Some(budget) = options.budget {
             device.ledger().limit_to(budget.0);
         }
-        let mut report = match tuning {
-            Tuning::Recorded(choices) => TuningReport::of_record(choices, &blueprint.choices),
-            _ => TuningReport::default(),
-        };
-        if let Tuning::On { cache } = tuning {
-            let classes = shape_classes(&blueprint.programs);
-            let (measured, what) = tuning::measure(
-                &device,
-                &classes,
-                options.budget,
-                cache.as_deref(),
-                &mut on_progress,
-            )?;
-            let source = Source::Measured(&measured);
-            blueprint = Blueprint::with_variants(graph, device.facts(), options, source)?;
-            report = what;
-        }
+        Self::settled(device, graph, options, seed, settled)
+    }
+
+    /// Reserves, compiles and fills what was settled on this device.
+    pub(crate) fn settled(
+        device: Device,
+        graph: &Graph,
+        options: &SessionOptions,
+        seed: u64,
+        settled: Settled,
+    ) -> Result<Self, Error> {
+        let Settled {
+            blueprint,
+            mut report,
+            ..
+        } = settled;
         let Blueprint {
             programs,
             plan,

@@ -1,3 +1,4 @@
+use super::PlanFile;
 use crate::Bytes;
 use smidgen_graph::{ExampleMemory, Optimizer};
 
@@ -28,6 +29,8 @@ pub struct Training {
     pub quality: f64,
     /// What is kept of single training examples, such as how often each was forgotten.
     pub examples: ExampleMemory,
+    /// How stashes are held, written down before; `None` leaves it to the planner.
+    pub plan: Option<PlanFile>,
 }
 
 impl Default for Training {
@@ -43,6 +46,7 @@ impl Default for Training {
             keep_gradients: false,
             quality: 0.0,
             examples: ExampleMemory::default(),
+            plan: None,
         }
     }
 }

@@ -1,12 +1,12 @@
 use super::draft::{Draft, shape_classes};
-use super::{Blueprint, SessionOptions};
-use crate::tuning::{Measurements, Source};
+use super::{Blueprint, PlanFile, SessionOptions, settle};
+use crate::tuning::{Measurements, Source, Tuning};
 use crate::{Bytes, Error, kernels};
 use serde::Serialize;
-use smidgen_gpu::DeviceFacts;
+use smidgen_gpu::{Device, DeviceFacts};
 use smidgen_graph::Graph;
 use smidgen_graph::forms::{Form, Forms};
-use smidgen_plan::{Choice, Planner, Preset};
+use smidgen_plan::{Choice, Costs, Planner, Preset};
 
 /// Every plan worth having for a network on a device, from the fastest to the smallest.
 #[derive(Debug)]
@@ -17,6 +17,12 @@ pub struct Plans {
     beside: u64,
     /// Bytes of the arena's persistent part.
     persistent: u64,
+}
+
+/// A plan in a race.
+pub(super) struct Contender {
+    pub(super) name: String,
+    pub(super) blueprint: Blueprint,
 }
 
 /// One plan in a table of plans.
@@ -73,6 +79,26 @@ impl Plans {
     ) -> Result<Self, Error> {
         let rule = Measurements::default();
         Self::of(Draft::new(graph, facts, options, Source::Measured(&rule))?)
+    }
+
+    /// The same with the kernels and the costs that are measured on the device, as `tuning` says.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or the device failed.
+    pub fn measured(
+        device: &Device,
+        graph: &Graph,
+        options: &SessionOptions,
+        tuning: &Tuning,
+    ) -> Result<Self, Error> {
+        let options = SessionOptions {
+            budget: None,
+            ..options.clone()
+        };
+        let settled = settle(device, graph, &options, tuning, true, &mut |_, _| {})?;
+        settled
+            .plans
+            .map_or_else(|| Self::new(graph, device.facts(), &options), Ok)
     }
 
     pub(super) fn of(draft: Draft) -> Result<Self, Error> {
@@ -178,6 +204,51 @@ impl Plans {
         })
     }
 
+    /// What is worth racing within `budget`: the plan that is predicted to be the fastest, the fastest that is exact, and the trivial ones as
+    /// far as they fit and are allowed.
+    pub(super) fn contenders(
+        &self,
+        graph: &Graph,
+        options: &SessionOptions,
+        budget: Bytes,
+    ) -> Result<Vec<Contender>, Error> {
+        let planner = self.draft.planner()?;
+        let mut contenders = vec![Contender {
+            name: "planned".into(),
+            blueprint: self.within(graph, options, budget)?,
+        }];
+        let mut enter = |name: &str, choice: &Choice| -> Result<bool, Error> {
+            let known = contenders
+                .iter()
+                .any(|other| other.blueprint.forms == choice.forms);
+            if known || self.bound(choice) > budget.0 || choice.variance > self.draft.quality {
+                return Ok(known);
+            }
+            for variants in [&self.draft.fastest, &self.draft.leanest] {
+                let blueprint = self.draft.blueprint(&choice.forms, variants)?;
+                if blueprint.footprint.total() <= budget {
+                    let name = name.to_owned();
+                    contenders.push(Contender { name, blueprint });
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        for choice in self.choices.iter().filter(|choice| choice.variance <= 0.0) {
+            if enter("planned, exact", choice)? {
+                break;
+            }
+        }
+        for preset in Preset::TRIVIAL {
+            let forms = preset.forms(&planner, &self.draft.outline);
+            // A network may not allow it.
+            if let Ok(choice) = planner.weigh(forms) {
+                enter(preset.name(), &choice)?;
+            }
+        }
+        Ok(contenders)
+    }
+
     /// The plan that needs the least.
     ///
     /// # Errors
@@ -211,6 +282,21 @@ impl Plans {
     /// Forms that this network does not allow.
     pub fn seconds(&self, forms: &Forms) -> Result<f64, Error> {
         Ok(self.draft.planner()?.weigh(forms.clone())?.seconds)
+    }
+
+    /// A plan of this network, batch and device, to be written down.
+    #[must_use]
+    pub fn file(&self, forms: &Forms) -> PlanFile {
+        PlanFile::new(&self.draft.programs[0], self.draft.limits, forms)
+    }
+
+    /// Predicted seconds of every operation of the main program of a blueprint.
+    pub(crate) fn operation_seconds(&self, blueprint: &Blueprint) -> Vec<f64> {
+        let program = &blueprint.programs[0];
+        let operations = program.operations.iter();
+        operations
+            .map(|operation| self.draft.costs.seconds(program, operation))
+            .collect()
     }
 
     /// How a plan of this network, batch and device holds every stash, in the order in which they are made.

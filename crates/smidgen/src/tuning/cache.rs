@@ -114,7 +114,7 @@ impl Cache {
 }
 
 /// FNV-1a over the texts and their ends: the same on every machine and with every compiler.
-fn hash<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> u64 {
+pub(super) fn hash<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for text in texts {
         for byte in text.as_ref().bytes().chain([0]) {

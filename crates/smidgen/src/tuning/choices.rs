@@ -81,7 +81,24 @@ impl Measurements {
 
     /// Takes over what the other has measured.
     pub(crate) fn merge(&mut self, other: Self) {
-        self.0.extend(other.0);
+        for (class, times) in other.0 {
+            self.0.entry(class).or_default().extend(times);
+        }
+    }
+
+    /// Notes the time of an operation that is computed so.
+    pub(super) fn note_operation(&mut self, (operation, variant): &(String, String), seconds: f64) {
+        let times = self.0.entry(operation.clone()).or_default();
+        times.insert(variant.clone(), seconds);
+    }
+
+    /// The time of an operation that is computed so.
+    pub(super) fn of_operation(&self, (operation, variant): &(String, String)) -> Option<f64> {
+        self.0.get(operation)?.get(variant).copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether every candidate was measured.

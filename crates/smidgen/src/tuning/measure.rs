@@ -14,7 +14,7 @@ const LABEL: &str = "tuning";
 const UNIFORMS: &str = "kernel parameters";
 const TIMELINE: &str = "timeline";
 const ALIGNMENT: u64 = 256;
-/// How often each candidate is measured. The least time counts: whatever else runs on the device can only add.
+/// How often each candidate is measured.
 const ROUNDS: usize = 5;
 /// After the first round, what took longer than this times the fastest is out.
 const HOPELESS: f64 = 1.3;
@@ -119,55 +119,78 @@ pub(super) fn measure(
     mut on_subject: impl FnMut(usize),
 ) -> Result<Measurements, Error> {
     let mut measured = Measurements::default();
-    let scratch = device.buffer(
-        LABEL,
-        Category::Arena,
-        bytes,
-        wgpu::BufferUsages::STORAGE,
-        false,
-    )?;
-    let mut result = Ok(());
-    for (at, subject) in subjects.iter().enumerate() {
-        on_subject(at);
-        match times(device, subject, &scratch, deadline) {
-            Ok(Some(times)) => {
-                for (variant, seconds) in subject.candidates.iter().zip(times) {
-                    measured.note(&subject.class, *variant, seconds);
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                result = Err(error);
+    with_scratch(device, bytes, |scratch| {
+        for (at, subject) in subjects.iter().enumerate() {
+            on_subject(at);
+            let launches = subject.candidates.iter();
+            let launches = launches.map(|variant| subject.launches(*variant, device.facts()));
+            let launches: Vec<_> = launches.collect::<Result<_, Error>>()?;
+            let Some(times) = times(device, &launches, scratch, deadline)? else {
                 break;
+            };
+            for (variant, samples) in subject.candidates.iter().zip(times) {
+                measured.note(&subject.class, *variant, samples.least());
             }
         }
-    }
+        Ok(())
+    })?;
+    Ok(measured)
+}
+
+/// Reserves a buffer of zeros for as long as `work` takes.
+pub(super) fn with_scratch(
+    device: &Device,
+    bytes: u64,
+    work: impl FnOnce(&wgpu::Buffer) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let scratch = device.buffer(LABEL, Category::Arena, bytes, usage, false)?;
+    let result = work(&scratch);
     scratch.destroy();
     drop(scratch);
     device.ledger().release(LABEL);
     // Memory goes back to the driver once the device is polled.
     device.wait()?;
-    result.map(|()| measured)
+    result
 }
 
-/// Seconds of each candidate; `None` if there was no time for all of them.
-fn times(
+/// Seconds of one candidate, round by round.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Samples(Vec<f64>);
+
+impl Samples {
+    /// For comparing candidates: whatever else runs on the device can only add.
+    fn least(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// For predicting: a step meets what is usual.
+    pub(super) fn median(mut self) -> f64 {
+        self.0.sort_by(f64::total_cmp);
+        let middle = self.0.get(self.0.len() / 2);
+        middle.copied().unwrap_or(f64::INFINITY)
+    }
+}
+
+/// The times of each candidate, given as its launches; `None` if there was no time for all of them.
+pub(super) fn times(
     device: &Device,
-    subject: &Subject,
+    candidates: &[Vec<Launch>],
     scratch: &wgpu::Buffer,
     deadline: Instant,
-) -> Result<Option<Vec<f64>>, Error> {
-    let mut launches = Vec::new();
-    let mut ranges = Vec::with_capacity(subject.candidates.len());
-    for variant in &subject.candidates {
-        let first = launches.len();
-        launches.extend(subject.launches(*variant, device.facts())?);
-        ranges.push(first..launches.len());
-    }
+) -> Result<Option<Vec<Samples>>, Error> {
+    let mut end = 0;
+    let ranges: Vec<Range<usize>> = (candidates.iter())
+        .map(|launches| {
+            let start = end;
+            end += launches.len();
+            start..end
+        })
+        .collect();
     if Instant::now() >= deadline {
         return Ok(None);
     }
-    let sequence = Sequence::prepare(device, &launches, &[scratch])?;
+    let sequence = Sequence::prepare(device, &candidates.concat(), &[scratch])?;
     let result = if device.facts().timestamps && device.facts().kind != DeviceKind::Software {
         by_timestamps(device, &sequence, &ranges, deadline)
     } else {
@@ -184,9 +207,9 @@ fn by_timestamps(
     sequence: &Sequence,
     ranges: &[Range<usize>],
     deadline: Instant,
-) -> Result<Option<Vec<f64>>, Error> {
+) -> Result<Option<Vec<Samples>>, Error> {
     let timeline = Timeline::new(device, sequence.len())?;
-    let mut least = vec![f64::INFINITY; ranges.len()];
+    let mut samples = vec![Samples::default(); ranges.len()];
     let mut result = Ok(());
     // The first round warms up: drivers finish compiling when a kernel first runs.
     for round in 0..=ROUNDS {
@@ -197,12 +220,12 @@ fn by_timestamps(
                 break;
             }
         };
-        for (least, range) in least.iter_mut().zip(ranges) {
+        for (samples, range) in samples.iter_mut().zip(ranges) {
             let seconds = timings[range.clone()]
                 .iter()
                 .map(|timing| timing.time.as_secs_f64());
             if round > 0 {
-                *least = least.min(seconds.sum());
+                samples.0.push(seconds.sum());
             }
         }
     }
@@ -210,7 +233,7 @@ fn by_timestamps(
     for _ in 0..2 {
         device.ledger().release(TIMELINE);
     }
-    result.map(|()| (Instant::now() < deadline).then_some(least))
+    result.map(|()| (Instant::now() < deadline).then_some(samples))
 }
 
 /// Candidates take turns; those that are hopeless have one.
@@ -219,7 +242,7 @@ fn by_clock(
     sequence: &Sequence,
     ranges: &[Range<usize>],
     deadline: Instant,
-) -> Result<Option<Vec<f64>>, Error> {
+) -> Result<Option<Vec<Samples>>, Error> {
     let run = |range: &Range<usize>, repeats: u32| -> Result<f64, Error> {
         let start = Instant::now();
         device.run(|pass| {
@@ -230,7 +253,7 @@ fn by_clock(
         Ok(start.elapsed().as_secs_f64() / f64::from(repeats))
     };
     let mut repeats = Vec::with_capacity(ranges.len());
-    let mut least = Vec::with_capacity(ranges.len());
+    let mut samples = Vec::with_capacity(ranges.len());
     for range in ranges {
         if Instant::now() >= deadline {
             return Ok(None);
@@ -239,19 +262,24 @@ fn by_clock(
         run(range, 1)?;
         let seconds = run(range, 1)?;
         repeats.push(((SAMPLE_SECONDS / seconds).ceil() as u32).clamp(1, MOST_REPEATS));
-        least.push(seconds);
+        samples.push(Samples(vec![seconds]));
     }
     for round in 1..ROUNDS {
-        let best = least.iter().copied().fold(f64::INFINITY, f64::min);
-        for ((least, range), repeats) in least.iter_mut().zip(ranges).zip(&repeats) {
+        let best = samples.iter().map(Samples::least);
+        let best = best.fold(f64::INFINITY, f64::min);
+        for ((samples, range), repeats) in samples.iter_mut().zip(ranges).zip(&repeats) {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
             // Of a first single run the submission may be most.
-            if *least <= best * HOPELESS || (round == 1 && *repeats > 1) {
-                *least = least.min(run(range, *repeats)?);
+            let single = round == 1 && *repeats > 1;
+            if single {
+                samples.0.clear();
+            }
+            if single || samples.least() <= best * HOPELESS {
+                samples.0.push(run(range, *repeats)?);
             }
         }
     }
-    Ok(Some(least))
+    Ok(Some(samples))
 }

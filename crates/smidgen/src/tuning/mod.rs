@@ -3,13 +3,16 @@
 mod cache;
 mod choices;
 mod measure;
+mod operations;
 #[cfg(test)]
 mod repeat;
 
 pub use choices::Choices;
 pub(crate) use choices::{Measurements, ShapeClass};
+pub use operations::CostReport;
+pub(crate) use operations::OperationCosts;
 
-use crate::{Bytes, Error, Footprint};
+use crate::{Bytes, Error, Footprint, RaceTime};
 use cache::Cache;
 use measure::Subject;
 use smidgen_gpu::{Device, DeviceFacts, DeviceKind};
@@ -70,6 +73,10 @@ pub struct TuningReport {
     pub left: usize,
     /// How long measuring took.
     pub seconds: f64,
+    /// The costs of operations that plans were weighed by; nothing where no plan had to be chosen.
+    pub costs: CostReport,
+    /// The plans that were raced for the budget, the first being the one to beat.
+    pub race: Vec<RaceTime>,
     /// What went wrong with the cache, which is never a failure.
     pub notes: Vec<String>,
 }

@@ -1,0 +1,107 @@
+//! Plans that are written down.
+
+use super::Session;
+use super::draft::Draft;
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use smidgen_graph::forms::{Form, Forms};
+use smidgen_graph::{Layout, Program, Role};
+use smidgen_plan::Limits;
+use std::collections::BTreeMap;
+
+/// How the stashes of a network are held at a batch, on a device of these limits: what [`Training::plan`](crate::Training::plan) takes,
+/// so that a run repeats another, whatever a planner would choose by now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanFile {
+    batch: u32,
+    limits: Limits,
+    /// Names and bytes of the parameters: what a network is known by.
+    parameters: BTreeMap<String, u64>,
+    /// The form of every stash that is not whole, by the stash's name.
+    forms: BTreeMap<String, Form>,
+}
+
+impl PlanFile {
+    /// The plan of a session.
+    #[must_use]
+    pub fn of(session: &Session) -> Self {
+        Self::new(
+            session.main_program(),
+            session.plan().limits,
+            session.forms(),
+        )
+    }
+
+    pub(super) fn new(program: &Program, limits: Limits, forms: &Forms) -> Self {
+        let named = forms
+            .iter()
+            .map(|(id, form)| (program.value(*id).name.clone(), *form));
+        Self {
+            batch: program.batch,
+            limits,
+            parameters: parameters(program),
+            forms: named.collect(),
+        }
+    }
+
+    /// Reads what was written as JSON.
+    ///
+    /// # Errors
+    /// A text that is no plan.
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        serde_json::from_str(text).map_err(|error| refuse(format!("it is no plan: {error}")))
+    }
+
+    /// The forms of these stashes in another program of the same network.
+    pub(super) fn forms(&self, draft: &Draft) -> Result<Forms, Error> {
+        let program = &draft.programs[0];
+        let own = parameters(program);
+        if self.parameters != own {
+            let differs = (own.iter())
+                .find(|(name, bytes)| self.parameters.get(*name) != Some(*bytes))
+                .or_else(|| (self.parameters.iter()).find(|(name, _)| !own.contains_key(*name)));
+            let name = differs.map_or("a parameter", |(name, _)| name.as_str());
+            return Err(refuse(format!(
+                "it is of another network, in which `{name}` is not the same; plan this one anew"
+            )));
+        }
+        if self.batch != program.batch {
+            return Err(refuse(format!(
+                "it is for a batch of {}, and this one is of {}; plan anew, or train with a batch of {0}",
+                self.batch, program.batch
+            )));
+        }
+        if self.limits != draft.limits {
+            return Err(refuse(format!(
+                "it is for a device with other limits ({} bytes a binding, {} a buffer, offsets of {}; here {}, {} and {}); plan anew on this one",
+                self.limits.max_binding_bytes,
+                self.limits.max_buffer_bytes,
+                self.limits.alignment,
+                draft.limits.max_binding_bytes,
+                draft.limits.max_buffer_bytes,
+                draft.limits.alignment,
+            )));
+        }
+        let forms = self.forms.iter().map(|(name, form)| {
+            let id = program.find(name).ok_or_else(|| {
+                refuse(format!(
+                    "`{name}` is no value of this network; plan it anew"
+                ))
+            })?;
+            Ok((id, *form))
+        });
+        forms.collect()
+    }
+}
+
+fn parameters(program: &Program) -> BTreeMap<String, u64> {
+    let values = program.values.iter();
+    let parameters = values.filter(|value| value.role == Role::Parameter);
+    parameters
+        .map(|value| (value.name.clone(), Layout::bytes(&value.layout)))
+        .collect()
+}
+
+fn refuse(what: String) -> Error {
+    Error::PlanFile { what }
+}
