@@ -14,8 +14,8 @@ use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceFacts, DeviceRequest};
 use smidgen::{
     Checkpoints, Closeness, Distribution, End, Error, Event, ExampleMemory, FilterChoice,
-    FilterPoint, Graph, MaskReport, Optimizer, PlanFile, Session, SessionOptions, Sparsity, Trainer,
-    TrainerOptions, Training, Tuning, checkpoint, largest_batch, zoo,
+    FilterPoint, Graph, MaskReport, Optimizer, PlanFile, Session, SessionOptions, Sparsity,
+    Trainer, TrainerOptions, Training, Tuning, checkpoint, largest_batch, zoo,
 };
 use smidgen_recipes::{Choice, Mest, MestOptions, Removal, RemovalOptions};
 use std::cell::RefCell;

@@ -2,7 +2,8 @@
 
 use crate::bench::DeviceDescription;
 use crate::{
-    Bytes, Error, FilterPoint, PlanFile, PlanPoint, Plans, SessionOptions, StashPoint, explain_filters,
+    Bytes, Error, FilterPoint, PlanFile, PlanPoint, Plans, SessionOptions, StashPoint,
+    explain_filters,
 };
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;

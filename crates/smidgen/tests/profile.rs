@@ -76,6 +76,7 @@ fn what_is_measured_is_what_was_planned() {
     let samples = ProfileOptions {
         name: "resnet20".into(),
         samples: 2,
+        ..ProfileOptions::default()
     };
     let profile = Profile::measure(device(), &graph, &options, &samples).unwrap();
     let reserved = profile.reserved.as_ref().unwrap();

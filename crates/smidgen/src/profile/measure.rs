@@ -41,6 +41,7 @@ impl Profile {
                 &settled.blueprint,
                 plans,
                 device.facts(),
+                graph,
                 &options,
                 &profile.name,
             )?,

@@ -159,7 +159,7 @@ impl Profile {
     ) -> Result<Self, Error> {
         let blueprint = Blueprint::new(graph, facts, options)?;
         let plans = Plans::new(graph, facts, options)?;
-        Self::of(&blueprint, &plans, facts, options, name)
+        Self::of(&blueprint, &plans, facts, graph, options, name)
     }
 
     /// What plans tell of a blueprint that is one of them.
@@ -167,6 +167,7 @@ impl Profile {
         blueprint: &Blueprint,
         plans: &Plans,
         facts: &DeviceFacts,
+        graph: &Graph,
         options: &SessionOptions,
         name: &str,
     ) -> Result<Self, Error> {

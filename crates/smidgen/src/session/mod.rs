@@ -18,8 +18,8 @@ mod state;
 
 pub use blueprint::Blueprint;
 pub use options::{SessionOptions, StepOptions, Training};
-pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
 pub use plan_file::PlanFile;
+pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
 pub use race::RaceTime;
 pub(crate) use settle::{Settled, settle};
 pub use sparse::{MASK_SUFFIX, MaskReport};
