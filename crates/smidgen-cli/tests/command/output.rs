@@ -61,6 +61,7 @@ fn a_run_tells_its_start_steps_evaluations_and_end() {
         [
             "checkpoint.safetensors",
             "metrics.jsonl",
+            "plan.json",
             "run.json",
             "variants.json",
             "weights.safetensors"
