@@ -1,14 +1,14 @@
 // transformed[position, i, tile] = (B^T d B)[position]    d: the ALPHA x ALPHA pixels of channel i that the SIZE x SIZE targets of a tile see
 //
 // Tile: one tile of one quad an invocation; a launch transforms a slab of the tiles, `stride` apart in its result.
-// Dispatch: [stride / 64 * quads] workgroups of 64, folded.
+// Dispatch: [ceil(stride * quads / 64)] workgroups of 64, folded.
 // The source is read through its normalisation and activation, see common/source.wgsl.
 #import common/grid
 #import common/source
 #import common/winograd
 
 struct Params {
-    // Tiles of a quad in the result, a multiple of 64; the first of them among all, and how many there are of those.
+    // Tiles of a quad in the result; the first of them among all, and how many there are of those.
     stride: u32,
     first_tile: u32,
     tiles: u32,
@@ -37,13 +37,10 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let group = flat_workgroup(workgroup, workgroups);
-    // A grid that is folded may have surplus workgroups; they repeat the last.
-    let group_used = min(group, params.stride / 64u * params.quads - 1u);
-    let tile_group = group_used / params.quads;
-    let quad = group_used - tile_group * params.quads;
-    let slot = tile_group * 64u + lane;
-    // Surplus invocations repeat the last tile.
+    // Surplus invocations repeat the last, and those behind the last tile that tile.
+    let at = min(flat_workgroup(workgroup, workgroups) * 64u + lane, params.stride * params.quads - 1u);
+    let quad = at / params.stride;
+    let slot = at - quad * params.stride;
     let tile = min(params.first_tile + slot, params.tiles - 1u);
     let tile_row = tile / params.tiles_x;
     let image = tile_row / params.tiles_y;
@@ -71,7 +68,6 @@ fn main(
 #endfor
     let row_{y} = input_transform(pixels_{y});
 #endfor
-    let first = quad * params.stride + slot;
 #for x in 0..ALPHA
     var points_{x}: array<vec4<f32>, ALPHA>;
 #for y in 0..ALPHA
@@ -79,7 +75,7 @@ fn main(
 #endfor
     let result_{x} = input_transform(points_{x});
 #for y in 0..ALPHA
-    transformed[({y}u * ALPHA + {x}u) * params.quads * params.stride + first] = result_{x}[{y}];
+    transformed[({y}u * ALPHA + {x}u) * params.quads * params.stride + at] = result_{x}[{y}];
 #endfor
 #endfor
 }

@@ -3,19 +3,21 @@
 // DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 //
 // Tile: one tile of one quad an invocation; a launch transforms a slab of the tiles, `stride` apart in its source.
-// Dispatch: [stride / 64 * quads] workgroups of 64, folded.
+// Dispatch: [ceil(stride * quads / 64)] workgroups of 64, folded.
 #import common/grid
 #import common/scaling
 #import common/winograd
 
 struct Params {
-    // Tiles of a quad in the source, a multiple of 64; the first of them among all, and how many there are of those.
+    // Tiles of a quad in the source; the first of them among all, and how many there are of those.
     stride: u32,
     first_tile: u32,
     tiles: u32,
     tiles_y: u32,
     tiles_x: u32,
+    // Quads of the source, and where they stand in the target.
     quads: u32,
+    first_quad: u32,
     target_height: u32,
     target_width: u32,
     target_plane: u32,
@@ -48,17 +50,16 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let group = flat_workgroup(workgroup, workgroups);
-    let group_used = min(group, params.stride / 64u * params.quads - 1u);
-    let tile_group = group_used / params.quads;
-    let quad = group_used - tile_group * params.quads;
-    let slot = tile_group * 64u + lane;
+    let at = flat_workgroup(workgroup, workgroups) * 64u + lane;
+    let first = min(at, params.stride * params.quads - 1u);
+    let source_quad = first / params.stride;
+    let slot = first - source_quad * params.stride;
+    let quad = params.first_quad + source_quad;
     let tile = params.first_tile + slot;
     let tile_row = tile / params.tiles_x;
     let image = tile_row / params.tiles_y;
     let first_y = (tile_row - image * params.tiles_y) * SIZE;
     let first_x = (tile - tile_row * params.tiles_x) * SIZE;
-    let first = quad * params.stride + slot;
 #for y in 0..ALPHA
     var points_{y}: array<vec4<f32>, ALPHA>;
 #for x in 0..ALPHA
@@ -71,7 +72,7 @@ fn main(
 #else
     let start = vec4<f32>();
 #endif
-    if group != group_used || tile >= params.tiles {
+    if at != first || tile >= params.tiles {
         return;
     }
 #ifdef DERIVATIVE

@@ -1,14 +1,14 @@
 // product[position, o, tile] = sum over source channels i:  weight[position, o, i] * source[position, i, tile]
 //
-// Tile: an invocation computes TILE tiles, 64 apart so that neighbours read neighbouring memory, by QUADS target quads of one position.
-// Dispatch: [ALPHA^2 * stride / (64 * TILE) * target_quads / QUADS] workgroups of 64, folded.
+// Tile: an invocation computes TILE tiles, LANES apart so that neighbours read neighbouring memory, by QUADS target quads of one position.
+// Dispatch: [ALPHA^2 * stride / (LANES * TILE) * target_quads / QUADS] workgroups of LANES, folded.
 // SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs.
 #import common/grid
 
 struct Params {
     groups: u32,
-    // Tiles of a quad, a multiple of 64 * TILE.
+    // Tiles of a quad, a multiple of LANES * TILE.
     stride: u32,
     tile_groups: u32,
     quad_groups: u32,
@@ -20,7 +20,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> product: array<vec4<f32>>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -34,7 +34,7 @@ fn main(
     let tile_group = group / params.quad_groups;
     let target_quad = (group - tile_group * params.quad_groups) * QUADS;
     let position = tile_group / params.tile_groups;
-    let first_tile = (tile_group - position * params.tile_groups) * (64u * TILE) + lane;
+    let first_tile = (tile_group - position * params.tile_groups) * (LANES * TILE) + lane;
     let target_quads = params.quad_groups * QUADS;
     let source_base = position * params.source_quads * params.stride + first_tile;
     let weight_base = (position * target_quads + target_quad) * params.source_quads * 4u;
@@ -46,7 +46,7 @@ fn main(
 #endfor
     for (var source_quad = 0u; source_quad < params.source_quads; source_quad++) {
 #for tile in 0..TILE
-        let value_{tile} = source[source_base + source_quad * params.stride + {tile}u * 64u];
+        let value_{tile} = source[source_base + source_quad * params.stride + {tile}u * LANES];
 #endfor
 #ifdef SUBGROUP
         // Each lane loads one vector of the blocks; the subgroup shares them.
@@ -74,7 +74,7 @@ fn main(
     let target_base = (position * target_quads + target_quad) * params.stride + first_tile;
 #for tile in 0..TILE
 #for quad in 0..QUADS
-    product[target_base + {quad}u * params.stride + {tile}u * 64u] = sum_{tile}_{quad};
+    product[target_base + {quad}u * params.stride + {tile}u * LANES] = sum_{tile}_{quad};
 #endfor
 #endfor
 }

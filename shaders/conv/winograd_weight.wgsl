@@ -1,14 +1,15 @@
 // transformed[position, o, i] = (G weight[o, i] G^T)[position]    for F(SIZE, 3) in both directions, positions row by row
 // TRANSPOSED: the block transposed and the taps in reverse, for the input gradient.
 //
-// Tile: one row of a block (four target channels for one source channel) an invocation.
-// Dispatch: [ceil(target_quads * source_quads * 4 / 64)] workgroups of 64, folded.
+// Tile: one row of a block (four target channels for one source channel) an invocation, from target quad `first_quad` on.
+// Dispatch: [ceil(rows / 64)] workgroups of 64, folded.
 #import common/grid
 #import common/winograd
 
 struct Params {
-    // vec4s of one position: target_quads * source_quads * 4.
+    // vec4s of one position: as many target quads as are wanted * source_quads * 4.
     rows: u32,
+    first_quad: u32,
     source_quads: u32,
     // Input quads that an output quad has blocks for.
     slots: u32,
@@ -28,7 +29,7 @@ fn main(
     let used = min(at, params.rows - 1u);
     let channel = used % 4u;
     let source_quad = used / 4u % params.source_quads;
-    let target_quad = used / 4u / params.source_quads;
+    let target_quad = params.first_quad + used / 4u / params.source_quads;
 #for tap_y in 0..3
 #for tap_x in 0..3
 #ifdef TRANSPOSED

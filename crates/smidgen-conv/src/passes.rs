@@ -2,7 +2,7 @@
 
 use crate::gather::Gather;
 use crate::geometry::{Axis, Extent};
-use crate::select::choose;
+use crate::select::{choose, default_gather};
 use crate::winograd::{Bound, Winograd};
 use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, moments_bytes, normalisation_bytes};
@@ -75,6 +75,9 @@ fn way(
         Variant::Gather(tile) => Ok(Way::Tile(tile)),
         Variant::Winograd(size) => {
             let method = Winograd::of(size, pass, shape, facts);
+            if variant.is_none() && room.size < method.workspace() {
+                return Ok(Way::Tile(default_gather(pass, shape, facts)));
+            }
             let workspace = sized("workspace", room, method.workspace())?;
             Ok(Way::Winograd(method, workspace))
         }

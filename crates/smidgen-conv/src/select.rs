@@ -5,9 +5,9 @@ use crate::winograd::{self, Winograd};
 use crate::{BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
 use smidgen_gpu::{DeviceFacts, DeviceKind};
 
-/// The variants of a pass that are worth measuring on a device, within `room` bytes of workspace (a variant that divides a sum into
-/// shares makes fewer of them where there is less room). The first is the one to take where nothing is measured: a rule that gives
-/// the same answer every time.
+/// The variants of a pass that are worth measuring on a device. The first is the one to take where nothing is measured: a rule that gives
+/// the same answer every time and in every budget, so its workspace is part of the operation. The others are those that need no more than
+/// `room` bytes of workspace.
 ///
 /// # Errors
 /// A shape that is not valid.
@@ -17,13 +17,12 @@ pub fn candidates(
     facts: &DeviceFacts,
     room: u64,
 ) -> Result<Vec<Variant>, ShapeError> {
-    shape.validate()?;
-    let mut candidates: Vec<Variant> = if pass == Pass::WeightGradient {
+    let default = choose(None, pass, shape, facts)?;
+    let others: Vec<Variant> = if pass == Pass::WeightGradient {
         let tiles = block_tiles(shape, facts, room).into_iter();
         tiles.map(Variant::Blocks).collect()
     } else {
         let tiles = gather_tiles(pass, shape, facts).into_iter();
-        // Never the default: it depends on the room, and the same run in another budget should give the same bits where nothing is measured.
         let sizes = [4, 2].into_iter().filter(|size| {
             winograd::fits(*size, pass, shape) && {
                 let method = Winograd::of(*size, pass, shape, facts);
@@ -36,6 +35,8 @@ pub fn candidates(
             .collect()
     };
     let mut met = std::collections::HashSet::new();
+    let mut candidates = vec![default];
+    candidates.extend(others);
     candidates.retain(|variant| met.insert(*variant) && fits(*variant, pass, shape, facts));
     Ok(candidates)
 }
@@ -86,7 +87,17 @@ pub(crate) fn choose(
     let Some(variant) = given else {
         return Ok(match pass {
             Pass::WeightGradient => Variant::Blocks(default_blocks(shape, facts, u64::MAX)),
-            _ => Variant::Gather(default_gather(pass, shape, facts)),
+            _ => {
+                let software = facts.kind == DeviceKind::Software;
+                if software
+                    && winograd::fits(4, pass, shape)
+                    && Winograd::of(4, pass, shape, facts).pays(shape)
+                {
+                    Variant::Winograd(4)
+                } else {
+                    Variant::Gather(default_gather(pass, shape, facts))
+                }
+            }
         });
     };
     if fits(variant, pass, shape, facts) {
@@ -157,6 +168,8 @@ struct Targets {
     /// Pixels side by side: of a row, or of all for a matrix product.
     pixels: u32,
     quads: u32,
+    /// Rows of pixels, of all images.
+    rows: u32,
     /// Whether this is a product over pixels, whose tiles stride.
     product: bool,
 }
@@ -174,9 +187,15 @@ fn targets(pass: Pass, shape: &ConvolutionShape) -> Targets {
     } else {
         target_quads(pass, shape)
     };
+    let height = if pass == Pass::InputGradient {
+        flat.input_height.div_ceil(flat.stride[0])
+    } else {
+        flat.output_height()
+    };
     Targets {
         pixels,
         quads,
+        rows: flat.batch * height,
         product: shape.is_pointwise() && shape.groups == 1,
     }
 }
@@ -192,7 +211,12 @@ impl Targets {
                 _ => pixels.min(4),
             }
         } else {
-            row_tile(self.pixels, pixels)
+            // No larger than leaves a workgroup filled.
+            let mut tile = row_tile(self.pixels, pixels);
+            while tile > 1 && self.rows * self.pixels.div_ceil(tile) < 64 {
+                tile /= 2;
+            }
+            tile
         };
         GatherTile {
             pixels,
@@ -204,7 +228,11 @@ impl Targets {
 
 /// Where a subgroup shares the weights, a large tile pays; where a software device cannot share them, each weight should meet the most
 /// pixels; a GPU wants more, smaller invocations.
-fn default_gather(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> GatherTile {
+pub(crate) fn default_gather(
+    pass: Pass,
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+) -> GatherTile {
     let targets = targets(pass, shape);
     if shape.is_depthwise() {
         return targets.tile(4, 1, None);
@@ -500,7 +528,7 @@ mod tests {
 
     #[test]
     fn subgroups_share_only_where_all_have_one_size() {
-        let shape = ConvolutionShape::new(32, [16, 32, 32], 16, [3, 3]).with_padding(1);
+        let shape = ConvolutionShape::new(32, [16, 32, 32], 16, [5, 5]).with_padding(2);
         let first = |sizes| {
             let facts = facts(DeviceKind::Software, sizes);
             candidates(Pass::Forward, &shape, &facts, 0).unwrap()[0].to_string()
@@ -511,37 +539,66 @@ mod tests {
     }
 
     #[test]
-    fn winograd_is_measured_where_there_is_room_and_never_the_default() {
+    fn winograd_is_the_rule_where_it_pays_on_a_software_device() {
         let shape = ConvolutionShape::new(8, [64, 56, 56], 64, [3, 3]).with_padding(1);
         let software = facts(DeviceKind::Software, Some((8, 8)));
+        let discrete = facts(DeviceKind::Discrete, Some((32, 32)));
+        let is_winograd = |variant: &Variant| matches!(variant, Variant::Winograd(_));
         for pass in [Pass::Forward, Pass::InputGradient] {
-            let found = |shape, room| candidates(pass, &shape, &software, room).unwrap();
-            let ample = found(shape, u64::MAX);
-            assert_eq!(ample[0].to_string(), "subgroup-8 4x4");
+            let found = |shape, facts, room| candidates(pass, &shape, facts, room).unwrap();
+            // In any room: the same bits in every budget.
+            for room in [0, u64::MAX] {
+                assert_eq!(found(shape, &software, room)[0], Variant::Winograd(4));
+            }
+            let ample = found(shape, &discrete, u64::MAX);
+            assert!(!is_winograd(&ample[0]));
             assert!(ample.contains(&Variant::Winograd(2)) && ample.contains(&Variant::Winograd(4)));
-            let is_winograd = |variant: &Variant| matches!(variant, Variant::Winograd(_));
-            assert!(!found(shape, 1 << 10).iter().any(is_winograd));
-            assert!(
-                !found(shape.with_stride(2), u64::MAX)
-                    .iter()
-                    .any(is_winograd)
-            );
+            assert!(!found(shape, &discrete, 1 << 10).iter().any(is_winograd));
+            // Strided, too few channels, tiles that are mostly outside of the map.
+            let few = ConvolutionShape::new(32, [8, 32, 32], 8, [3, 3]).with_padding(1);
+            let tiny = ConvolutionShape::new(8, [256, 2, 2], 256, [3, 3]).with_padding(1);
+            for other in [shape.with_stride(2), few, tiny] {
+                assert!(!is_winograd(&found(other, &software, 0)[0]));
+            }
         }
     }
 
     #[test]
-    fn less_room_means_fewer_shares() {
+    fn the_workspace_of_the_rule_is_small_against_its_layer() {
+        let facts = facts(DeviceKind::Software, Some((8, 8)));
+        for batch in [1, 2, 8, 32, 128] {
+            for (channels, side) in [(16, 32), (32, 16), (64, 8), (64, 56), (256, 14), (512, 7)] {
+                let map = [channels, side, side];
+                let shape = ConvolutionShape::new(batch, map, channels, [3, 3]).with_padding(1);
+                let held = shape.input_bytes() + shape.output_bytes() + shape.weight_bytes();
+                for pass in PASSES {
+                    let needed = crate::workspace(pass, &shape, &facts, None).unwrap();
+                    assert!(needed <= 2 * held, "{pass}, {shape:?}: {needed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn less_room_leaves_the_rule_and_what_needs_less() {
         let shape = ConvolutionShape::new(32, [16, 32, 32], 16, [3, 3]).with_padding(1);
         let facts = facts(DeviceKind::Discrete, None);
+        let found = |room| candidates(Pass::WeightGradient, &shape, &facts, room).unwrap();
         let shares = |room| {
-            let found = candidates(Pass::WeightGradient, &shape, &facts, room).unwrap();
-            found.into_iter().map(|variant| match variant {
+            found(room).into_iter().map(|variant| match variant {
                 Variant::Blocks(tile) => tile.shares,
                 other => panic!("{other}"),
             })
         };
-        assert!(shares(0).all(|shares| shares == 1));
-        assert!(shares(4 * shape.weight_bytes()).all(|shares| shares <= 4));
+        for room in [0, u64::MAX] {
+            assert_eq!(found(room)[0], found(1 << 20)[0]);
+        }
+        assert!(shares(0).skip(1).all(|shares| shares == 1));
+        assert!(
+            shares(4 * shape.weight_bytes())
+                .skip(1)
+                .all(|shares| shares <= 4)
+        );
         assert!(shares(u64::MAX).any(|shares| shares > 16));
     }
 

@@ -1,7 +1,7 @@
 //! Launches of Winograd's minimal filtering: 3x3 kernels of stride 1, forward and input gradient.
 //!
-//! The weights are transformed once; then slabs of tiles are transformed, multiplied position by position, and transformed back, in a
-//! workspace whose size does not grow with the batch.
+//! Slabs of tiles are transformed, multiplied with the transformed weights position by position, and transformed back, in a workspace whose
+//! size does not grow with the batch. Large weights are transformed in chunks of target quads, each when it is needed.
 
 use crate::gather::groups_of;
 use crate::select::{dividing, subgroup, target_quads};
@@ -11,7 +11,7 @@ use smidgen_gpu::{DeviceFacts, DeviceKind, Launch, Region, Source, folded_grid, 
 
 params! {
     /// Uniform of `conv/winograd_weight.wgsl`.
-    pub(crate) struct WinogradWeightParams { rows: u32, source_quads: u32, slots: u32 }
+    pub(crate) struct WinogradWeightParams { rows: u32, first_quad: u32, source_quads: u32, slots: u32 }
 }
 
 params! {
@@ -32,15 +32,18 @@ params! {
 params! {
     /// Uniform of `conv/winograd_output.wgsl`.
     pub(crate) struct WinogradOutputParams {
-        stride: u32, first_tile: u32, tiles: u32, tiles_y: u32, tiles_x: u32, quads: u32,
+        stride: u32, first_tile: u32, tiles: u32, tiles_y: u32, tiles_x: u32, quads: u32, first_quad: u32,
         target_height: u32, target_width: u32, target_plane: u32,
     }
 }
 
-/// Tiles of a slab are a multiple of this: the lanes of a workgroup.
-const LANES: u32 = 64;
 /// The transformed source and the product of a slab take about so much at most. More would save a few launches only.
 const MOST_SLAB_BYTES: u64 = 5 << 20;
+/// A chunk of the transformed weight takes so much, or as much as the weight itself or a map.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Regions begin on a multiple of this, the most that a device may ask for.
+const ALIGNMENT: u64 = 256;
 
 /// Whether the method can compute this pass of a (valid) shape.
 pub(crate) fn fits(size: u32, pass: Pass, shape: &ConvolutionShape) -> bool {
@@ -77,8 +80,12 @@ pub(crate) struct Winograd {
     origin: [i32; 2],
     source_quads: u32,
     target_quads: u32,
-    /// Tiles of a slab.
+    /// Target quads of a chunk, a divisor of them all.
+    chunk: u32,
+    /// Tiles of a slab: a multiple of those of a workgroup, `tile` for each of its `lanes`.
     slab: u32,
+    tile: u32,
+    lanes: u32,
     subgroup: Option<u32>,
 }
 
@@ -113,24 +120,34 @@ impl Winograd {
                 shape.input_quads()
             },
             target_quads: target_quads(pass, shape),
-            slab: LANES,
+            chunk: 0,
+            slab: 0,
+            tile: 0,
+            // A software device runs a subgroup at a time, and small workgroups leave few tiles over.
+            lanes: if facts.kind == DeviceKind::Software {
+                16
+            } else {
+                64
+            },
             subgroup: subgroup(facts).filter(|_| facts.kind == DeviceKind::Software),
         };
-        // Maps of few tiles make small slabs: the workspace should not dwarf them.
-        let maps = shape.input_bytes() + shape.output_bytes();
-        let room = (2 * maps)
-            .saturating_sub(this.weight_bytes())
-            .min(MOST_SLAB_BYTES);
-        let lanes = u64::from(LANES);
-        let fitting = room / (this.slab_bytes() / lanes) / lanes;
-        let all = u64::from(this.tiles()).div_ceil(lanes);
-        // Fours, so that an invocation multiplies four tiles.
-        let groups = match fitting {
-            0 => 1,
-            1..4 => fitting,
-            _ => fitting / 4 * 4,
-        };
-        this.slab = (groups.min(all) * lanes) as u32;
+        let (weight, maps) = (
+            shape.weight_bytes(),
+            shape.input_bytes() + shape.output_bytes(),
+        );
+        let quad = this.weight_bytes(1);
+        let most_quads =
+            (weight.max(maps / 2).max(CHUNK_BYTES) / quad).clamp(1, u64::from(this.target_quads));
+        this.chunk = dividing(this.target_quads, most_quads as u32);
+        this.tile = this.tiles().div_ceil(this.lanes).clamp(1, 4);
+        // Maps of few tiles make small slabs: the workspace should not dwarf what the layer has anyway.
+        let room = ((maps + weight) / 4 * 5).min(MOST_SLAB_BYTES);
+        let unit = this.lanes * this.tile;
+        let tile_bytes = this.map_bytes(this.source_quads, 1) + this.map_bytes(this.chunk, 1);
+        let fitting = (room / (tile_bytes * u64::from(unit))).max(1) as u32;
+        let units = this.tiles().div_ceil(unit);
+        // Slabs of one size, so that none is mostly empty.
+        this.slab = units.div_ceil(units.div_ceil(fitting)) * unit;
         this
     }
 
@@ -147,33 +164,58 @@ impl Winograd {
         self.batch * rows * columns
     }
 
-    /// `vec4`s of one position of the transformed weight.
-    fn weight_rows(&self) -> u32 {
-        self.target_quads * self.source_quads * 4
+    /// `vec4`s of one position of a transformed weight of so many target quads.
+    fn weight_rows(&self, quads: u32) -> u32 {
+        quads * self.source_quads * 4
     }
 
-    fn weight_bytes(&self) -> u64 {
-        u64::from(self.positions()) * u64::from(self.weight_rows()) * QUAD_BYTES
+    fn weight_bytes(&self, quads: u32) -> u64 {
+        u64::from(self.positions()) * u64::from(self.weight_rows(quads)) * QUAD_BYTES
     }
 
-    fn map_bytes(&self, quads: u32) -> u64 {
-        u64::from(self.positions()) * u64::from(quads) * u64::from(self.slab) * QUAD_BYTES
+    fn map_bytes(&self, quads: u32, tiles: u32) -> u64 {
+        u64::from(self.positions()) * u64::from(quads) * u64::from(tiles) * QUAD_BYTES
     }
 
-    fn slab_bytes(&self) -> u64 {
-        self.map_bytes(self.source_quads) + self.map_bytes(self.target_quads)
+    /// The transformed weight of a chunk, and the transformed source and the product of a slab, each from an aligned place on.
+    fn parts(&self) -> [u64; 3] {
+        [
+            self.weight_bytes(self.chunk),
+            self.map_bytes(self.source_quads, self.slab),
+            self.map_bytes(self.chunk, self.slab),
+        ]
+        .map(|bytes| bytes.next_multiple_of(ALIGNMENT))
     }
 
-    /// Bytes that [`launches`](Self::launches) needs: the transformed weight, and the transformed source and the product of a slab.
+    /// Bytes that [`launches`](Self::launches) needs.
     pub(crate) fn workspace(&self) -> u64 {
-        self.weight_bytes() + self.slab_bytes()
+        self.parts().iter().sum()
     }
 
-    /// Whether it is worth measuring: the workspace is small against the maps of the shape, and there are channels enough for the
+    /// Whether it is worth measuring: the workspace is small against what the layer has anyway, and there are channels enough for the
     /// products to outweigh the transforms.
     pub(crate) fn may_pay(&self, shape: &ConvolutionShape) -> bool {
-        self.source_quads.min(self.target_quads) >= 4
-            && self.workspace() <= 2 * (shape.input_bytes() + shape.output_bytes())
+        let held = shape.input_bytes() + shape.output_bytes() + shape.weight_bytes();
+        self.source_quads.min(self.target_quads) >= 4 && self.workspace() <= 2 * held
+    }
+
+    /// Whether it is the rule on a software device: by what was measured there, in products of a quad by a quad at one position. One
+    /// takes 1.4 times as long as one of the direct kernel (which reads each pixel for three taps), a transform as long as 4, and
+    /// transforming a weight as long as 6 products.
+    pub(crate) fn pays(&self, shape: &ConvolutionShape) -> bool {
+        let [source, target] = [self.source_quads, self.target_quads].map(u64::from);
+        let slabs = u64::from(self.tiles().div_ceil(self.slab));
+        let tiles = slabs * u64::from(self.slab);
+        let weights = if self.chunk < self.target_quads {
+            slabs
+        } else {
+            1
+        };
+        let products = (tiles + 6 * weights) * source * target;
+        let cost = u64::from(self.positions()) * (14 * products + 40 * tiles * (source + target));
+        let [height, width] = self.target.map(u64::from);
+        let direct = 90 * u64::from(self.batch) * height * width * source * target;
+        cost <= direct && self.may_pay(shape)
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
@@ -187,11 +229,10 @@ impl Winograd {
         defines
     }
 
-    /// The whole pass: the weights, then slab after slab.
+    /// The whole pass: slab after slab, and chunk after chunk of each.
     pub(crate) fn launches(&self, bound: &Bound) -> Vec<Launch> {
         let mut front = bound.workspace.offset;
-        // Multiples of 1024 bytes each, so all of them are aligned.
-        let mut cut = |size: u64| {
+        let [weight, transformed, product] = self.parts().map(|size| {
             let region = Region {
                 offset: front,
                 size,
@@ -199,28 +240,31 @@ impl Winograd {
             };
             front += size;
             region
-        };
-        let weight = cut(self.weight_bytes());
-        let transformed = cut(self.map_bytes(self.source_quads));
-        let product = cut(self.map_bytes(self.target_quads));
-        let mut launches = vec![self.weight(bound, weight)];
+        });
+        let chunks = (0..self.target_quads).step_by(self.chunk as usize);
+        let mut launches = Vec::new();
         for first_tile in (0..self.tiles()).step_by(self.slab as usize) {
-            launches.extend([
-                self.input(bound, transformed, first_tile),
-                self.product(weight, transformed, product),
-                self.output(bound, product, first_tile),
-            ]);
+            launches.push(self.input(bound, transformed, first_tile));
+            for first_quad in chunks.clone() {
+                // A weight in one chunk stays for all slabs.
+                if first_tile == 0 || self.chunk < self.target_quads {
+                    launches.push(self.weight(bound, weight, first_quad));
+                }
+                launches.push(self.product(weight, transformed, product));
+                launches.push(self.output(bound, product, first_tile, first_quad));
+            }
         }
         launches
     }
 
-    fn weight(&self, bound: &Bound, weight: Region) -> Launch {
+    fn weight(&self, bound: &Bound, weight: Region, first_quad: u32) -> Launch {
         let mut defines = self.defines();
         if self.transposed {
             defines.push(("TRANSPOSED", String::new()));
         }
         let params = WinogradWeightParams {
-            rows: self.weight_rows(),
+            rows: self.weight_rows(self.chunk),
+            first_quad,
             source_quads: self.source_quads,
             slots: self.slots,
         };
@@ -261,16 +305,19 @@ impl Winograd {
     }
 
     fn product(&self, weight: Region, transformed: Region, product: Region) -> Launch {
-        let groups = self.slab / LANES;
-        let tile = dividing(groups, 4);
         let most_quads = if self.subgroup.is_some() { 4 } else { 2 };
-        let quads = dividing(self.target_quads, most_quads);
-        let mut defines = vec![("QUADS", quads.to_string()), ("TILE", tile.to_string())];
+        let quads = dividing(self.chunk, most_quads);
+        let mut defines = vec![
+            ("LANES", self.lanes.to_string()),
+            ("QUADS", quads.to_string()),
+            ("TILE", self.tile.to_string()),
+        ];
         if let Some(size) = self.subgroup {
             defines.push(("SUBGROUP", size.to_string()));
             defines.push(("LOADS", (quads * 4).div_ceil(size).to_string()));
         }
-        let (tile_groups, quad_groups) = (groups / tile, self.target_quads / quads);
+        let tile_groups = self.slab / (self.lanes * self.tile);
+        let quad_groups = self.chunk / quads;
         let all = u64::from(self.positions()) * u64::from(tile_groups) * u64::from(quad_groups);
         let params = WinogradProductParams {
             groups: all as u32,
@@ -289,7 +336,7 @@ impl Winograd {
         )
     }
 
-    fn output(&self, bound: &Bound, product: Region, first_tile: u32) -> Launch {
+    fn output(&self, bound: &Bound, product: Region, first_tile: u32, first_quad: u32) -> Launch {
         let mut defines = self.defines();
         if bound.accumulate {
             defines.push(("ACCUMULATE", String::new()));
@@ -314,12 +361,13 @@ impl Winograd {
             tiles: self.tiles(),
             tiles_y,
             tiles_x,
-            quads: self.target_quads,
+            quads: self.chunk,
+            first_quad,
             target_height,
             target_width,
             target_plane: self.batch * target_height * target_width,
         };
-        let grid = self.slab_grid(self.target_quads);
+        let grid = self.slab_grid(self.chunk);
         Launch::new(
             "conv/winograd_output.wgsl",
             &defines,
@@ -330,7 +378,7 @@ impl Winograd {
     }
 
     fn slab_grid(&self, quads: u32) -> [u32; 3] {
-        folded_grid(u64::from(self.slab / LANES) * u64::from(quads))
+        folded_grid(groups_of(u64::from(self.slab) * u64::from(quads)))
     }
 }
 

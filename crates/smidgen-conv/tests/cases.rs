@@ -455,6 +455,8 @@ fn winograd(size: u32, at: usize) -> Mode {
 fn every_case_that_winograd_can_compute_agrees_with_its_twin() {
     let mut cases = twin::cases();
     cases.push(Case::new("several slabs", 6, [20, 27, 26], 9, [3, 3]).padding(1, 1));
+    // Weights of more than a mebibyte are transformed in chunks.
+    cases.push(Case::new("chunks", 5, [128, 7, 8], 128, [3, 3]).padding(1, 1));
     let mut shaders = HashSet::new();
     let mut computed = 0;
     for case in &cases {
