@@ -124,7 +124,7 @@ fn sparse(
     shape: &SparseShape,
     memory: &mut Memory,
     maps: [Region; 3],
-) -> Result<(Passes, Launch), Box<dyn Error>> {
+) -> Result<(Passes, Vec<Launch>), Box<dyn Error>> {
     let facts = device().facts();
     let [input, output, by_input] = maps;
     let scores = normal(7, (shape.output_groups() * shape.candidates()) as usize);
@@ -135,6 +135,7 @@ fn sparse(
     let value_gradient = memory.values(shape.value_bytes());
     let starts = memory.values(shape.start_bytes());
     let entries = memory.values(shape.entry_bytes());
+    let walk = memory.values(shape.walk_bytes());
     let room = sparse_weight_gradient_workspace(shape, facts)?;
     let workspace = (room > 0).then(|| memory.values(room));
     let passes = [
@@ -145,6 +146,7 @@ fn sparse(
                 input: input.into(),
                 columns,
                 values,
+                walk,
                 bias: None,
                 output,
             },
@@ -158,6 +160,7 @@ fn sparse(
                 values,
                 starts,
                 entries,
+                walk,
                 input_gradient: by_input,
                 accumulate: false,
             },
@@ -182,6 +185,7 @@ fn sparse(
                 columns,
                 starts,
                 entries,
+                walk,
             },
         )?,
     ))
@@ -216,7 +220,7 @@ fn measure(
         };
         let (launches, transpose) = sparse(&shape, &mut memory, maps)?;
         passes.extend(launches);
-        before.push(transpose);
+        before.extend(transpose);
     }
     let buffer = memory.upload(device())?;
     let sequence = Sequence::prepare(device(), &before, &[&buffer])?;

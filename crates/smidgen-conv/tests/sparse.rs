@@ -155,6 +155,7 @@ fn check(
     let output = memory.output(convolution.output_bytes() as usize / 4);
     let starts = memory.output(shape.start_bytes() as usize / 4);
     let entries = memory.output(shape.entry_bytes() as usize / 4);
+    let walk = memory.output(shape.walk_bytes() as usize / 4);
     let by_value = memory.output(shape.value_bytes() as usize / 4);
     let by_value_alone = memory.output(shape.value_bytes() as usize / 4);
     let room = sparse_weight_gradient_workspace(&shape, facts).unwrap();
@@ -174,27 +175,25 @@ fn check(
         input: source,
         columns: at_columns,
         values: at_values,
+        walk,
         bias: (!plain).then_some(at_bias),
         output,
     };
-    let mut launches = sparse_forward(&shape, facts, &regions).unwrap();
-    launches.push(
-        transpose(
-            &shape,
-            &Transpose {
-                columns: at_columns,
-                starts,
-                entries,
-            },
-        )
-        .unwrap(),
-    );
+    let lists = Transpose {
+        columns: at_columns,
+        starts,
+        entries,
+        walk,
+    };
+    let mut launches = transpose(&shape, &lists).unwrap();
+    launches.extend(sparse_forward(&shape, facts, &regions).unwrap());
     let regions = SparseInputGradient {
         output_gradient: at_output_gradient,
         columns: at_columns,
         values: at_values,
         starts,
         entries,
+        walk,
         input_gradient: by_input,
         accumulate: !plain,
     };
@@ -216,6 +215,12 @@ fn check(
     }
     .unwrap();
 
+    for (region, list) in [starts, entries, walk]
+        .into_iter()
+        .zip(shape.lists(&columns))
+    {
+        assert_eq!(outcome.read::<u32>(region), list, "{name}");
+    }
     let close = |what: &str, actual: &[f32], expected: &[f64]| {
         let error = relative_error(actual, expected);
         assert!(error <= TOLERANCE, "{name}: {what} is off by {error:e}");

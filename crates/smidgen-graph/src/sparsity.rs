@@ -31,12 +31,19 @@ impl SparseBlocks {
     }
 
     /// Bytes of the parts of a sparse weight, in this order, each from a multiple of 256 on: values, columns, where each input quad's
-    /// entries begin, entries, and the order of the next mutation.
+    /// entries begin, entries, the lists that kernels walk, and the order of the next mutation.
     #[must_use]
-    pub fn parts(&self, attributes: &ConvolutionAttributes) -> [u64; 5] {
+    pub fn parts(&self, attributes: &ConvolutionAttributes) -> [u64; 6] {
         let words = self.blocks(attributes) * 4;
         let starts = (u64::from(attributes.input_channels.div_ceil(4)) + 1) * 4;
-        [self.value_bytes(attributes), words, starts, words, 16]
+        [
+            self.value_bytes(attributes),
+            words,
+            starts,
+            words,
+            2 * words,
+            16,
+        ]
     }
 
     /// Bytes of a sparse weight with all that belongs to it.

@@ -1,5 +1,6 @@
 //! Launches of the forward pass, the input gradient, and the transposed list.
 
+use super::strip::{self, Strip};
 use super::tile::GatherTile;
 use super::{SparseError, SparseShape};
 use crate::gather::groups_of;
@@ -16,6 +17,8 @@ pub struct SparseForward {
     pub columns: Region,
     /// Live blocks, `shape.value_bytes()`.
     pub values: Region,
+    /// Live blocks in another order, as [`transpose`] wrote them: `shape.walk_bytes()`.
+    pub walk: Region,
     /// One value an output channel, padded with zeros to a multiple of four.
     pub bias: Option<Region>,
     /// Planes of quads, `shape.convolution.output_bytes()`; written whole.
@@ -35,6 +38,8 @@ pub struct SparseInputGradient {
     pub starts: Region,
     /// The transposed list: `shape.entry_bytes()`.
     pub entries: Region,
+    /// Live blocks in another order, as [`transpose`] wrote them: `shape.walk_bytes()`.
+    pub walk: Region,
     /// Planes of quads, `shape.convolution.input_bytes()`; written whole.
     pub input_gradient: Region,
     /// Add to what `input_gradient` holds instead of replacing it.
@@ -50,6 +55,8 @@ pub struct Transpose {
     pub starts: Region,
     /// Slots by input quad: `shape.entry_bytes()`.
     pub entries: Region,
+    /// Slots by what they read, for spans of output quads and then for spans of input quads: `shape.walk_bytes()`.
+    pub walk: Region,
 }
 
 params! {
@@ -79,6 +86,8 @@ struct Gather<'g> {
     /// How the source is read.
     source: Vec<(&'static str, String)>,
     regions: Vec<Region>,
+    /// What the kernel of strips binds.
+    strip_regions: Vec<Region>,
 }
 
 impl Gather<'_> {
@@ -93,11 +102,11 @@ impl Gather<'_> {
         } else {
             self.shape.output_groups()
         };
-        let tile = GatherTile::of(pixels, self.shape.block_quads, self.facts);
+        let strip = Strip::of(self.shape, target_groups, [&y, &x], self.facts);
         let mut defines: Vec<_> = [
             ("ACCUMULATE", self.accumulate),
             ("BIAS", self.bias),
-            ("POINTWISE", shape.is_pointwise()),
+            ("POINTWISE", shape.is_pointwise() && strip.is_none()),
             ("TRANSPOSED", self.transposed),
         ]
         .into_iter()
@@ -105,6 +114,11 @@ impl Gather<'_> {
         .map(|(name, _)| (name, String::new()))
         .chain(self.source.iter().cloned())
         .collect();
+        if let Some(strip) = strip {
+            let regions = self.strip_regions.clone();
+            return Some(strip.launch(self.shape, target_groups, [&y, &x], defines, regions));
+        }
+        let tile = GatherTile::of(pixels, self.shape.block_quads, self.facts);
         defines.extend(tile.defines());
         let params = SparseGatherParams {
             pixels,
@@ -159,16 +173,19 @@ pub fn sparse_forward(
     shape.validate()?;
     let convolution = &shape.convolution;
     let input = sized_source("input", regions.input, convolution)?;
-    let mut bound = vec![
+    let read = [
         input.region,
         sized("columns", regions.columns, shape.column_bytes())?,
         sized("values", regions.values, shape.value_bytes())?,
     ];
-    if let Some(bias) = regions.bias {
-        bound.push(sized("bias", bias, convolution.bias_bytes())?);
-    }
-    bound.extend(input.normalisation);
-    bound.push(sized("output", regions.output, convolution.output_bytes())?);
+    let walk = sized("walk", regions.walk, shape.walk_bytes())?;
+    let bias = regions.bias;
+    let bias = bias.map(|bias| sized("bias", bias, convolution.bias_bytes()));
+    let output = sized("output", regions.output, convolution.output_bytes())?;
+    let rest: Vec<_> = (bias.transpose()?.into_iter())
+        .chain(input.normalisation)
+        .chain([output])
+        .collect();
     let gather = Gather {
         shape,
         facts,
@@ -176,7 +193,8 @@ pub fn sparse_forward(
         accumulate: false,
         bias: regions.bias.is_some(),
         source: input.defines().collect(),
-        regions: bound,
+        regions: [&read, rest.as_slice()].concat(),
+        strip_regions: [&read, [walk].as_slice(), &rest].concat(),
     };
     let [y, x] = extents(convolution).map(Axis::forward);
     Ok(gather.launch(y, x).into_iter().collect())
@@ -193,22 +211,22 @@ pub fn sparse_input_gradient(
 ) -> Result<Vec<Launch>, SparseError> {
     shape.validate()?;
     let convolution = &shape.convolution;
-    let bound = vec![
-        sized(
-            "output gradient",
-            regions.output_gradient,
-            convolution.output_bytes(),
-        )?,
-        sized("columns", regions.columns, shape.column_bytes())?,
-        sized("values", regions.values, shape.value_bytes())?,
-        sized("starts", regions.starts, shape.start_bytes())?,
-        sized("entries", regions.entries, shape.entry_bytes())?,
-        sized(
-            "input gradient",
-            regions.input_gradient,
-            convolution.input_bytes(),
-        )?,
-    ];
+    let output_gradient = sized(
+        "output gradient",
+        regions.output_gradient,
+        convolution.output_bytes(),
+    )?;
+    let columns = sized("columns", regions.columns, shape.column_bytes())?;
+    let values = sized("values", regions.values, shape.value_bytes())?;
+    let starts = sized("starts", regions.starts, shape.start_bytes())?;
+    let entries = sized("entries", regions.entries, shape.entry_bytes())?;
+    let walk = sized("walk", regions.walk, shape.walk_bytes())?;
+    let input_gradient = sized(
+        "input gradient",
+        regions.input_gradient,
+        convolution.input_bytes(),
+    )?;
+    let read = [output_gradient, columns, values];
     let gather = Gather {
         shape,
         facts,
@@ -216,27 +234,28 @@ pub fn sparse_input_gradient(
         accumulate: regions.accumulate,
         bias: false,
         source: Vec::new(),
-        regions: bound,
+        regions: [&read, [starts, entries, input_gradient].as_slice()].concat(),
+        strip_regions: [&read, [walk, starts, input_gradient].as_slice()].concat(),
     };
-    let [rows, columns] = extents(convolution).map(Axis::input_gradient);
-    Ok(rows
+    let [along_y, along_x] = extents(convolution).map(Axis::input_gradient);
+    Ok(along_y
         .iter()
-        .flat_map(|y| columns.iter().filter_map(|x| gather.launch(*y, *x)))
+        .flat_map(|y| along_x.iter().filter_map(|x| gather.launch(*y, *x)))
         .collect())
 }
 
-/// The launch that lists the live blocks by input quad; needed whenever columns have changed.
+/// The launches that list the live blocks by input quad and in the order in which strips walk them; needed whenever columns have changed.
 ///
 /// # Errors
 /// A shape that is not valid, or a region smaller than it needs.
-pub fn transpose(shape: &SparseShape, regions: &Transpose) -> Result<Launch, SparseError> {
+pub fn transpose(shape: &SparseShape, regions: &Transpose) -> Result<Vec<Launch>, SparseError> {
     shape.validate()?;
     let input_quads = shape.convolution.input_quads();
     let params = TransposeParams {
         input_quads,
         blocks: shape.blocks(),
     };
-    Ok(Launch::new(
+    let transposed = Launch::new(
         "conv/sparse_transpose.wgsl",
         &[],
         &params,
@@ -246,5 +265,7 @@ pub fn transpose(shape: &SparseShape, regions: &Transpose) -> Result<Launch, Spa
             sized("entries", regions.entries, shape.entry_bytes())?,
         ],
         folded_grid(groups_of(u64::from(input_quads) + 1)),
-    ))
+    );
+    let walks = strip::walks(shape, regions.columns, regions.walk)?;
+    Ok([transposed].into_iter().chain(walks).collect())
 }

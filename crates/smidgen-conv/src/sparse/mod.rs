@@ -11,6 +11,7 @@ mod columns;
 mod gather;
 mod mutate;
 mod shape;
+mod strip;
 #[cfg(test)]
 mod tests;
 mod tile;

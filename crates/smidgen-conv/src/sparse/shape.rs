@@ -241,6 +241,12 @@ impl SparseShape {
         self.column_bytes()
     }
 
+    /// Bytes of the lists of slots by what they read, forward and transposed: two words a slot.
+    #[must_use]
+    pub fn walk_bytes(&self) -> u64 {
+        2 * self.column_bytes()
+    }
+
     /// Multiplications of one pass if every slot is live (each of the three passes has the same number).
     #[must_use]
     pub fn multiply_adds(&self) -> u64 {

@@ -6,8 +6,8 @@ use super::layout::weight_shape;
 use crate::Error;
 use smidgen_conv::ConvolutionShape;
 use smidgen_conv::sparse::{
-    self, EMPTY, Mutation, SparseForward, SparseInputGradient, SparseShape, SparseWeightGradient,
-    Transpose, column_parts,
+    self, Mutation, SparseForward, SparseInputGradient, SparseShape, SparseWeightGradient,
+    Transpose,
 };
 use smidgen_gpu::{DeviceFacts, Launch, Region, bytemuck};
 use smidgen_graph::{
@@ -22,6 +22,7 @@ pub(crate) struct Parts<P> {
     pub(crate) columns: P,
     pub(crate) starts: P,
     pub(crate) entries: P,
+    pub(crate) walk: P,
     pub(crate) order: P,
 }
 
@@ -31,7 +32,7 @@ fn parts<P>(
     part: impl Fn(u64, u64) -> P,
 ) -> Parts<P> {
     let mut offset = 0;
-    let [values, columns, starts, entries, order] = blocks.parts(attributes).map(|bytes| {
+    let [values, columns, starts, entries, walk, order] = blocks.parts(attributes).map(|bytes| {
         let at = offset;
         offset += bytes.next_multiple_of(256);
         part(at, bytes)
@@ -41,6 +42,7 @@ fn parts<P>(
         columns,
         starts,
         entries,
+        walk,
         order,
     }
 }
@@ -120,6 +122,7 @@ impl Binder<'_> {
             input: self.source(input)?,
             columns: parts.columns,
             values: parts.values,
+            walk: parts.walk,
             bias,
             output: self.region(output)?,
         };
@@ -148,6 +151,7 @@ impl Binder<'_> {
             values: parts.values,
             starts: parts.starts,
             entries: parts.entries,
+            walk: parts.walk,
             input_gradient: self.region(input_gradient)?,
             accumulate,
         };
@@ -296,30 +300,24 @@ pub(crate) fn mutations(
             columns: parts.columns,
             starts: parts.starts,
             entries: parts.entries,
+            walk: parts.walk,
         };
         launches.push(sparse::mutate(&shape, &regions)?);
-        launches.push(sparse::transpose(&shape, &lists)?);
+        launches.extend(sparse::transpose(&shape, &lists)?);
     }
     Ok(launches)
 }
 
-/// The words of a sparse weight with these columns and values: its transposed list is made on the way.
+/// The words of a sparse weight with these columns and values: its lists are made on the way.
 pub(crate) fn pack(shape: &SparseShape, columns: &[u32], values: &[f32]) -> Vec<u32> {
-    let quads = shape.convolution.input_channels.div_ceil(4);
-    let (mut starts, mut entries) = (vec![0_u32], Vec::new());
-    for quad in 0..quads {
-        let own = (0_u32..).zip(columns);
-        let own = own.filter(|(_, column)| **column != EMPTY && column_parts(**column)[0] == quad);
-        entries.extend(own.map(|(block, _)| block));
-        starts.push(entries.len() as u32);
-    }
-    entries.resize(columns.len(), EMPTY);
+    let [starts, entries, walk] = shape.lists(columns);
     let mut words: Vec<u32> = Vec::new();
     for part in [
         bytemuck::cast_slice(values),
         columns,
         &starts,
         &entries,
+        &walk,
         &[0; 4],
     ] {
         words.extend_from_slice(part);

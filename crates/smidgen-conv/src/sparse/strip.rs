@@ -1,0 +1,193 @@
+//! Launches of the kernel that computes strips of pixels for a span of target quads, and of the lists that it walks.
+
+use super::{EMPTY, SparseError, SparseShape, column_parts};
+use crate::gather::groups_of;
+use crate::geometry::Axis;
+use crate::passes::sized;
+use crate::select;
+use smidgen_gpu::{DeviceFacts, DeviceKind, Launch, Region, folded_grid, params};
+
+/// Target quads of a span: what is loaded for one serves them all, and the sums of all stay in registers (or close to them).
+const SPAN: u32 = 16;
+
+params! {
+    /// Uniform of `conv/sparse_strip.wgsl`.
+    pub(crate) struct StripParams {
+        pixels: u32, count_y: u32, count_x: u32, target_quads: u32, spans: u32, live: u32, blocks: u32,
+        dilation_y: u32, dilation_x: u32, origin_y: i32, origin_x: i32,
+        target_height: u32, target_width: u32, target_plane: u32,
+        scale_y: u32, scale_x: u32, offset_y: u32, offset_x: u32,
+        taps_y: u32, taps_x: u32, last_y: u32, last_x: u32, step_y: u32, step_x: u32,
+    }
+}
+
+params! {
+    /// Uniform of `conv/sparse_walk.wgsl`.
+    pub(crate) struct WalkParams { bins: u32, source_quads: u32, rows: u32, live: u32, blocks: u32 }
+}
+
+/// A pass by strips.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strip {
+    subgroup: u32,
+    span: u32,
+    /// Vectors of pixels of a strip.
+    tile: u32,
+}
+
+impl Strip {
+    /// For a device where lanes share what they have loaded at no cost but pay dearly for every load; `None` where taps are no constant
+    /// distance apart in memory, or reach further than a subgroup.
+    pub(super) fn of(
+        shape: &SparseShape,
+        target_quads: u32,
+        [y, x]: [&Axis; 2],
+        facts: &DeviceFacts,
+    ) -> Option<Self> {
+        let subgroup = select::subgroup(facts).filter(|size| *size <= 16)?;
+        let aligned = y.stride == 1
+            && x.stride == 1
+            && y.source == y.targets
+            && x.source == x.targets
+            && x.taps.saturating_sub(1) * x.dilation <= subgroup;
+        let fits = facts.kind == DeviceKind::Software && shape.block_quads == 1 && aligned;
+        let pixels = shape.convolution.batch * y.targets * x.targets;
+        fits.then(|| Self {
+            subgroup,
+            span: target_quads.next_power_of_two().clamp(4, SPAN),
+            tile: match pixels {
+                0..=64 => 1,
+                65..=256 => 2,
+                257..=1024 => 4,
+                _ => 8,
+            },
+        })
+    }
+
+    pub(super) fn launch(
+        self,
+        shape: &SparseShape,
+        target_quads: u32,
+        [y, x]: [&Axis; 2],
+        mut defines: Vec<(&'static str, String)>,
+        regions: Vec<Region>,
+    ) -> Launch {
+        defines.extend([
+            ("SUBGROUP", self.subgroup.to_string()),
+            ("UNIT", (self.subgroup / 4).to_string()),
+            ("SPAN", self.span.to_string()),
+            ("TILE", self.tile.to_string()),
+            ("FOURS", (self.span / 4).to_string()),
+            ("PARTS", (self.tile + 1).to_string()),
+        ]);
+        let batch = shape.convolution.batch;
+        let params = StripParams {
+            pixels: batch * y.targets * x.targets,
+            count_y: y.targets,
+            count_x: x.targets,
+            target_quads,
+            spans: target_quads.div_ceil(self.span),
+            live: shape.live,
+            blocks: shape.blocks(),
+            dilation_y: y.dilation,
+            dilation_x: x.dilation,
+            origin_y: y.origin,
+            origin_x: x.origin,
+            target_height: y.target,
+            target_width: x.target,
+            target_plane: batch * y.target * x.target,
+            scale_y: y.scale,
+            scale_x: x.scale,
+            offset_y: y.offset,
+            offset_x: x.offset,
+            taps_y: y.taps,
+            taps_x: x.taps,
+            last_y: y.tap_first as u32,
+            last_x: x.tap_first as u32,
+            step_y: y.tap_step.unsigned_abs(),
+            step_x: x.tap_step.unsigned_abs(),
+        };
+        let tiles = u64::from(params.pixels).div_ceil(u64::from(self.tile));
+        let grid = folded_grid(groups_of(tiles) * u64::from(params.spans));
+        Launch::new("conv/sparse_strip.wgsl", &defines, &params, regions, grid)
+    }
+}
+
+/// The launches that list the live blocks of every span, forward and transposed.
+pub(super) fn walks(
+    shape: &SparseShape,
+    columns: Region,
+    walk: Region,
+) -> Result<[Launch; 2], SparseError> {
+    let convolution = &shape.convolution;
+    let regions = vec![
+        sized("columns", columns, shape.column_bytes())?,
+        sized("walk", walk, shape.walk_bytes())?,
+    ];
+    let [inputs, outputs] = [convolution.input_quads(), shape.output_groups()];
+    let list = |targets: u32, source_quads: u32, transposed: bool| {
+        let params = WalkParams {
+            bins: targets.div_ceil(SPAN) * source_quads * convolution.kernel[0],
+            source_quads,
+            rows: convolution.kernel[0],
+            live: shape.live,
+            blocks: shape.blocks(),
+        };
+        let mut defines = vec![("SPAN", SPAN.to_string())];
+        if transposed {
+            defines.push(("TRANSPOSED", String::new()));
+        }
+        Launch::new(
+            "conv/sparse_walk.wgsl",
+            &defines,
+            &params,
+            regions.clone(),
+            folded_grid(groups_of(u64::from(params.bins))),
+        )
+    };
+    Ok([list(outputs, inputs, false), list(inputs, outputs, true)])
+}
+
+impl SparseShape {
+    /// What [`transpose`](super::transpose) writes, made on the host: starts, entries, and the lists that kernels walk.
+    #[must_use]
+    pub fn lists(&self, columns: &[u32]) -> [Vec<u32>; 3] {
+        let live: Vec<u32> = (0..columns.len() as u32)
+            .filter(|block| columns[*block as usize] != EMPTY)
+            .collect();
+        let parts = |block: &u32| column_parts(columns[*block as usize]);
+        let group = |block: &u32| block / self.live;
+        let mut entries = live.clone();
+        entries.sort_by_key(|block| (parts(block)[0], *block));
+        let starts = (0..=self.convolution.input_quads())
+            .map(|quad| entries.partition_point(|block| parts(block)[0] < quad) as u32)
+            .collect();
+        let mut forward = live.clone();
+        forward.sort_by_key(|block| {
+            let [quad, row, _] = parts(block);
+            (group(block) / SPAN, quad, row, *block)
+        });
+        let mut transposed = live;
+        transposed.sort_by_key(|block| {
+            let [quad, row, _] = parts(block);
+            (quad / SPAN, group(block), row, *block)
+        });
+        // A span's part begins where its slots do.
+        let mut walk = Vec::with_capacity(2 * columns.len());
+        let mut rest = forward.into_iter().peekable();
+        let groups = self.output_groups();
+        for span in 0..groups.div_ceil(SPAN) {
+            while let Some(block) = rest.next_if(|block| group(block) / SPAN == span) {
+                walk.push(block);
+            }
+            walk.resize(
+                (((span + 1) * SPAN).min(groups) * self.live) as usize,
+                EMPTY,
+            );
+        }
+        walk.extend(transposed);
+        walk.resize(2 * columns.len(), EMPTY);
+        entries.resize(columns.len(), EMPTY);
+        [starts, entries, walk]
+    }
+}
