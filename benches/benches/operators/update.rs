@@ -103,7 +103,7 @@ pub(crate) fn optimizers(criterion: &mut Criterion) {
             measure_bytes(&mut group, case.name, &name, &memory, launch);
         }
         let slots = memory.values(u64::from(clip::slots(count)) * 4);
-        let launch = clip::sum_of_squares(count, 0, facts(), gradient, slots);
+        let launch = clip::sums_of_squares(&[(gradient, count)], facts(), slots);
         measure_bytes(&mut group, "sum of squares", &name, &memory, launch);
         let regions = clip::ClipRegions {
             slots,

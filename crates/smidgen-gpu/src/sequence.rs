@@ -21,43 +21,35 @@ struct Step {
 
 /// Where each launch's parameters stand in the uniform buffer; equal blocks are stored once.
 struct UniformLayout<'l> {
-    blocks: Vec<&'l [u8]>,
+    /// Each with where it begins.
+    blocks: Vec<(u64, &'l [u8])>,
     block_of: Vec<Option<usize>>,
-    stride: u64,
+    bytes: u64,
 }
 
 impl<'l> UniformLayout<'l> {
     fn of(launches: &'l [Launch], alignment: u64) -> Self {
         let mut known: HashMap<&[u8], usize> = HashMap::new();
-        let mut blocks = Vec::new();
+        let (mut blocks, mut bytes) = (Vec::new(), 0_u64);
         let block_of = launches
             .iter()
             .map(|launch| {
                 (!launch.params.is_empty()).then(|| {
                     *known.entry(&launch.params).or_insert_with(|| {
-                        blocks.push(launch.params.as_slice());
+                        blocks.push((bytes, launch.params.as_slice()));
+                        // A uniform's bound size is rounded up to 16 in WGSL's uniform layout.
+                        let size = (launch.params.len() as u64).next_multiple_of(16);
+                        bytes += size.next_multiple_of(alignment.max(16));
                         blocks.len() - 1
                     })
                 })
             })
             .collect();
-        let widest = launches
-            .iter()
-            .map(|launch| launch.params.len())
-            .max()
-            .unwrap_or(0) as u64;
-        // A uniform's bound size is rounded up to 16 in WGSL's uniform layout.
         Self {
             blocks,
             block_of,
-            stride: widest
-                .next_multiple_of(16)
-                .next_multiple_of(alignment.max(16)),
+            bytes,
         }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.blocks.len() as u64 * self.stride
     }
 }
 
@@ -65,7 +57,7 @@ impl Sequence {
     /// Bytes of the uniform buffer that [`prepare`](Self::prepare) will reserve for these launches.
     #[must_use]
     pub fn uniform_bytes(launches: &[Launch], uniform_alignment: u64) -> u64 {
-        UniformLayout::of(launches, uniform_alignment).bytes()
+        UniformLayout::of(launches, uniform_alignment).bytes
     }
 
     /// Compiles the kernels of `launches` and binds their regions to `buffers`.
@@ -121,7 +113,7 @@ impl Sequence {
                 label: launch.label.to_string(),
                 pipeline,
                 bind_group,
-                uniform_offset: block.map(|block| (block as u64 * layout.stride) as u32),
+                uniform_offset: block.map(|block| layout.blocks[block].0 as u32),
                 workgroups: launch.workgroups,
             });
         }
@@ -174,7 +166,7 @@ fn write_uniforms(device: &Device, layout: &UniformLayout<'_>) -> Result<wgpu::B
     let buffer = device.buffer(
         "kernel parameters",
         Category::Uniform,
-        layout.bytes(),
+        layout.bytes,
         usage,
         true,
     )?;
@@ -182,8 +174,8 @@ fn write_uniforms(device: &Device, layout: &UniformLayout<'_>) -> Result<wgpu::B
         let mut view = buffer
             .get_mapped_range_mut(..)
             .map_err(|error| GpuError::Refused(error.to_string()))?;
-        for (at, block) in layout.blocks.iter().enumerate() {
-            let start = at * layout.stride as usize;
+        for &(start, block) in &layout.blocks {
+            let start = start as usize;
             view.slice(start..start + block.len())
                 .copy_from_slice(block);
         }

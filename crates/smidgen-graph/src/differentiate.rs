@@ -29,6 +29,7 @@ pub(crate) fn differentiate(
         at_once: clip_norm.is_none(),
         once_for_all_taps: clip_norm.is_none() && !keep_gradients && optimizer.takes_pairs(),
         parameters: Vec::new(),
+        small: Vec::new(),
     };
     for step in std::mem::take(&mut backward.emitter.tape).iter().rev() {
         match step {
@@ -42,6 +43,7 @@ pub(crate) fn differentiate(
     if let Some(max_norm) = clip_norm {
         backward.clip(max_norm);
     }
+    backward.update_small();
     backward
         .parameters
         .into_iter()
@@ -54,8 +56,10 @@ pub(crate) struct Backward<'emitter> {
     gradients: Gradients,
     pub(crate) control: ValueId,
     pub(crate) optimizer: Optimizer,
-    /// Whether a parameter is updated as soon as its gradient is complete.
+    /// Whether the weight of a layer is updated as soon as its gradient is complete.
     pub(crate) at_once: bool,
+    /// Those of one number a channel, which wait for each other: together they are few bytes, and few launches.
+    pub(crate) small: Vec<usize>,
     /// Whether a filtered weight gradient, which is the same at every tap, is held once for all.
     once_for_all_taps: bool,
     pub(crate) parameters: Vec<Complete>,

@@ -2,7 +2,7 @@
 
 use crate::differentiate::Backward;
 use crate::operation::{OperationKind, Phase};
-use crate::program::{Role, ValueId};
+use crate::program::{Layout, Role, ValueId};
 
 /// A parameter whose gradient is complete.
 pub(crate) struct Complete {
@@ -18,11 +18,14 @@ impl Backward<'_> {
         self.emitter.value(name, layout, Role::ParameterGradient)
     }
 
-    /// Notes the trained ones of these parameters as complete, and updates them unless all gradients are to be clipped first.
+    /// Notes the trained ones of these parameters as complete, and updates weights unless all gradients are to be clipped first.
     pub(crate) fn complete(&mut self, layer: &str, pairs: &[(ValueId, ValueId)]) {
         for &(parameter, gradient) in pairs {
             if self.wanted(parameter) {
-                if self.at_once {
+                let small = matches!(self.emitter.layout(parameter), Layout::Vector { .. });
+                if self.at_once && small {
+                    self.small.push(self.parameters.len());
+                } else if self.at_once {
                     self.update(layer, parameter, gradient);
                 }
                 let layer = layer.to_owned();
@@ -72,14 +75,24 @@ impl Backward<'_> {
             control,
         };
         self.emitter.push("clip", Phase::Update, kind);
-        for index in 0..self.parameters.len() {
-            let Complete {
-                layer,
-                parameter,
-                gradient,
-            } = &self.parameters[index];
-            let (layer, parameter, gradient) = (layer.clone(), *parameter, *gradient);
-            self.update(&layer, parameter, gradient);
-        }
+        (0..self.parameters.len()).for_each(|index| self.update_complete(index));
+    }
+
+    /// Updates the parameters that have waited for each other.
+    pub(crate) fn update_small(&mut self) {
+        let small = std::mem::take(&mut self.small);
+        small
+            .into_iter()
+            .for_each(|index| self.update_complete(index));
+    }
+
+    fn update_complete(&mut self, index: usize) {
+        let Complete {
+            layer,
+            parameter,
+            gradient,
+        } = &self.parameters[index];
+        let (layer, parameter, gradient) = (layer.clone(), *parameter, *gradient);
+        self.update(&layer, parameter, gradient);
     }
 }

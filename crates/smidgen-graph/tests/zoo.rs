@@ -1,6 +1,8 @@
 //! The zoo against published numbers.
 
-use smidgen_graph::{GraphError, Layer, zoo};
+use smidgen_graph::{
+    ExampleMemory, GraphError, Layer, Layout, Lowering, Mode, OperationKind, Optimizer, zoo,
+};
 
 #[test]
 fn parameters_are_as_many_as_published() {
@@ -136,4 +138,58 @@ fn option_a_pads_a_quarter_on_both_sides() {
         })
         .collect();
     assert_eq!(shortcuts, [32 / 4, 64 / 4]);
+}
+
+/// What a network is trained by that is of no interest.
+fn training() -> Lowering {
+    Lowering {
+        batch: 2,
+        mode: Mode::Train {
+            optimizer: Optimizer::Sgd {
+                momentum: 0.9,
+                nesterov: false,
+                weight_decay: 0.0,
+            },
+            label_smoothing: 0.0,
+            clip_norm: None,
+            keep_gradients: false,
+            examples: ExampleMemory::default(),
+        },
+    }
+}
+
+#[test]
+fn no_step_passes_over_a_map_to_scale_mask_or_copy_it() {
+    for name in zoo::NAMES {
+        let graph = zoo::build(name, 10, [3, 64, 64]).unwrap();
+        for operation in graph.lower(&training()).unwrap().operations {
+            use OperationKind as Kind;
+            let passes = match operation.kind {
+                Kind::Apply { shape, .. }
+                | Kind::ActivationBackward { shape, .. }
+                | Kind::Accumulate { shape, .. }
+                | Kind::Copy { shape, .. } => shape.height * shape.width > 1,
+                _ => false,
+            };
+            assert!(!passes, "{name}: {operation:?}");
+        }
+    }
+}
+
+#[test]
+fn every_statistic_is_taken_by_the_convolution_before() {
+    for name in zoo::NAMES {
+        let graph = zoo::build(name, 10, [3, 64, 64]).unwrap();
+        let program = graph.lower(&training()).unwrap();
+        for operation in &program.operations {
+            if let OperationKind::BatchNormStatistics { input, .. } = operation.kind {
+                let value = program.value(input);
+                assert!(
+                    matches!(value.layout, Layout::Moments(_)),
+                    "{name}: {} is read once more",
+                    value.name
+                );
+            }
+        }
+    }
 }

@@ -1,17 +1,17 @@
 //! Clipping of all gradients by their common norm.
 //!
-//! Every gradient region writes [sums of squares](sum_of_squares) into its own range of slots; then [`clip`] adds all slots in
+//! Every gradient region writes [sums of squares](sums_of_squares) into its own range of slots; then [`clip`] adds all slots in
 //! order and writes the factor that optimisers apply. Nothing is scaled in place.
 
 use crate::error::check_regions;
+use crate::table::{Entry, Table};
 use crate::{OpsError, control::Control};
-use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
+use smidgen_gpu::{DeviceFacts, Launch, Region, params};
 
 const OPERATOR: &str = "gradient clipping";
 /// Elements that one workgroup adds up.
 const CHUNK: u32 = 16_384;
 
-params! { struct SumParams { count: u32, groups: u32, first_slot: u32 } }
 params! { struct ClipParams { slots: u32, max_norm: f32 } }
 
 /// The regions of [`clip`].
@@ -31,46 +31,53 @@ pub fn slots(count: u32) -> u32 {
     count.div_ceil(CHUNK)
 }
 
-/// Sums of squares of the first `count` elements of `values` (whole quads are bound, the rest is not looked at), into the slots
-/// from `first_slot` on.
+/// Sums of squares of the first `count` elements of each of these regions (whole quads are bound, the rest is not looked at), into the
+/// slots from 0 on, [`slots`] for each, in their order. Few launches for many regions that stand near each other.
 ///
 /// # Errors
 /// No elements, or a region that is too small or too large to bind.
-pub fn sum_of_squares(
-    count: u32,
-    first_slot: u32,
+pub fn sums_of_squares(
+    values: &[(Region, u32)],
     facts: &DeviceFacts,
-    values: Region,
     slot_region: Region,
-) -> Result<Launch, OpsError> {
-    if count == 0 || count > 1 << 31 {
-        return Err(OpsError::shape(
+) -> Result<Vec<Launch>, OpsError> {
+    let (mut entries, mut first_slot) = (Vec::with_capacity(values.len()), 0);
+    for &(region, count) in values {
+        if count == 0 || count > 1 << 31 {
+            return Err(OpsError::shape(
+                OPERATOR,
+                format!("{count} elements; one launch takes 1 to {}", 1u32 << 31),
+            ));
+        }
+        let bytes = u64::from(count).next_multiple_of(4) * 4;
+        let slot_bytes = (u64::from(first_slot) + u64::from(slots(count))) * 4;
+        check_regions(
             OPERATOR,
-            format!("{count} elements; one launch takes 1 to {}", 1u32 << 31),
-        ));
-    }
-    let groups = slots(count);
-    let bytes = u64::from(count).next_multiple_of(4) * 4;
-    let slot_bytes = (u64::from(first_slot) + u64::from(groups)) * 4;
-    check_regions(
-        OPERATOR,
-        facts,
-        &[
-            ("values", values, bytes),
-            ("slots", slot_region, slot_bytes),
-        ],
-    )?;
-    Ok(Launch::new(
-        "ops/sum_of_squares.wgsl",
-        &[],
-        &SumParams {
+            facts,
+            &[
+                ("values", region, bytes),
+                ("slots", slot_region, slot_bytes),
+            ],
+        )?;
+        entries.push(Entry {
             count,
-            groups,
+            regions: vec![region],
             first_slot,
-        },
-        vec![values, slot_region],
-        folded_grid(u64::from(groups)),
-    ))
+        });
+        first_slot += slots(count);
+    }
+    let table = Table {
+        shader: "ops/sum_of_squares.wgsl",
+        flags: Vec::new(),
+        fields: &[("entries", 0)],
+        head: &[],
+        share: CHUNK,
+        bindings: &[0],
+        words: &[3],
+        before: Vec::new(),
+        behind: vec![slot_region],
+    };
+    Ok(table.launches(facts, &entries))
 }
 
 /// Writes the norm, and `min(1, max_norm / (norm + 1e-6))` as the gradient scale of the control block, as PyTorch's
@@ -118,7 +125,6 @@ mod tests {
 
     #[test]
     fn parameters_match_the_shaders() {
-        assert_params_match::<SumParams>("ops/sum_of_squares.wgsl");
         assert_params_match::<ClipParams>("ops/clip.wgsl");
     }
 

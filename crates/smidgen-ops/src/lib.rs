@@ -50,6 +50,7 @@ mod shape;
 pub mod shortcut;
 pub mod slopes;
 pub mod softmax;
+mod table;
 
 pub use activation::Activation;
 pub use error::OpsError;

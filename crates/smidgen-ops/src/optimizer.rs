@@ -1,7 +1,4 @@
-//! SGD, Adam and AdamW over one flat region of parameters, in whatever layout they stand.
-//!
-//! Parameters, gradients and state are taken element by element, so many parameters that stand one behind the other, at the same
-//! relative offsets in all regions, are simply one larger region: one launch updates them all.
+//! SGD, Adam and AdamW over one flat region of parameters, in whatever layout they stand, or over many in few launches.
 //!
 //! Learning rate, bias corrections, gradient scale and the halt come from the [`Control`] block.
 //!
@@ -9,6 +6,7 @@
 //! Optimiser state starts as zeros.
 
 use crate::error::check_regions;
+use crate::table::{Entry, Table};
 use crate::{OpsError, control::Control};
 use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
 
@@ -165,6 +163,114 @@ pub fn sgd(
     Ok(Launch::new(shader, &defines, &params, bound, grid))
 }
 
+/// As [`sgd`], for many parameters that share a control block: as few launches as there can be where they stand near each other.
+///
+/// # Errors
+/// As [`sgd`].
+pub fn sgd_all(
+    options: &SgdOptions,
+    facts: &DeviceFacts,
+    updates: &[(SgdRegions, u32)],
+) -> Result<Vec<Launch>, OpsError> {
+    let mut entries = Vec::with_capacity(updates.len());
+    for (regions, count) in updates {
+        sgd(options, facts, regions, *count)?;
+        let states = regions.momentum;
+        entries.push(Entry {
+            count: *count,
+            regions: [regions.gradient, regions.parameter]
+                .into_iter()
+                .chain(states)
+                .collect(),
+            first_slot: 0,
+        });
+    }
+    let Some((first, _)) = updates.first() else {
+        return Ok(Vec::new());
+    };
+    let head = [options.weight_decay, options.momentum].map(f32::to_bits);
+    let plain = first.momentum.is_none();
+    let flags = [("MOMENTUM", !plain), ("NESTEROV", options.nesterov)];
+    let table = Table {
+        shader: "ops/sgd.wgsl",
+        flags: given(&flags),
+        fields: if plain {
+            &[("weight_decay", 0), ("entries", 16)]
+        } else {
+            &[("weight_decay", 0), ("factor", 4), ("entries", 16)]
+        },
+        head: &head,
+        share: 1024,
+        bindings: if plain { &[0, 1] } else { &[0, 1, 2] },
+        words: &[3, 2, 4],
+        before: vec![first.control],
+        behind: Vec::new(),
+    };
+    Ok(table.launches(facts, &entries))
+}
+
+/// As [`adam`], for many parameters that share a control block: as few launches as there can be where they stand near each other.
+///
+/// # Errors
+/// As [`adam`].
+pub fn adam_all(
+    options: &AdamOptions,
+    facts: &DeviceFacts,
+    updates: &[(AdamRegions, u32)],
+) -> Result<Vec<Launch>, OpsError> {
+    let mut entries = Vec::with_capacity(updates.len());
+    for (regions, count) in updates {
+        adam(options, facts, regions, *count)?;
+        entries.push(Entry {
+            count: *count,
+            regions: vec![
+                regions.gradient,
+                regions.parameter,
+                regions.mean,
+                regions.square,
+            ],
+            first_slot: 0,
+        });
+    }
+    let Some((first, _)) = updates.first() else {
+        return Ok(Vec::new());
+    };
+    let head = [
+        options.weight_decay,
+        (1.0 - options.betas.0) as f32,
+        options.betas.1 as f32,
+        (1.0 - options.betas.1) as f32,
+        options.epsilon,
+    ]
+    .map(f32::to_bits);
+    let table = Table {
+        shader: "ops/adam.wgsl",
+        flags: given(&[("DECOUPLED", options.decay == AdamDecay::Decoupled)]),
+        fields: &[
+            ("weight_decay", 0),
+            ("first_rest", 4),
+            ("second_beta", 8),
+            ("second_rest", 12),
+            ("epsilon", 16),
+            ("entries", 32),
+        ],
+        head: &head,
+        share: 1024,
+        // Both states of a parameter stand beside each other.
+        bindings: &[0, 1, 2, 2],
+        words: &[3, 2, 4, 5],
+        before: vec![first.control],
+        behind: Vec::new(),
+    };
+    Ok(table.launches(facts, &entries))
+}
+
+fn given(flags: &[(&'static str, bool)]) -> Vec<&'static str> {
+    (flags.iter())
+        .filter_map(|(flag, given)| given.then_some(*flag))
+        .collect()
+}
+
 /// One step of Adam or AdamW, as PyTorch's.
 ///
 /// # Errors
@@ -252,15 +358,21 @@ fn in_range(
 mod tests {
     use super::*;
     use smidgen_gpu::Params;
-    use smidgen_gpu::testing::assert_params_match;
 
     #[test]
     fn parameters_match_the_shaders() {
-        assert_params_match::<AdamParams>("ops/adam.wgsl");
-        for row in smidgen_shaders::VARIANTS
-            .iter()
-            .filter(|row| row.file == "ops/sgd.wgsl")
-        {
+        let single = |file| {
+            let rows = smidgen_shaders::VARIANTS.iter();
+            rows.filter(move |row| {
+                let table = row.defines.iter().any(|(name, _)| *name == "TABLE");
+                row.file == file && !table
+            })
+        };
+        for row in single("ops/adam.wgsl") {
+            assert_eq!(row.uniform_fields, AdamParams::FIELDS);
+            assert_eq!(row.uniform_size as usize, size_of::<AdamParams>());
+        }
+        for row in single("ops/sgd.wgsl") {
             let (fields, size) = if row.defines.is_empty() {
                 (SgdParams::FIELDS, size_of::<SgdParams>())
             } else {

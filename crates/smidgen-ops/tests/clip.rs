@@ -18,15 +18,13 @@ fn run(gradients: &[Vec<f32>], max_norm: f32) -> (f32, Control) {
         norm: memory.output(1),
         control: memory.input(&[Control::default()]),
     };
-    let mut launches = Vec::new();
-    let mut first = 0;
-    for (values, count) in gradients.iter().zip(counts) {
-        let mut padded = values.clone();
-        padded.resize(values.len().next_multiple_of(4), f32::NAN);
-        let region = memory.input(&padded);
-        launches.push(clip::sum_of_squares(count, first, facts, region, regions.slots).unwrap());
-        first += clip::slots(count);
+    let mut values = Vec::new();
+    for (gradient, count) in gradients.iter().zip(counts) {
+        let mut padded = gradient.clone();
+        padded.resize(gradient.len().next_multiple_of(4), f32::NAN);
+        values.push((memory.input(&padded), count));
     }
+    let mut launches = clip::sums_of_squares(&values, facts, regions.slots).unwrap();
     launches.push(clip::clip(max_norm, slots, facts, &regions).unwrap());
     let outcome = memory.run(&launches).unwrap();
     let control: Vec<Control> = outcome.read(regions.control);
@@ -86,14 +84,14 @@ fn nonsense_is_refused() {
     let values = memory.input(&pad_channels(&normal(1, 5)));
     let slots = memory.output(1);
     assert!(matches!(
-        clip::sum_of_squares(5, 1, facts, values, slots),
+        clip::sums_of_squares(&[(values, 5), (values, 5)], facts, slots),
         Err(OpsError::Region {
             region: "slots",
             needed: 8,
             ..
         })
     ));
-    assert!(clip::sum_of_squares(0, 0, facts, values, slots).is_err());
+    assert!(clip::sums_of_squares(&[(values, 0)], facts, slots).is_err());
     let regions = clip::ClipRegions {
         slots,
         norm: values,

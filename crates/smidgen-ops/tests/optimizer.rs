@@ -5,7 +5,7 @@ use smidgen_gpu::{Launch, Region};
 use smidgen_ops::OpsError;
 use smidgen_ops::control::Control;
 use smidgen_ops::optimizer::{
-    AdamDecay, AdamOptions, AdamRegions, SgdOptions, SgdRegions, adam, sgd,
+    AdamDecay, AdamOptions, AdamRegions, SgdOptions, SgdRegions, adam, adam_all, sgd, sgd_all,
 };
 use smidgen_reference::layout::{pad_channels, widen};
 use smidgen_reference::numbers::normal;
@@ -28,53 +28,92 @@ struct Placed {
     control: Region,
 }
 
+fn sgd_of(rule: &Rule, placed: &Placed) -> Option<(SgdOptions, SgdRegions)> {
+    let Rule::Sgd {
+        momentum,
+        nesterov,
+        weight_decay,
+    } = *rule
+    else {
+        return None;
+    };
+    let options = SgdOptions {
+        momentum: momentum as f32,
+        nesterov,
+        weight_decay: weight_decay as f32,
+    };
+    let regions = SgdRegions {
+        parameter: placed.parameter,
+        gradient: placed.gradient,
+        momentum: (momentum > 0.0).then_some(placed.first),
+        control: placed.control,
+    };
+    Some((options, regions))
+}
+
+fn adam_of(rule: &Rule, placed: &Placed) -> Option<(AdamOptions, AdamRegions)> {
+    let Rule::Adam {
+        betas,
+        epsilon,
+        weight_decay,
+        decoupled,
+    } = *rule
+    else {
+        return None;
+    };
+    let options = AdamOptions {
+        betas,
+        epsilon: epsilon as f32,
+        weight_decay: weight_decay as f32,
+        decay: if decoupled {
+            AdamDecay::Decoupled
+        } else {
+            AdamDecay::Gradient
+        },
+    };
+    let regions = AdamRegions {
+        parameter: placed.parameter,
+        gradient: placed.gradient,
+        mean: placed.first,
+        square: placed.second,
+        control: placed.control,
+    };
+    Some((options, regions))
+}
+
 fn launch(rule: &Rule, placed: &Placed, count: u32) -> Launch {
     let facts = device(false).facts();
-    match *rule {
-        Rule::Sgd {
-            momentum,
-            nesterov,
-            weight_decay,
-        } => {
-            let options = SgdOptions {
-                momentum: momentum as f32,
-                nesterov,
-                weight_decay: weight_decay as f32,
-            };
-            let regions = SgdRegions {
-                parameter: placed.parameter,
-                gradient: placed.gradient,
-                momentum: (momentum > 0.0).then_some(placed.first),
-                control: placed.control,
-            };
-            sgd(&options, facts, &regions, count).unwrap()
-        }
-        Rule::Adam {
-            betas,
-            epsilon,
-            weight_decay,
-            decoupled,
-        } => {
-            let options = AdamOptions {
-                betas,
-                epsilon: epsilon as f32,
-                weight_decay: weight_decay as f32,
-                decay: if decoupled {
-                    AdamDecay::Decoupled
-                } else {
-                    AdamDecay::Gradient
-                },
-            };
-            let regions = AdamRegions {
-                parameter: placed.parameter,
-                gradient: placed.gradient,
-                mean: placed.first,
-                square: placed.second,
-                control: placed.control,
-            };
-            adam(&options, facts, &regions, count).unwrap()
-        }
+    let by_sgd = sgd_of(rule, placed)
+        .map(|(options, regions)| sgd(&options, facts, &regions, count).unwrap());
+    by_sgd
+        .or_else(|| {
+            adam_of(rule, placed)
+                .map(|(options, regions)| adam(&options, facts, &regions, count).unwrap())
+        })
+        .unwrap()
+}
+
+/// The same for many parameters at once.
+fn launches(rule: &Rule, all: &[Placed], counts: &[u32]) -> Vec<Launch> {
+    let facts = device(false).facts();
+    let by_sgd: Vec<_> = all
+        .iter()
+        .filter_map(|placed| sgd_of(rule, placed))
+        .collect();
+    if let Some((options, _)) = by_sgd.first() {
+        let updates: Vec<_> = (by_sgd.iter().zip(counts))
+            .map(|((_, regions), count)| (*regions, *count))
+            .collect();
+        return sgd_all(options, facts, &updates).unwrap();
     }
+    let by_adam: Vec<_> = all
+        .iter()
+        .filter_map(|placed| adam_of(rule, placed))
+        .collect();
+    let updates: Vec<_> = (by_adam.iter().zip(counts))
+        .map(|((_, regions), count)| (*regions, *count))
+        .collect();
+    adam_all(&by_adam[0].0, facts, &updates).unwrap()
 }
 
 /// One update on the device; the padding behind `count` must stay what it was.
@@ -187,26 +226,68 @@ fn nothing_changes_while_halted() {
 }
 
 #[test]
-fn parameters_side_by_side_are_one_region() {
-    let rule = Rule::Sgd {
-        momentum: 0.9,
-        nesterov: true,
-        weight_decay: 0.01,
+fn many_parameters_take_few_launches_and_get_the_same_bits() {
+    // More than a table holds, of sizes around those of quads and workgroups.
+    let counts: Vec<u32> = (0..70)
+        .map(|at| [1, 6, 16, 1024, 1027, 2500][at % 6])
+        .collect();
+    let control = Control {
+        learning_rate: 0.1,
+        gradient_scale: 0.5,
+        ..Control::default()
     };
-    let mut together = start(24);
-    together.control.learning_rate = 0.1;
-    let gradient = normal(2, 24);
-    let after = step(&rule, &together, &gradient);
-    for (from, to) in [(0, 8), (8, 24)] {
-        let alone = Held {
-            parameter: together.parameter[from..to].to_vec(),
-            first: together.first[from..to].to_vec(),
-            second: together.second[from..to].to_vec(),
-            control: together.control,
-        };
-        let alone = step(&rule, &alone, &gradient[from..to]);
-        assert_eq!(alone.parameter, after.parameter[from..to]);
-        assert_eq!(alone.first, after.first[from..to]);
+    for case in twin::cases() {
+        for together in [true, false] {
+            let mut memory = Guarded::new();
+            let control = memory.input(&[control]);
+            let mut region = |seed: u64, count: u32| {
+                let mut values = normal(seed, count as usize);
+                values.resize(values.len().next_multiple_of(4), 0.0);
+                // Squares of gradients are not negative.
+                values.iter_mut().for_each(|value| *value = value.abs());
+                memory.input(&values)
+            };
+            let mut kinds = [const { Vec::new() }; 4];
+            if together {
+                for (kind, regions) in kinds.iter_mut().enumerate() {
+                    regions.extend(counts.iter().map(|count| region(kind as u64, *count)));
+                }
+            } else {
+                for count in &counts {
+                    for (kind, regions) in kinds.iter_mut().enumerate() {
+                        regions.push(region(kind as u64, *count));
+                    }
+                }
+            }
+            let all: Vec<Placed> = (0..counts.len())
+                .map(|at| Placed {
+                    parameter: kinds[0][at],
+                    gradient: kinds[1][at],
+                    first: kinds[2][at],
+                    second: kinds[3][at],
+                    control,
+                })
+                .collect();
+            let many = launches(&case.rule, &all, &counts);
+            // Regions that lie in between each other cannot be bound as one.
+            let expected = if together { 2 } else { counts.len() };
+            assert_eq!(many.len(), expected, "{}", case.name);
+            let single: Vec<Launch> = (all.iter().zip(&counts))
+                .map(|(placed, count)| launch(&case.rule, placed, *count))
+                .collect();
+            let many = memory.run_unchecked(&many).unwrap();
+            let single = memory.run_unchecked(&single).unwrap();
+            for placed in &all {
+                for region in [placed.parameter, placed.first, placed.second] {
+                    assert_eq!(
+                        many.read::<u32>(region),
+                        single.read::<u32>(region),
+                        "{}",
+                        case.name
+                    );
+                }
+            }
+        }
     }
 }
 

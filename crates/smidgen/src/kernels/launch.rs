@@ -7,7 +7,7 @@ use super::convert::{
 };
 use super::filter;
 use super::sparse::blocks_of;
-use super::update::{clip_launches, update_launches};
+use super::update::clip_launches;
 use crate::Error;
 use crate::tuning::Choices;
 use smidgen_gpu::{DeviceFacts, Launch};
@@ -507,17 +507,7 @@ pub(super) fn launch(
             gradients,
             control,
         } => clip_launches(at, operation, *max_norm, gradients, *control, facts)?,
-        OperationKind::Update {
-            optimizer,
-            parameter,
-            gradient,
-            states,
-            control,
-        } => update_launches(
-            at,
-            *optimizer,
-            (*parameter, *gradient, states, *control),
-            facts,
-        )?,
+        // Launched with the others that follow.
+        OperationKind::Update { .. } => Vec::new(),
     })
 }

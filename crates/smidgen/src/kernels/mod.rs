@@ -21,7 +21,7 @@ use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::{Layout, OperationKind, Program};
 use smidgen_ops::{batch_norm, loss};
 use smidgen_plan::{Limits, ProgramPlan};
-use update::clip_slots;
+use update::{clip_slots, update_launches, updates_from};
 
 /// What a variant has to be chosen for, of an operation that has several.
 pub(crate) fn shape_class(kind: &OperationKind) -> Option<ShapeClass> {
@@ -105,7 +105,7 @@ fn workspace(
     })
 }
 
-/// The launches of each operation of `program` at the places of its plan.
+/// The launches of each operation of `program` at the places of its plan. Of updates that follow each other the first has those of all.
 pub(crate) fn launches(
     program: &Program,
     plan: &ProgramPlan,
@@ -118,17 +118,29 @@ pub(crate) fn launches(
         plan,
         limits,
     };
-    let operations = program.operations.iter().enumerate();
-    operations
-        .map(|(at, operation)| {
-            let launches = launch::launch(&binder, at, &operation.kind, facts, choices)?;
-            Ok(launches
-                .into_iter()
-                .map(|launch| {
-                    let label = format!("{} {}", operation.layer, launch.label);
-                    launch.labelled(label)
-                })
-                .collect())
-        })
-        .collect()
+    let mut lists = Vec::with_capacity(program.operations.len());
+    while let Some(operation) = program.operations.get(lists.len()) {
+        let at = lists.len();
+        let (launches, together) = match updates_from(&program.operations, at) {
+            Some((optimizer, updates)) => (
+                update_launches(&binder, optimizer, &updates, facts)?,
+                updates.len(),
+            ),
+            None => (
+                launch::launch(&binder, at, &operation.kind, facts, choices)?,
+                1,
+            ),
+        };
+        let labelled = launches.into_iter().map(|launch| {
+            let label = match together {
+                1 => format!("{} {}", operation.layer, launch.label),
+                _ => format!("{together} parameters {}", launch.label),
+            };
+            launch.labelled(label)
+        });
+        lists.push(labelled.collect());
+        // What is launched together is the first one's.
+        lists.resize(at + together, Vec::new());
+    }
+    Ok(lists)
 }

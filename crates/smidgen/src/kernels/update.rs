@@ -3,7 +3,7 @@
 use super::bind::{Binder, WORKSPACE_ALIGNMENT, split};
 use crate::Error;
 use smidgen_gpu::{DeviceFacts, Launch, Region};
-use smidgen_graph::{Layout, Optimizer, Program, ValueId};
+use smidgen_graph::{Layout, Operation, OperationKind, Optimizer, Program, ValueId};
 use smidgen_ops::pairs::Pairs;
 use smidgen_ops::{clip, optimizer, pairs};
 
@@ -29,24 +29,18 @@ pub(super) fn clip_launches(
 ) -> Result<Vec<Launch>, Error> {
     let mut norm = at.needed_workspace(operation)?;
     let slots = split(&mut norm, clip_slots(at.program, gradients));
-    let (mut launches, mut first_slot) = (Vec::with_capacity(gradients.len() + 1), 0);
-    for id in gradients {
-        let count = words(at.program, *id);
-        launches.push(clip::sum_of_squares(
-            count,
-            first_slot,
-            facts,
-            at.region(*id)?,
-            slots,
-        )?);
-        first_slot += clip::slots(count);
-    }
+    let values = gradients
+        .iter()
+        .map(|id| Ok((at.region(*id)?, words(at.program, *id))))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let mut launches = clip::sums_of_squares(&values, facts, slots)?;
+    let slot_count = values.iter().map(|(_, count)| clip::slots(*count)).sum();
     let regions = clip::ClipRegions {
         slots,
         norm: Region { size: 4, ..norm },
         control: at.region(control)?,
     };
-    launches.push(clip::clip(max_norm, first_slot, facts, &regions)?);
+    launches.push(clip::clip(max_norm, slot_count, facts, &regions)?);
     Ok(launches)
 }
 
@@ -66,25 +60,68 @@ fn pairs_of(program: &Program, parameter: ValueId, gradient: ValueId) -> Option<
     })
 }
 
+/// An update as the program has it, but for the optimiser.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Update<'p> {
+    pub(super) parameter: ValueId,
+    pub(super) gradient: ValueId,
+    pub(super) states: &'p [ValueId],
+    pub(super) control: ValueId,
+}
+
+/// The update at an operation and those that follow at once, by the same optimiser: what can be launched together.
+pub(super) fn updates_from(
+    operations: &[Operation],
+    first: usize,
+) -> Option<(Optimizer, Vec<Update<'_>>)> {
+    let update = |operation| match operation {
+        &Operation {
+            kind:
+                OperationKind::Update {
+                    optimizer,
+                    parameter,
+                    gradient,
+                    ref states,
+                    control,
+                },
+            ..
+        } => Some((
+            optimizer,
+            Update {
+                parameter,
+                gradient,
+                states,
+                control,
+            },
+        )),
+        _ => None,
+    };
+    let (optimizer, _) = update(&operations[first])?;
+    let updates = (operations[first..].iter())
+        .map_while(|operation| update(operation).filter(|(other, _)| *other == optimizer))
+        .map(|(_, update)| update)
+        .collect();
+    Some((optimizer, updates))
+}
+
+impl Update<'_> {
+    /// Numbers that are learned: of a sparse weight, only the values.
+    fn count(&self, program: &Program) -> u32 {
+        match program.value(self.parameter).layout {
+            Layout::SparseWeight(..) => words(program, self.gradient),
+            _ => words(program, self.parameter),
+        }
+    }
+}
+
 pub(super) fn update_launches(
     at: &Binder<'_>,
     optimizer: Optimizer,
-    (parameter, gradient, states, control): (ValueId, ValueId, &[ValueId], ValueId),
+    updates: &[Update<'_>],
     facts: &DeviceFacts,
 ) -> Result<Vec<Launch>, Error> {
-    // Of a sparse weight, only the values are learned.
-    let count = match at.program.value(parameter).layout {
-        Layout::SparseWeight(..) => words(at.program, gradient),
-        _ => words(at.program, parameter),
-    };
-    let pairs = pairs_of(at.program, parameter, gradient);
-    let (parameter, gradient, control) = (
-        at.trained(parameter)?,
-        at.region(gradient)?,
-        at.region(control)?,
-    );
-    let state = |index: usize| states.get(index).map(|id| at.region(*id)).transpose();
-    let launch = match optimizer {
+    let (mut launches, program) = (Vec::new(), at.program);
+    match optimizer {
         Optimizer::Sgd {
             momentum,
             nesterov,
@@ -95,15 +132,25 @@ pub(super) fn update_launches(
                 nesterov,
                 weight_decay,
             };
-            let regions = optimizer::SgdRegions {
-                parameter,
-                gradient,
-                momentum: state(0)?,
-                control,
-            };
-            match pairs {
-                Some(pairs) => pairs::sgd(&options, facts, &regions, pairs)?,
-                None => optimizer::sgd(&options, facts, &regions, count)?,
+            let mut plain = Vec::with_capacity(updates.len());
+            for update in updates {
+                let state = update.states.first();
+                let regions = optimizer::SgdRegions {
+                    parameter: at.trained(update.parameter)?,
+                    gradient: at.region(update.gradient)?,
+                    momentum: state.map(|id| at.region(*id)).transpose()?,
+                    control: at.region(update.control)?,
+                };
+                match pairs_of(program, update.parameter, update.gradient) {
+                    Some(pairs) => launches.push(pairs::sgd(&options, facts, &regions, pairs)?),
+                    None => plain.push((regions, update.count(program))),
+                }
+            }
+            match plain.as_slice() {
+                [(regions, count)] => {
+                    launches.push(optimizer::sgd(&options, facts, regions, *count)?);
+                }
+                plain => launches.extend(optimizer::sgd_all(&options, facts, plain)?),
             }
         }
         Optimizer::Adam {
@@ -125,23 +172,32 @@ pub(super) fn update_launches(
                 weight_decay,
                 decay,
             };
-            let (Some(mean), Some(square)) = (state(0)?, state(1)?) else {
-                return Err(Error::UnknownValue {
-                    name: "the two moments of Adam".into(),
-                });
-            };
-            let regions = optimizer::AdamRegions {
-                parameter,
-                gradient,
-                mean,
-                square,
-                control,
-            };
-            match pairs {
-                Some(pairs) => pairs::adam(&options, facts, &regions, pairs)?,
-                None => optimizer::adam(&options, facts, &regions, count)?,
+            let mut plain = Vec::with_capacity(updates.len());
+            for update in updates {
+                let &[mean, square] = update.states else {
+                    return Err(Error::UnknownValue {
+                        name: "the two moments of Adam".into(),
+                    });
+                };
+                let regions = optimizer::AdamRegions {
+                    parameter: at.trained(update.parameter)?,
+                    gradient: at.region(update.gradient)?,
+                    mean: at.region(mean)?,
+                    square: at.region(square)?,
+                    control: at.region(update.control)?,
+                };
+                match pairs_of(program, update.parameter, update.gradient) {
+                    Some(pairs) => launches.push(pairs::adam(&options, facts, &regions, pairs)?),
+                    None => plain.push((regions, update.count(program))),
+                }
+            }
+            match plain.as_slice() {
+                [(regions, count)] => {
+                    launches.push(optimizer::adam(&options, facts, regions, *count)?);
+                }
+                plain => launches.extend(optimizer::adam_all(&options, facts, plain)?),
             }
         }
-    };
-    Ok(vec![launch])
+    }
+    Ok(launches)
 }
