@@ -1,12 +1,13 @@
 //! The filtered backward pass of a convolution against the exact one, interleaved: patch sums, patch averages, tap sums, both products,
-//! and the gradient written to every pixel and every tap, against input and weight gradient of `smidgen-conv`.
+//! and the gradient written to every pixel and every tap, against input and weight gradient of `smidgen-conv`, each by the fastest of all
+//! variants that tuning would measure (Winograd's method among them).
 //!
 //! `cargo bench -p smidgen-benches --bench gradient_filter`, with parts of layer names to run only those, and `--parts` for the time of
 //! each launch.
 #![allow(clippy::print_stdout)] // A table is what this program is for.
 
 use smidgen_benches::{Memory, device};
-use smidgen_conv::{ConvolutionShape, Pass};
+use smidgen_conv::{ConvolutionShape, Pass, Variant};
 use smidgen_filter::{
     FilterShape, InputGradient, PatchAverages, PatchSums, TapSums, Taps, WeightGradient,
 };
@@ -16,6 +17,9 @@ use std::time::Instant;
 
 const ROUNDS: usize = 9;
 const PATCHES: [u32; 2] = [2, 4];
+
+/// Launches, and what they work on.
+type Prepared = (Memory, Vec<Launch>);
 
 struct Layer {
     name: &'static str,
@@ -50,43 +54,84 @@ const LAYERS: [Layer; 7] = [
     },
 ];
 
-fn exact(layer: &Layer, device: &Device) -> Result<(Memory, Vec<Launch>), Box<dyn Error>> {
-    let shape = ConvolutionShape::new(layer.batch, layer.input, layer.outputs, [layer.kernel; 2])
-        .with_padding(layer.kernel / 2)
-        .with_groups(if layer.depthwise { layer.outputs } else { 1 });
-    let facts = device.facts();
-    let mut memory = Memory::new();
-    let input = memory.values(shape.input_bytes());
-    let weight = memory.values(shape.weight_bytes());
-    let output_gradient = memory.values(shape.output_bytes());
-    let of = |pass| smidgen_conv::workspace(pass, &shape, facts, None);
-    let workspace = of(Pass::WeightGradient)?.max(of(Pass::InputGradient)?);
+/// One pass of the exact backward pass by one variant.
+fn exact_pass(
+    layer: &Layer,
+    device: &Device,
+    pass: Pass,
+    variant: Variant,
+    memory: &mut Memory,
+) -> Result<Vec<Launch>, Box<dyn Error>> {
+    let (shape, facts) = (exact_shape(layer), device.facts());
+    let workspace = smidgen_conv::workspace(pass, &shape, facts, Some(variant))?;
     let workspace = (workspace > 0).then(|| memory.values(workspace));
-    let regions = smidgen_conv::WeightGradient {
-        input: input.into(),
-        output_gradient,
-        weight_gradient: memory.values(shape.weight_bytes()),
-        bias_gradient: None,
-        workspace,
-    };
-    let mut launches = smidgen_conv::weight_gradient(&shape, facts, None, &regions)?;
+    let output_gradient = memory.values(shape.output_bytes());
+    if pass == Pass::WeightGradient {
+        let regions = smidgen_conv::WeightGradient {
+            input: memory.values(shape.input_bytes()).into(),
+            output_gradient,
+            weight_gradient: memory.values(shape.weight_bytes()),
+            bias_gradient: None,
+            workspace,
+        };
+        let launches = smidgen_conv::weight_gradient(&shape, facts, Some(variant), &regions)?;
+        return Ok(launches);
+    }
     let regions = smidgen_conv::InputGradient {
         output_gradient,
-        weight,
+        weight: memory.values(shape.weight_bytes()),
         input_gradient: memory.values(shape.input_bytes()),
         accumulate: false,
         derivative: None,
         workspace,
     };
-    launches.extend(smidgen_conv::input_gradient(&shape, facts, None, &regions)?);
-    Ok((memory, launches))
+    let launches = smidgen_conv::input_gradient(&shape, facts, Some(variant), &regions)?;
+    Ok(launches)
 }
 
-fn filtered(
-    layer: &Layer,
-    patch: u32,
-    device: &Device,
-) -> Result<(Memory, Vec<Launch>), Box<dyn Error>> {
+fn exact_shape(layer: &Layer) -> ConvolutionShape {
+    ConvolutionShape::new(layer.batch, layer.input, layer.outputs, [layer.kernel; 2])
+        .with_padding(layer.kernel / 2)
+        .with_groups(if layer.depthwise { layer.outputs } else { 1 })
+}
+
+/// The fastest variant of a pass, of all that tuning would measure: the least of three times, by turns.
+fn fastest(layer: &Layer, device: &Device, pass: Pass) -> Result<Variant, Box<dyn Error>> {
+    let candidates = smidgen_conv::candidates(pass, &exact_shape(layer), device.facts(), u64::MAX)?;
+    let mut arms = Vec::new();
+    for variant in candidates {
+        let mut memory = Memory::new();
+        let launches = exact_pass(layer, device, pass, variant, &mut memory)?;
+        arms.push((variant, Arm::new(device, (memory, launches))?));
+    }
+    for _ in 0..3 {
+        for (_, arm) in &mut arms {
+            arm.run(device)?;
+        }
+    }
+    let least = |arm: &Arm| arm.milliseconds.iter().copied().fold(f64::MAX, f64::min);
+    arms.sort_by(|left, right| least(&left.1).total_cmp(&least(&right.1)));
+    let best = arms.first().ok_or("no variant of this pass fits")?.0;
+    drop(arms);
+    smidgen_benches::release(device);
+    Ok(best)
+}
+
+/// Both passes by their fastest variants.
+fn exact(layer: &Layer, device: &Device) -> Result<(Prepared, [Variant; 2]), Box<dyn Error>> {
+    let variants = [
+        fastest(layer, device, Pass::WeightGradient)?,
+        fastest(layer, device, Pass::InputGradient)?,
+    ];
+    let mut memory = Memory::new();
+    let [by_weight, by_input] = variants;
+    let mut launches = exact_pass(layer, device, Pass::WeightGradient, by_weight, &mut memory)?;
+    let input_gradient = exact_pass(layer, device, Pass::InputGradient, by_input, &mut memory)?;
+    launches.extend(input_gradient);
+    Ok(((memory, launches), variants))
+}
+
+fn filtered(layer: &Layer, patch: u32, device: &Device) -> Result<Prepared, Box<dyn Error>> {
     let shape = FilterShape::new(
         layer.batch,
         layer.input,
@@ -104,6 +149,7 @@ fn filtered(
     let regions = PatchSums {
         input: memory.values(shape.input_bytes()).into(),
         patch_sums: memory.values(shape.patch_sums_bytes()),
+        slope_counts: None,
     };
     let patch_sums = regions.patch_sums;
     let mut launches = smidgen_filter::patch_sums(&shape, &regions)?;
@@ -140,6 +186,7 @@ fn filtered(
         input_gradient: memory.values(shape.input_bytes()),
         accumulate: false,
         mask: None,
+        normalisation: None,
     };
     launches.extend(smidgen_filter::input_gradient(&shape, facts, &regions)?);
     Ok((memory, launches))
@@ -152,10 +199,7 @@ struct Arm {
 }
 
 impl Arm {
-    fn new(
-        device: &Device,
-        (memory, launches): (Memory, Vec<Launch>),
-    ) -> Result<Self, Box<dyn Error>> {
+    fn new(device: &Device, (memory, launches): Prepared) -> Result<Self, Box<dyn Error>> {
         let buffer = memory.upload(device)?;
         let sequence = Sequence::prepare(device, &launches, &[&buffer])?;
         // Drivers compile a kernel when it first runs.
@@ -210,13 +254,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = device();
     println!("batch 8, median of {ROUNDS} rounds; ratios are medians of the ratios of a round");
     println!(
-        "| layer | exact | patch 2 | patch 4 | ratio 2 | ratio 4 |\n|---|---|---|---|---|---|"
+        "| layer | exact by | exact | patch 2 | patch 4 | ratio 2 | ratio 4 |\n|---|---|---|---|---|---|---|"
     );
     for layer in &LAYERS {
         if !names.is_empty() && !names.iter().any(|name| layer.name.contains(name.as_str())) {
             continue;
         }
-        let mut arms = vec![Arm::new(device, exact(layer, device)?)?];
+        let (prepared, [by_weight, by_input]) = exact(layer, device)?;
+        let mut arms = vec![Arm::new(device, prepared)?];
         for patch in PATCHES {
             arms.push(Arm::new(device, filtered(layer, patch, device)?)?);
         }
@@ -236,7 +281,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let ratios = [ratio(&arms[1]), ratio(&arms[2])];
         let times = [0, 1, 2].map(|at: usize| median(&mut arms[at].milliseconds.clone()));
         println!(
-            "| {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.1} | {:.1} |",
+            "| {} | {by_weight}, {by_input} | {:.2} ms | {:.2} ms | {:.2} ms | {:.1} | {:.1} |",
             layer.name, times[0], times[1], times[2], ratios[0], ratios[1]
         );
         if parts {

@@ -1,6 +1,9 @@
 // input_gradient[c, pixel] = sum over taps t:  weight[c, t] * average[c, patch of the pixel + first - t * step]
 // With one tap, the sum of all, each patch is multiplied; with several, patches outside count as zero.
 // ACCUMULATE: added to what is there. MASK: the result is zero where not low < value < high, the derivative of the layer before.
+// SLOPES: the same by bits that ops/keep_slopes.wgsl kept. SCALE: times the scale of the normalisation before that layer.
+// PATCHES: not written to the pixels but once a patch, as the mean over its pixels, times `factor`: the patch averages of the layer before, if
+// that is filtered by the same patches. SLOPES then are the counts that patch_pool.wgsl made: of how many pixels the slope is 1.
 //
 // Tile: one patch of one quad an invocation, written to all its pixels. Dispatch: [ceil(patches / 64) * quads] workgroups of 64, folded.
 #import common/grid
@@ -27,6 +30,7 @@ struct Params {
     offset_x: i32,
     low: f32,
     high: f32,
+    factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,10 +38,22 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
 #ifdef MASK
 @group(0) @binding(3) var<storage, read_write> value: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> input_gradient: array<vec4<f32>>;
+const AFTER_MASK = 4;
 #else
-@group(0) @binding(3) var<storage, read_write> input_gradient: array<vec4<f32>>;
+#ifdef SLOPES
+@group(0) @binding(3) var<storage, read_write> slopes: array<u32>;
+const AFTER_MASK = 4;
+#else
+const AFTER_MASK = 3;
 #endif
+#endif
+#ifdef SCALE
+@group(0) @binding(AFTER_MASK) var<storage, read_write> normalisation: array<vec4<f32>>;
+const AFTER_SCALE = AFTER_MASK + 1;
+#else
+const AFTER_SCALE = AFTER_MASK;
+#endif
+@group(0) @binding(AFTER_SCALE) var<storage, read_write> input_gradient: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -65,10 +81,23 @@ fn main(
     }
     let rows = patch_rows(place.y, params.patches_y, params.window_y, params.offset_y, params.height);
     let columns = patch_rows(place.x, params.patches_x, params.window_x, params.offset_x, params.width);
+#ifdef SCALE
+    let scale = normalisation[4u * quad];
+#else
+    let scale = vec4<f32>(1.0);
+#endif
+#ifdef PATCHES
+    var result = sum * scale * params.factor;
+#ifdef SLOPES
+    let counts = (vec4<u32>(slopes[quad * params.patches + at]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
+    result *= vec4<f32>(counts) / f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
+#endif
+    input_gradient[quad * params.patches + at] = result;
+#else
     for (var y = rows.x; y < rows.y; y++) {
-        let row = quad * params.pixels + (place.image * params.height + y) * params.width;
+        let row = (place.image * params.height + y) * params.width;
         for (var x = columns.x; x < columns.y; x++) {
-            let pixel = row + x;
+            let pixel = quad * params.pixels + row + x;
             var result = sum;
 #ifdef ACCUMULATE
             result += input_gradient[pixel];
@@ -77,7 +106,12 @@ fn main(
             let before = value[pixel];
             result = select(vec4<f32>(), result, (before > vec4<f32>(params.low)) & (before < vec4<f32>(params.high)));
 #endif
-            input_gradient[pixel] = result;
+#ifdef SLOPES
+            let bits = slopes[quad * ((params.pixels + 7u) / 8u) + (row + x) / 8u] >> ((row + x) % 8u * 4u);
+            result = select(vec4<f32>(), result, (vec4<u32>(bits) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>());
+#endif
+            input_gradient[pixel] = result * scale;
         }
     }
+#endif
 }

@@ -1,6 +1,9 @@
 // input_gradient[i, pixel] = sum over taps t and output channels o:  weight[o, t, i] * average[o, patch of the pixel + first - t * step]
 // With one tap, the sum of all, this is a matrix product over the patches; with several, patches outside count as zero.
 // ACCUMULATE: added to what is there. MASK: the result is zero where not low < value < high, the derivative of the layer before.
+// SLOPES: the same by bits that ops/keep_slopes.wgsl kept. SCALE: times the scale of the normalisation before that layer.
+// PATCHES: not written to the pixels but once a patch, as the mean over its pixels, times `factor`: the patch averages of the layer before, if
+// that is filtered by the same patches. SLOPES then are the counts that patch_pool.wgsl made: of how many pixels the slope is 1.
 //
 // Tile: an invocation computes TILE patches, 64 apart so that neighbours read neighbouring memory, by QUADS input quads, and writes each to
 // all pixels of its patch.
@@ -34,6 +37,7 @@ struct Params {
     offset_x: i32,
     low: f32,
     high: f32,
+    factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -41,10 +45,22 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
 #ifdef MASK
 @group(0) @binding(3) var<storage, read_write> value: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> input_gradient: array<vec4<f32>>;
+const AFTER_MASK = 4;
 #else
-@group(0) @binding(3) var<storage, read_write> input_gradient: array<vec4<f32>>;
+#ifdef SLOPES
+@group(0) @binding(3) var<storage, read_write> slopes: array<u32>;
+const AFTER_MASK = 4;
+#else
+const AFTER_MASK = 3;
 #endif
+#endif
+#ifdef SCALE
+@group(0) @binding(AFTER_MASK) var<storage, read_write> normalisation: array<vec4<f32>>;
+const AFTER_SCALE = AFTER_MASK + 1;
+#else
+const AFTER_SCALE = AFTER_MASK;
+#endif
+@group(0) @binding(AFTER_SCALE) var<storage, read_write> input_gradient: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -113,6 +129,20 @@ fn main(
     if patch_{part} < params.patches {
         let rows = patch_rows(place_{part}.y, params.patches_y, params.window_y, params.offset_y, params.height);
         let columns = patch_rows(place_{part}.x, params.patches_x, params.window_x, params.offset_x, params.width);
+#ifdef PATCHES
+#for quad in 0..QUADS
+        var result_{quad} = sum_{part}_{quad} * params.factor;
+        let at_{quad} = (input_quad + {quad}u) * params.patches + patch_{part};
+#ifdef SLOPES
+        let counts_{quad} = (vec4<u32>(slopes[at_{quad}]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
+        result_{quad} *= vec4<f32>(counts_{quad}) / f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
+#endif
+#ifdef SCALE
+        result_{quad} *= normalisation[4u * (input_quad + {quad}u)];
+#endif
+        input_gradient[at_{quad}] = result_{quad};
+#endfor
+#else
         for (var y = rows.x; y < rows.y; y++) {
             let row = (place_{part}.image * params.height + y) * params.width;
             for (var x = columns.x; x < columns.y; x++) {
@@ -126,10 +156,18 @@ fn main(
                 let value_{quad} = value[pixel_{quad}];
                 result_{quad} = select(vec4<f32>(), result_{quad}, (value_{quad} > vec4<f32>(params.low)) & (value_{quad} < vec4<f32>(params.high)));
 #endif
+#ifdef SLOPES
+                let bits_{quad} = slopes[(input_quad + {quad}u) * ((params.pixels + 7u) / 8u) + (row + x) / 8u] >> ((row + x) % 8u * 4u);
+                result_{quad} = select(vec4<f32>(), result_{quad}, (vec4<u32>(bits_{quad}) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>());
+#endif
+#ifdef SCALE
+                result_{quad} *= normalisation[4u * (input_quad + {quad}u)];
+#endif
                 input_gradient[pixel_{quad}] = result_{quad};
 #endfor
             }
         }
+#endif
     }
 #endfor
 }

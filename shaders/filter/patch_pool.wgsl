@@ -1,5 +1,7 @@
 // pooled[c, p] = factor * sum over the pixels of patch p:  source[c, y, x]
 // AVERAGE:     the sum divided by the number of those pixels
+// COUNTS:      also counts[c, p] = of how many of those pixels the activation has slope 1, four channels in the bytes of a word
+// WINDOW:      rows and columns of the windows, where these are the same and cover the map: unrolled
 // The source is read through its normalisation and activation, see common/source.wgsl.
 //
 // Tile: one patch of one quad an invocation. Dispatch: [ceil(patches / 64) * quads] workgroups of 64, folded.
@@ -27,9 +29,13 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
 #ifdef NORMALISE
 @group(0) @binding(2) var<storage, read_write> normalisation: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> pooled: array<vec4<f32>>;
+const POOLED = 3;
 #else
-@group(0) @binding(2) var<storage, read_write> pooled: array<vec4<f32>>;
+const POOLED = 2;
+#endif
+@group(0) @binding(POOLED) var<storage, read_write> pooled: array<vec4<f32>>;
+#ifdef COUNTS
+@group(0) @binding(POOLED + 1) var<storage, read_write> counts: array<u32>;
 #endif
 
 @compute @workgroup_size(64)
@@ -51,11 +57,41 @@ fn main(
     let base = quad * params.pixels + place.image * params.height * params.width;
     let scaling = scaling_of(quad);
     var sum = vec4<f32>();
+#ifdef COUNTS
+    var count = vec4<f32>();
+#endif
+#ifdef WINDOW
+#for row in 0..WINDOW
+    let y_{row} = base + min(rows.x + {row}u, params.height - 1u) * params.width;
+#for column in 0..WINDOW
+    let live_{row}_{column} = rows.x + {row}u < rows.y && columns.x + {column}u < columns.y;
+    let element_{row}_{column} = y_{row} + min(columns.x + {column}u, params.width - 1u);
+#ifdef COUNTS
+    let value_{row}_{column} = scaled(scaling, source[element_{row}_{column}]);
+    sum += select(vec4<f32>(), activate(value_{row}_{column}), live_{row}_{column});
+    count += select(vec4<f32>(), activate_derivative(value_{row}_{column}), live_{row}_{column});
+#else
+    sum += select(vec4<f32>(), load_source(scaling, element_{row}_{column}), live_{row}_{column});
+#endif
+#endfor
+#endfor
+#else
     for (var y = rows.x; y < rows.y; y++) {
         for (var x = columns.x; x < columns.y; x++) {
+#ifdef COUNTS
+            let value = scaled(scaling, source[base + y * params.width + x]);
+            sum += activate(value);
+            count += activate_derivative(value);
+#else
             sum += load_source(scaling, base + y * params.width + x);
+#endif
         }
     }
+#endif
+#ifdef COUNTS
+    let whole = vec4<u32>(count);
+    counts[quad * params.patches + at] = whole.x | (whole.y << 8u) | (whole.z << 16u) | (whole.w << 24u);
+#endif
 #ifdef AVERAGE
     sum /= f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
 #endif

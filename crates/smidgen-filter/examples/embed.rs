@@ -134,6 +134,7 @@ pub fn run() -> Result<(Gradients, Gradients), Box<dyn Error>> {
         &PatchSums {
             input: region(0).into(),
             patch_sums: region(3),
+            slope_counts: None,
         },
     )?;
     // Whenever the weight has changed.
@@ -161,6 +162,7 @@ pub fn run() -> Result<(Gradients, Gradients), Box<dyn Error>> {
             input_gradient: region(6),
             accumulate: false,
             mask: None,
+            normalisation: None,
         },
     )?);
     launches.extend(weight_gradient(

@@ -22,6 +22,11 @@ impl Axis {
             offset: (surplus + 1).div_euclid(2) as i32,
         }
     }
+
+    /// Whether no row lies beyond the windows.
+    pub(crate) fn covers(&self) -> bool {
+        u64::from(self.patches) * u64::from(self.window) >= u64::from(self.extent)
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,14 @@ pub enum FilterError {
         /// The most there can be.
         limit: u64,
     },
+    /// Slopes are counted in bytes, over windows that cover the map.
+    #[error("slopes are counted in windows that cover the input and have no more than 255 pixels")]
+    SlopeCounts,
+    /// The patches of two layers are not the same.
+    #[error(
+        "the gradient stays at the resolution of patches only behind stride 1 and on a map of one size"
+    )]
+    OtherPatches,
     /// A region is smaller than what a kernel would read or write there.
     #[error("the region of the {region} has {given} bytes, this shape needs {needed}")]
     RegionTooSmall {

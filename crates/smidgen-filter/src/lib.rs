@@ -27,6 +27,9 @@
 //! **Dilation.** Where taps are further apart than a patch, the input gradient takes each from the patch it falls into, and reads the
 //! whole weight ([`FilterShape::reads_every_tap`]).
 //!
+//! **Layers in a row.** The input gradient is constant over each patch, so the patch averages of a filtered layer before, with the same patches and an
+//! elementwise layer of slopes 0 and 1 between, follow from it without a map: [`patch_gradient`].
+//!
 //! **A weight gradient is the same at every tap**, so it, and an optimiser's state, may be held once a pair of channels
 //! ([`Taps::Once`]), which for a 3x3 kernel is a ninth.
 //!
@@ -46,6 +49,7 @@
 //! let launches = patch_sums(&shape, &PatchSums {
 //!     input: Region::whole(0, shape.input_bytes()).into(),
 //!     patch_sums: Region::whole(1, shape.patch_sums_bytes()),
+//!     slope_counts: None,
 //! })?;
 //! let sequence = Sequence::prepare(&device, &launches, &[&input, &sums])?;
 //! device.run(|pass| sequence.record(pass))?;
@@ -64,7 +68,9 @@ mod shape;
 mod weight_gradient;
 
 pub use error::FilterError;
-pub use input_gradient::{InputGradient, Mask, TapSums, input_gradient, tap_sums};
+pub use input_gradient::{
+    InputGradient, Mask, PatchGradient, TapSums, input_gradient, patch_gradient, tap_sums,
+};
 pub use pool::{PatchAverages, PatchSums, patch_averages, patch_sums};
 pub use shape::{FilterShape, LARGEST_PATCH};
 pub use weight_gradient::{

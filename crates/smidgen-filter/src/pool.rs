@@ -20,6 +20,9 @@ pub struct PatchSums {
     pub input: Source,
     /// Planes of quads, `shape.patch_sums_bytes()`.
     pub patch_sums: Region,
+    /// `shape.slope_counts_bytes()`, for [`patch_gradient`](crate::patch_gradient): of how many pixels of a patch the activation of the input (a ReLU or ReLU6)
+    /// has slope 1 rather than 0.
+    pub slope_counts: Option<Region>,
 }
 
 /// What [`patch_averages`] reads and writes.
@@ -32,6 +35,9 @@ pub struct PatchAverages {
 }
 
 pub(crate) const LANES: u64 = 64;
+
+/// Rows of the largest window whose loops are unrolled.
+const LARGEST_UNROLLED: u32 = 4;
 
 /// Launches of the sums of the input over each patch: all that the weight gradient needs of it.
 ///
@@ -46,8 +52,16 @@ pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch
         *normalisation = sized("normalisation", *normalisation, needed)?;
     }
     let pooled = sized("patch sums", regions.patch_sums, shape.patch_sums_bytes())?;
+    let counts = (regions.slope_counts)
+        .map(|counts| sized("slope counts", counts, shape.slope_counts_bytes()))
+        .transpose()?;
     let axes = [0, 1].map(|axis| shape.input_axis(axis));
     let quads = shape.input_quads();
+    // A count stands in a byte.
+    let fit = axes.iter().all(Axis::covers) && axes[0].window * axes[1].window <= 255;
+    if counts.is_some() && !fit {
+        return Err(FilterError::SlopeCounts);
+    }
     Ok(vec![pool(
         shape,
         quads,
@@ -55,7 +69,7 @@ pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch
         axes,
         None,
         &source,
-        pooled,
+        [Some(pooled), counts],
     )])
 }
 
@@ -89,11 +103,11 @@ pub fn patch_averages(
         axes,
         factor,
         &source.into(),
-        pooled,
+        [Some(pooled), None],
     )])
 }
 
-/// Averages times a factor, or sums without one.
+/// Averages times a factor, or sums without one; and the counts of slopes.
 fn pool(
     shape: &FilterShape,
     quads: u32,
@@ -101,7 +115,7 @@ fn pool(
     [y, x]: [Axis; 2],
     average: Option<f32>,
     source: &Source,
-    pooled: Region,
+    [pooled, counts]: [Option<Region>; 2],
 ) -> Launch {
     let params = PoolParams {
         patches: shape.patch_plane(),
@@ -121,6 +135,12 @@ fn pool(
     if average.is_some() {
         defines.push(("AVERAGE", String::new()));
     }
+    if counts.is_some() {
+        defines.push(("COUNTS", String::new()));
+    }
+    if y.window == x.window && y.window <= LARGEST_UNROLLED && y.covers() && x.covers() {
+        defines.push(("WINDOW", y.window.to_string()));
+    }
     let groups = u64::from(params.patches).div_ceil(LANES) * u64::from(quads);
     Launch::new(
         "filter/patch_pool.wgsl",
@@ -129,7 +149,8 @@ fn pool(
         [source.region]
             .into_iter()
             .chain(source.normalisation)
-            .chain([pooled])
+            .chain(pooled)
+            .chain(counts)
             .collect(),
         folded_grid(groups),
     )

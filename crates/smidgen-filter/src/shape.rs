@@ -297,6 +297,27 @@ impl FilterShape {
         )
     }
 
+    /// Bytes of the bits of [`Mask::Bits`](crate::Mask::Bits).
+    #[must_use]
+    pub fn slopes_bytes(&self) -> u64 {
+        let pixels = product(&[self.batch, self.input_height, self.input_width]);
+        (pixels.div_ceil(8)).saturating_mul(u64::from(self.input_quads()) * 4)
+    }
+
+    /// Bytes of the counts of slopes over the patches of the input: a byte a channel.
+    #[must_use]
+    pub fn slope_counts_bytes(&self) -> u64 {
+        self.patch_sums_bytes() / 4
+    }
+
+    /// Whether the input has the patches of the output, pixel by pixel: stride 1 and a map of one size. Then the gradient of the input can stay
+    /// at the resolution of patches.
+    #[must_use]
+    pub fn keeps_patches(&self) -> bool {
+        self.stride == [1, 1]
+            && [self.output_height(), self.output_width()] == [self.input_height, self.input_width]
+    }
+
     /// Bytes of the patch averages of the output gradient.
     #[must_use]
     pub fn patch_averages_bytes(&self) -> u64 {

@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use smidgen_filter::{
-    BiasGradient, FilterShape, InputGradient, Mask, PatchAverages, PatchSums, TapSums, Taps,
-    WeightGradient, bias_gradient, input_gradient, patch_averages, patch_sums, tap_sums,
-    weight_gradient, weight_gradient_workspace,
+    BiasGradient, FilterError, FilterShape, InputGradient, Mask, PatchAverages, PatchGradient,
+    PatchSums, TapSums, Taps, WeightGradient, bias_gradient, input_gradient, patch_averages,
+    patch_gradient, patch_sums, tap_sums, weight_gradient, weight_gradient_workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, error_beside, relative_error};
-use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Source};
+use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Region, Source};
 use smidgen_reference::convolution::{self, Case};
 use smidgen_reference::gradient_filter::{self as twin, FilterCase};
 use smidgen_reference::layout::{from_quads, to_quads, widen};
@@ -139,6 +139,7 @@ fn check(
         &PatchSums {
             input: input.into(),
             patch_sums: sums,
+            slope_counts: None,
         },
     )
     .unwrap();
@@ -162,6 +163,7 @@ fn check(
         input_gradient: by_input,
         accumulate,
         mask: masked.then(|| Mask::relu(input)),
+        normalisation: None,
     };
     launches.extend(input_gradient(&shape, facts, &regions).unwrap());
     for (target, taps, workspace) in [
@@ -316,6 +318,7 @@ fn the_published_constants_hold_on_the_device() {
     let regions = PatchSums {
         input: input.into(),
         patch_sums: sums,
+        slope_counts: None,
     };
     let mut launches = patch_sums(&shape, &regions).unwrap();
     let regions = PatchAverages {
@@ -334,6 +337,7 @@ fn the_published_constants_hold_on_the_device() {
         input_gradient: by_input,
         accumulate: false,
         mask: None,
+        normalisation: None,
     };
     launches.extend(input_gradient(&shape, facts, &regions).unwrap());
     let regions = WeightGradient {
@@ -422,11 +426,175 @@ fn patch_sums_read_their_input_through_normalisation_and_activation() {
             activation: Activation::Relu,
         },
         patch_sums: memory.output(shape.patch_sums_bytes() as usize / 4),
+        slope_counts: None,
     };
     let outcome = memory.run(&patch_sums(&shape, &regions).unwrap()).unwrap();
     let found = from_quads(&outcome.read(regions.patch_sums), 2, 6, 12);
     let error = relative_error(&found, &twin::patch_sums(&case, &activated));
     assert!(error <= TOLERANCE, "off by {error:e}");
+}
+
+/// Kept slopes and a scale behind the product, as maps and at the resolution of patches, against the twin's map that is masked, scaled and
+/// averaged.
+#[test]
+fn gradients_pass_what_stands_between_layers() {
+    let cases = [
+        Case::new("dense", 2, [6, 7, 5], 5, [3, 3]).padding(1, 1),
+        Case::new("spread", 2, [6, 9, 8], 8, [3, 3])
+            .padding(4, 4)
+            .dilation(4, 4),
+        Case::new("depthwise", 2, [6, 7, 5], 6, [3, 3])
+            .padding(1, 1)
+            .groups(6),
+    ];
+    for (convolution, patch, checked) in [
+        (cases[0], 2, true),
+        (cases[0], 3, false),
+        (cases[1], 2, true),
+        (cases[2], 2, true),
+        (cases[2], 4, false),
+    ] {
+        let case = FilterCase::new(convolution, patch);
+        let (shape, facts) = (shape_of(&case), facts(DeviceKind::Software, !checked));
+        let [inputs, height, width] = convolution.input;
+        let (batch, pixels) = (convolution.batch, height * width);
+        let taps = convolution.kernel[0] * convolution.kernel[1];
+        let patches = case.patches()[0] * case.patches()[1];
+        let x = normal(1, convolution.input_len());
+        let w = normal(2, convolution.weight_len());
+        let dy = normal(3, convolution.output_len());
+        let scale = normal(4, inputs);
+        let normalisation: Vec<f32> = (0..inputs.div_ceil(4))
+            .flat_map(|quad| {
+                let at = |lane: usize| scale.get(quad * 4 + lane).copied().unwrap_or(0.0);
+                let scale: Vec<f32> = (0..4).map(at).collect();
+                [scale, vec![1.0; 12]].concat()
+            })
+            .collect();
+        let quads = to_quads(&x, batch, inputs, pixels);
+        let plane = batch * pixels;
+        let words = plane.div_ceil(8);
+        let mut bits = vec![0_u32; inputs.div_ceil(4) * words];
+        for (at, value) in quads.iter().enumerate() {
+            let (quad, pixel, lane) = (at / 4 / plane, at / 4 % plane, at % 4);
+            let bit = pixel % 8 * 4 + lane;
+            bits[quad * words + pixel / 8] |= u32::from(*value > 0.0) << bit;
+        }
+        let mut memory = Guarded::new();
+        let weight = memory.input(&pack(&shape, taps, shape.weight_bytes(), &w));
+        let normalisation = Some(memory.input(&normalisation));
+        let bits = memory.input(&bits);
+        assert_eq!(bits.size, shape.slopes_bytes());
+        let output = |memory: &mut Guarded, bytes: u64| memory.output(bytes as usize / 4);
+        let sums = PatchSums {
+            input: Source {
+                region: memory.input(&quads),
+                normalisation: None,
+                activation: Activation::Relu,
+            },
+            patch_sums: output(&mut memory, shape.patch_sums_bytes()),
+            slope_counts: Some(output(&mut memory, shape.slope_counts_bytes())),
+        };
+        let output_pixels: usize = convolution.output_size().iter().product();
+        let outputs = convolution.output_channels;
+        let averages = PatchAverages {
+            output_gradient: memory.input(&to_quads(&dy, batch, outputs, output_pixels)),
+            patch_averages: output(&mut memory, shape.patch_averages_bytes()),
+        };
+        let summed = output(&mut memory, shape.tap_sums_bytes());
+        let read = if shape.reads_every_tap() {
+            weight
+        } else {
+            summed
+        };
+        let map = InputGradient {
+            patch_averages: averages.patch_averages,
+            weight: read,
+            input_gradient: output(&mut memory, shape.input_bytes()),
+            accumulate: false,
+            mask: Some(Mask::Bits(bits)),
+            normalisation,
+        };
+        let by_patch = |slope_counts, averages_before| PatchGradient {
+            patch_averages: averages.patch_averages,
+            weight: read,
+            slope_counts,
+            normalisation,
+            stride_before: [2, 1],
+            averages_before,
+        };
+        let through = output(&mut memory, shape.patch_sums_bytes());
+        let past = output(&mut memory, shape.patch_sums_bytes());
+        let launches = [
+            patch_sums(&shape, &sums).unwrap(),
+            patch_averages(&shape, &averages).unwrap(),
+            tap_sums(
+                &shape,
+                &TapSums {
+                    weight,
+                    tap_sums: summed,
+                },
+            )
+            .unwrap(),
+            input_gradient(&shape, &facts, &map).unwrap(),
+            patch_gradient(&shape, &facts, &by_patch(sums.slope_counts, through)).unwrap(),
+            patch_gradient(&shape, &facts, &by_patch(None, past)).unwrap(),
+        ]
+        .concat();
+        let outcome = if checked {
+            memory.run(&launches).unwrap()
+        } else {
+            memory.run_unchecked(&launches).unwrap()
+        };
+        let [wide_x, w, dy] = [&x, &w, &dy].map(|values| widen(values));
+        let plain: Vec<f64> = (twin::input_gradient(&case, &dy, &w).iter().enumerate())
+            .map(|(at, value)| value * f64::from(scale[at / pixels % inputs]))
+            .collect();
+        let masked: Vec<f64> = (plain.iter().zip(&wide_x))
+            .map(|(value, x)| if *x > 0.0 { *value } else { 0.0 })
+            .collect();
+        let close = |what: &str, found: &[f32], expected: &[f64]| {
+            let error = relative_error(found, expected);
+            let name = convolution.name;
+            assert!(
+                error <= TOLERANCE,
+                "{name} by {patch}: {what} is off by {error:e}"
+            );
+        };
+        let found = from_quads(&outcome.read(map.input_gradient), batch, inputs, pixels);
+        close("the map", &found, &masked);
+        let ones = twin::patch_sums(&case, &vec![1.0; plain.len()]);
+        let averaged = |map: &[f64]| -> Vec<f64> {
+            let sums = twin::patch_sums(&case, map);
+            (sums.iter().zip(&ones))
+                .map(|(sum, pixels)| 0.5 * sum / pixels)
+                .collect()
+        };
+        let found = from_quads(&outcome.read(through), batch, inputs, patches);
+        close("the average behind slopes", &found, &averaged(&masked));
+        let found = from_quads(&outcome.read(past), batch, inputs, patches);
+        close("the average", &found, &averaged(&plain));
+        let rectified: Vec<f64> = wide_x.iter().map(|x| x.max(0.0)).collect();
+        let found = from_quads(&outcome.read(sums.patch_sums), batch, inputs, patches);
+        close("patch sums", &found, &twin::patch_sums(&case, &rectified));
+    }
+    let strided = FilterShape::new(1, [4, 8, 8], 4, [3, 3], 2)
+        .with_padding(1)
+        .with_stride(2);
+    let some = Region::whole(0, 1 << 20);
+    let regions = PatchGradient {
+        patch_averages: some,
+        weight: some,
+        slope_counts: None,
+        normalisation: None,
+        stride_before: [1, 1],
+        averages_before: some,
+    };
+    let facts = facts(DeviceKind::Discrete, false);
+    assert!(matches!(
+        patch_gradient(&strided, &facts, &regions),
+        Err(FilterError::OtherPatches)
+    ));
 }
 
 fn any_case() -> impl Strategy<Value = FilterCase> {

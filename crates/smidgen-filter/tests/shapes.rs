@@ -60,6 +60,7 @@ fn a_region_that_is_too_small_is_refused() {
     let regions = PatchSums {
         input: Region::whole(0, shape().input_bytes()).into(),
         patch_sums: Region::whole(1, shape().patch_sums_bytes() - 4),
+        slope_counts: None,
     };
     assert!(matches!(
         patch_sums(&shape(), &regions),

@@ -52,8 +52,30 @@ impl Operation {
                 weight,
                 input_gradient,
                 accumulate,
+                derivative,
+                slopes,
+                normalisation,
                 ..
-            } => with(&[*averages, *weight], accumulate.then_some(*input_gradient)),
+            } => reading(
+                derivative.as_slice(),
+                &[
+                    Some(*averages),
+                    Some(*weight),
+                    accumulate.then_some(*input_gradient),
+                    *slopes,
+                    *normalisation,
+                ],
+            ),
+            Kind::FilterPatchGradient {
+                averages,
+                weight,
+                counts,
+                normalisation,
+                ..
+            } => reading(
+                &[],
+                &[Some(*averages), Some(*weight), *counts, *normalisation],
+            ),
             Kind::SlopesBackward {
                 output_gradient,
                 slopes,
@@ -193,13 +215,16 @@ impl Operation {
                 bias_gradient,
                 ..
             } => with(&[*weight_gradient], &[*bias_gradient]),
-            Kind::FilterPatchSums { sums, .. } => vec![*sums],
+            Kind::FilterPatchSums { sums, counts, .. } => with(&[*sums], &[*counts]),
             Kind::FilterPatchAverages { averages, .. } => vec![*averages],
             Kind::FilterWeightGradient {
                 weight_gradient, ..
             } => vec![*weight_gradient],
             Kind::FilterBiasGradient { bias_gradient, .. } => vec![*bias_gradient],
             Kind::FilterInputGradient { input_gradient, .. } => vec![*input_gradient],
+            Kind::FilterPatchGradient {
+                averages_before, ..
+            } => vec![*averages_before],
             Kind::KeepSlopes { slopes, .. } => vec![*slopes],
             Kind::SlopesBackward { input_gradient, .. } => vec![*input_gradient],
             Kind::BatchNormStatistics {
@@ -256,8 +281,26 @@ impl Operation {
                 slopes,
                 normalisation,
                 ..
+            }
+            | Kind::FilterPatchGradient {
+                counts: slopes,
+                normalisation,
+                ..
             } => (slopes.iter().chain(normalisation))
                 .map(|id| (*id, Content::Exact))
+                .collect(),
+            Kind::FilterInputGradient {
+                derivative,
+                slopes,
+                normalisation,
+                ..
+            } => (derivative.iter().flat_map(derivative_needs))
+                .chain(
+                    slopes
+                        .iter()
+                        .chain(normalisation)
+                        .map(|id| (*id, Content::Exact)),
+                )
                 .collect(),
             Kind::MaxPoolBackward {
                 indices,

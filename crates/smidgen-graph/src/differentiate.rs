@@ -351,6 +351,9 @@ impl Backward<'_> {
                 weight,
                 input_gradient,
                 accumulate,
+                derivative: None,
+                slopes: None,
+                normalisation: None,
             };
             self.push(layer, kind);
         }

@@ -38,6 +38,7 @@ impl Gradients {
         if self.held(gradient) > 0 {
             return false;
         }
+        let compares = source.activation.is_mask() && source.normalisation.is_none();
         let last = emitter.operations.iter_mut().rev().find(|operation| {
             operation.writes().contains(&gradient) || operation.reads().contains(&gradient)
         });
@@ -64,6 +65,14 @@ impl Gradients {
                     ..
                 },
             ) if *input_gradient == gradient => {
+                *derivative = Some(source);
+                true
+            }
+            Some(OperationKind::FilterInputGradient {
+                input_gradient,
+                derivative: derivative @ None,
+                ..
+            }) if *input_gradient == gradient && compares => {
                 *derivative = Some(source);
                 true
             }

@@ -16,6 +16,7 @@ mod init;
 mod layers;
 mod lower;
 mod operation;
+mod patches;
 mod program;
 mod shape;
 mod slopes;

@@ -7,6 +7,7 @@ use crate::error::GraphError;
 use crate::filter::patch_sums_shape;
 use crate::graph::{Graph, Layer, Node};
 use crate::operation::{OperationKind, Optimizer, Phase};
+use crate::patches;
 use crate::program::{CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, ValueId};
 use crate::shape::MapShape;
 use crate::slopes;
@@ -224,6 +225,7 @@ impl<'graph> Forward<'graph> {
                 if self.graph.frozen_statistics {
                     slopes::keep(emitter);
                 }
+                patches::join(emitter);
                 if keep_gradients {
                     gradients
                 } else {
@@ -453,6 +455,7 @@ impl<'graph> Forward<'graph> {
                     patch,
                     input,
                     sums,
+                    counts: None,
                 };
                 self.emitter.push(layer, Phase::Forward, kind);
                 self.patch_sums.insert(key, sums);

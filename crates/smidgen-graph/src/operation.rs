@@ -125,6 +125,8 @@ pub enum OperationKind {
         patch: u32,
         input: Source,
         sums: ValueId,
+        /// Of how many pixels of a patch the activation of `input` has slope 1: a byte a channel.
+        counts: Option<ValueId>,
     },
     /// Writes `averages`: `output_gradient` averaged over the patches.
     FilterPatchAverages {
@@ -151,7 +153,9 @@ pub enum OperationKind {
         averages: ValueId,
         bias_gradient: ValueId,
     },
-    /// Writes `input_gradient`, or adds to it.
+    /// Writes `input_gradient`, or adds to it; then multiplies it with the `derivative` of an activation, as
+    /// [`ConvolutionInputGradient`](Self::ConvolutionInputGradient) does, or with `slopes` and the scale of a `normalisation`, as
+    /// [`SlopesBackward`](Self::SlopesBackward) does.
     FilterInputGradient {
         attributes: ConvolutionAttributes,
         shape: MapShape,
@@ -160,6 +164,22 @@ pub enum OperationKind {
         weight: ValueId,
         input_gradient: ValueId,
         accumulate: bool,
+        derivative: Option<Source>,
+        slopes: Option<ValueId>,
+        normalisation: Option<ValueId>,
+    },
+    /// Writes `averages_before`, the patch averages of the filtered convolution before, with its strides: the input gradient at the resolution of patches, multiplied with the
+    /// share of pixels that `counts` says and with the scale of a `normalisation`.
+    FilterPatchGradient {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        averages: ValueId,
+        weight: ValueId,
+        counts: Option<ValueId>,
+        normalisation: Option<ValueId>,
+        stride_before: [u32; 2],
+        averages_before: ValueId,
     },
     /// Writes `slopes`: one bit an element of what `input` is read as, whether the activation has slope 1 there rather than 0.
     KeepSlopes {

@@ -11,6 +11,7 @@ use smidgen_graph::{
     Builder, Convolution, Graph, GraphError, Layout, Lowering, Mode, OperationKind, Optimizer,
     Phase, Program, Role, ValueId, zoo,
 };
+use smidgen_reference::gradient_filter::patch_of_rows;
 use std::collections::BTreeSet;
 
 const SGD: Optimizer = Optimizer::Sgd {
@@ -207,6 +208,157 @@ fn frozen_statistics_keep_bits_and_give_exact_gradients() {
             );
         }
     }
+}
+
+/// Convolutions in a row, with frozen batch norms and a ReLU between, and at the end one that goes to two.
+fn row() -> Graph {
+    let mut network = Builder::new("row", [3, 7, 5]).unwrap();
+    let mut x = network.input();
+    for (name, convolution) in [
+        ("conv1", same(8).stride(2).without_bias()),
+        ("conv2", same(8)),
+        ("conv3", same(8).groups(8)),
+        ("conv4", Convolution::new(4, 1)),
+    ] {
+        x = network.convolution(name, x, convolution).unwrap();
+        let norm = format!("bn{name}");
+        x = network.batch_norm(&norm, x).unwrap();
+        if name != "conv3" {
+            x = network.relu(x).unwrap();
+        }
+    }
+    close(network, &[x])
+}
+
+/// Keeping gradients at the resolution of patches changes nothing but the order of sums: they are those of maps that were upsampled, masked
+/// and averaged again.
+#[test]
+fn gradients_stay_at_the_resolution_of_patches() {
+    for patch in [1, 2, 3] {
+        let mut graph = row();
+        graph.freeze("bn*").unwrap();
+        graph.freeze_statistics();
+        graph.filter_last(4, patch).unwrap();
+        let program = graph.lower(&train(2, true)).unwrap();
+        let count = |which: fn(&OperationKind) -> bool| {
+            let operations = program.operations.iter();
+            operations
+                .filter(|operation| which(&operation.kind))
+                .count()
+        };
+        // Between conv4 and conv3, conv3 and conv2, conv2 and conv1 there is no map.
+        assert_eq!(
+            count(|kind| matches!(kind, OperationKind::FilterPatchGradient { .. })),
+            3
+        );
+        assert_eq!(
+            count(|kind| matches!(kind, OperationKind::FilterPatchAverages { .. })),
+            1
+        );
+        assert_eq!(
+            count(|kind| matches!(kind, OperationKind::FilterInputGradient { .. })),
+            0
+        );
+        // Of the last activation alone.
+        assert_eq!(
+            count(|kind| matches!(kind, OperationKind::KeepSlopes { .. })),
+            1
+        );
+
+        // The definition, one layer after the other: the gradient of what conv1 gives, from that of what conv2 gives, both as maps.
+        let mut run = start(&program);
+        // The step changes it.
+        let weight = run.get(program.find("conv2.weight").unwrap()).to_vec();
+        run.run();
+        let attributes = |layer: &str| {
+            let found = program
+                .operations
+                .iter()
+                .find_map(|operation| match operation.kind {
+                    OperationKind::Convolution { attributes, .. } if operation.layer == layer => {
+                        Some(attributes)
+                    }
+                    _ => None,
+                });
+            found.unwrap()
+        };
+        assert_eq!(attributes("conv1").stride, [2, 2]);
+        let read = |name: &str| run.get(program.find(name).unwrap()).to_vec();
+        let patches = [
+            4_usize.div_ceil(patch as usize),
+            3_usize.div_ceil(patch as usize),
+        ];
+        let rows = [
+            patch_of_rows(4, patches[0], patch as usize),
+            patch_of_rows(3, patches[1], patch as usize),
+        ];
+        let place = |pixel: usize| rows[0][pixel / 3] * patches[1] + rows[1][pixel % 3];
+        let each = patches[0] * patches[1];
+        let behind = read("patches of gradient of conv2");
+        let before = read("patches of gradient of conv1");
+        let value = read("conv1");
+        let vector = |name: &str| read(&format!("bnconv1.{name}"));
+        let (scale, shift) = (vector("weight"), vector("bias"));
+        let (mean, variance) = (vector("running_mean"), vector("running_var"));
+        for image in 0..2 {
+            for channel in 0..8 {
+                let factor = scale[channel] / (variance[channel] + 1e-5).sqrt();
+                let mut sums = vec![(0.0, 0.0); each];
+                for pixel in 0..12 {
+                    let gradient: f64 = (0..8)
+                        .map(|output| {
+                            let taps = &weight[(output * 8 + channel) * 9..][..9];
+                            let from = behind[(image * 8 + output) * each + place(pixel)];
+                            taps.iter().sum::<f64>() * from
+                        })
+                        .sum();
+                    let own = value[(image * 8 + channel) * 12 + pixel];
+                    let passes = factor * (own - mean[channel]) + shift[channel] > 0.0;
+                    let sum = &mut sums[place(pixel)];
+                    sum.0 += if passes { factor * gradient } else { 0.0 };
+                    sum.1 += 1.0;
+                }
+                for (at, (sum, pixels)) in sums.into_iter().enumerate() {
+                    let found = before[(image * 8 + channel) * each + at];
+                    let expected = sum / pixels;
+                    assert!(
+                        (found - expected).abs() < 1e-9 * expected.abs().max(1e-3),
+                        "patch {patch}: {found}, by maps {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What stands between a filtered convolution and a layer that is not is part of the operation that makes the gradient.
+#[test]
+fn slopes_and_scales_are_folded_into_the_filtered_gradient() {
+    let count = |graph: &Graph, which: fn(&OperationKind) -> bool| {
+        let program = graph.lower(&train(2, true)).unwrap();
+        let operations = program.operations.iter();
+        operations
+            .filter(|operation| which(&operation.kind))
+            .count()
+    };
+    let passes = |kind: &OperationKind| matches!(kind, OperationKind::SlopesBackward { .. });
+    let mut graph = row();
+    graph.freeze("bn*").unwrap();
+    graph.freeze_statistics();
+    let exact = count(&graph, passes);
+    graph.filter("conv3", 2).unwrap();
+    assert_eq!(count(&graph, passes), exact);
+    let folded = |kind: &OperationKind| {
+        matches!(
+            kind,
+            OperationKind::FilterInputGradient {
+                slopes: Some(_),
+                normalisation: Some(_),
+                ..
+            }
+        )
+    };
+    assert_eq!(count(&graph, folded), 1);
 }
 
 /// The paper's example: the inputs of the last four convolutions of ResNet-18 at 224, one picture.

@@ -50,6 +50,12 @@ pub fn multiply_adds(kind: &OperationKind) -> u64 {
             patch,
             ..
         }
+        | OperationKind::FilterPatchGradient {
+            attributes,
+            shape,
+            patch,
+            ..
+        }
         | OperationKind::FilterInputGradient {
             attributes,
             shape,

@@ -41,7 +41,12 @@ impl OperationKind {
                 .chain([output_gradient, weight_gradient])
                 .chain(bias_gradient)
                 .collect(),
-            Kind::FilterPatchSums { input, sums, .. } => input.values_mut().chain([sums]).collect(),
+            Kind::FilterPatchSums {
+                input,
+                sums,
+                counts,
+                ..
+            } => input.values_mut().chain([sums]).chain(counts).collect(),
             Kind::KeepSlopes { input, slopes, .. } => input.values_mut().chain([slopes]).collect(),
             Kind::FilterPatchAverages {
                 output_gradient,
@@ -63,8 +68,27 @@ impl OperationKind {
                 averages,
                 weight,
                 input_gradient,
+                derivative,
+                slopes,
+                normalisation,
                 ..
-            } => vec![averages, weight, input_gradient],
+            } => (derivative.iter_mut())
+                .flat_map(Source::values_mut)
+                .chain([averages, weight, input_gradient])
+                .chain(slopes)
+                .chain(normalisation)
+                .collect(),
+            Kind::FilterPatchGradient {
+                averages,
+                weight,
+                counts,
+                normalisation,
+                averages_before,
+                ..
+            } => ([averages, weight, averages_before].into_iter())
+                .chain(counts)
+                .chain(normalisation)
+                .collect(),
             Kind::SlopesBackward {
                 output_gradient,
                 slopes,

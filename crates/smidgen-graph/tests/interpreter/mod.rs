@@ -158,10 +158,15 @@ impl<'program> Interpreter<'program> {
                 patch,
                 input,
                 sums,
+                counts,
             } => {
                 let case = filter_case(*attributes, *shape, *patch);
                 let x = self.source(input);
                 self.set(*sums, gradient_filter::patch_sums(&case, &x));
+                if let Some(counts) = counts {
+                    let slopes = self.slopes(input);
+                    self.set(*counts, gradient_filter::patch_sums(&case, &slopes));
+                }
             }
             Kind::FilterPatchAverages {
                 attributes,
@@ -214,6 +219,9 @@ impl<'program> Interpreter<'program> {
                 weight,
                 input_gradient,
                 accumulate,
+                derivative,
+                slopes,
+                normalisation,
             } => {
                 let case = filter_case(*attributes, *shape, *patch);
                 let dx = gradient_filter::input_gradient_of_patches(
@@ -222,6 +230,51 @@ impl<'program> Interpreter<'program> {
                     self.get(*weight),
                 );
                 self.contribute(*input_gradient, dx, *accumulate);
+                let slopes = match derivative {
+                    Some(source) => Some(self.slopes(source)),
+                    None => slopes.map(|slopes| self.get(slopes).to_vec()),
+                };
+                let mut g = self.get(*input_gradient).to_vec();
+                if let Some(slopes) = slopes {
+                    let all = g.iter_mut().zip(slopes);
+                    all.for_each(|(g, slope)| *g *= slope);
+                }
+                if let Some(normalisation) = normalisation {
+                    let [scale, ..] = self.vectors(*normalisation);
+                    each(*shape, |channel, at| g[at] *= scale[channel]);
+                }
+                self.set(*input_gradient, g);
+            }
+            Kind::FilterPatchGradient {
+                attributes,
+                shape,
+                patch,
+                averages,
+                weight,
+                counts,
+                normalisation,
+                averages_before,
+                ..
+            } => {
+                let case = filter_case(*attributes, *shape, *patch);
+                let dx = gradient_filter::input_gradient_of_patches(
+                    &case,
+                    self.get(*averages),
+                    self.get(*weight),
+                );
+                let pixels = gradient_filter::patch_sums(&case, &vec![1.0; dx.len()]);
+                let mut g = gradient_filter::patch_sums(&case, &dx);
+                for (at, g) in g.iter_mut().enumerate() {
+                    let counted = counts.map_or(pixels[at], |counts| self.get(counts)[at]);
+                    *g *= counted / (pixels[at] * pixels[at]);
+                }
+                if let Some(normalisation) = normalisation {
+                    let [scale, ..] = self.vectors(*normalisation);
+                    let patches = case.patches();
+                    let map = shape.with_size(patches.map(|count| count as u32));
+                    each(map, |channel, at| g[at] *= scale[channel]);
+                }
+                self.set(*averages_before, g);
             }
             Kind::KeepSlopes { input, slopes, .. } => {
                 let kept = self.slopes(input);

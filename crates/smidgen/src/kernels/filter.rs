@@ -2,9 +2,9 @@
 
 use super::bind::{Binder, WORKSPACE_ALIGNMENT, split};
 use crate::Error;
-use smidgen_filter::{FilterShape, Taps};
-use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{ConvolutionAttributes, MapShape, OperationKind, ValueId};
+use smidgen_filter::{FilterShape, Mask, Taps};
+use smidgen_gpu::{DeviceFacts, Launch, Region};
+use smidgen_graph::{Activation, ConvolutionAttributes, MapShape, OperationKind, ValueId};
 
 fn filter_shape(attributes: &ConvolutionAttributes, input: MapShape, patch: u32) -> FilterShape {
     FilterShape {
@@ -48,6 +48,12 @@ pub(super) fn workspace(kind: &OperationKind, facts: &DeviceFacts) -> Result<Opt
             shape,
             patch,
             ..
+        }
+        | OperationKind::FilterPatchGradient {
+            attributes,
+            shape,
+            patch,
+            ..
         } => Some(tap_sums_bytes(&filter_shape(attributes, *shape, *patch))),
         _ => None,
     })
@@ -68,10 +74,12 @@ pub(super) fn launches(
             patch,
             input,
             sums,
+            counts,
         } => {
             let regions = smidgen_filter::PatchSums {
                 input: at.source(input)?,
                 patch_sums: region(sums)?,
+                slope_counts: counts.as_ref().map(region).transpose()?,
             };
             smidgen_filter::patch_sums(&filter_shape(attributes, *shape, *patch), &regions)?
         }
@@ -132,27 +140,75 @@ pub(super) fn launches(
             weight,
             input_gradient,
             accumulate,
+            derivative,
+            slopes,
+            normalisation,
         } => {
             let shape = filter_shape(attributes, *shape, *patch);
-            let mut launches = Vec::new();
-            let mut weight = region(weight)?;
-            if tap_sums_bytes(&shape) > 0 {
-                let mut workspace = at.needed_workspace(operation)?;
-                let tap_sums = split(&mut workspace, shape.tap_sums_bytes());
-                let regions = smidgen_filter::TapSums { weight, tap_sums };
-                launches = smidgen_filter::tap_sums(&shape, &regions)?;
-                weight = tap_sums;
-            }
+            let (mut launches, weight) = summed_weight(at, operation, &shape, region(weight)?)?;
+            let mask = match (derivative, slopes) {
+                (Some(source), _) => {
+                    let value = region(&source.value)?;
+                    Some(if source.activation == Activation::Relu6 {
+                        Mask::relu6(value)
+                    } else {
+                        Mask::relu(value)
+                    })
+                }
+                (None, Some(slopes)) => Some(Mask::Bits(region(slopes)?)),
+                (None, None) => None,
+            };
             let regions = smidgen_filter::InputGradient {
                 patch_averages: region(averages)?,
                 weight,
                 input_gradient: region(input_gradient)?,
                 accumulate: *accumulate,
-                mask: None,
+                mask,
+                normalisation: normalisation.as_ref().map(region).transpose()?,
             };
             launches.extend(smidgen_filter::input_gradient(&shape, facts, &regions)?);
             launches
         }
+        OperationKind::FilterPatchGradient {
+            attributes,
+            shape,
+            patch,
+            averages,
+            weight,
+            counts,
+            normalisation,
+            stride_before,
+            averages_before,
+        } => {
+            let shape = filter_shape(attributes, *shape, *patch);
+            let (mut launches, weight) = summed_weight(at, operation, &shape, region(weight)?)?;
+            let regions = smidgen_filter::PatchGradient {
+                patch_averages: region(averages)?,
+                weight,
+                slope_counts: counts.as_ref().map(region).transpose()?,
+                normalisation: normalisation.as_ref().map(region).transpose()?,
+                stride_before: *stride_before,
+                averages_before: region(averages_before)?,
+            };
+            launches.extend(smidgen_filter::patch_gradient(&shape, facts, &regions)?);
+            launches
+        }
         _ => Vec::new(),
     })
+}
+
+/// The weight as an input gradient reads it, and the launches that make it so.
+fn summed_weight(
+    at: &Binder<'_>,
+    operation: usize,
+    shape: &FilterShape,
+    weight: Region,
+) -> Result<(Vec<Launch>, Region), Error> {
+    if tap_sums_bytes(shape) == 0 {
+        return Ok((Vec::new(), weight));
+    }
+    let mut workspace = at.needed_workspace(operation)?;
+    let tap_sums = split(&mut workspace, shape.tap_sums_bytes());
+    let regions = smidgen_filter::TapSums { weight, tap_sums };
+    Ok((smidgen_filter::tap_sums(shape, &regions)?, tap_sums))
 }

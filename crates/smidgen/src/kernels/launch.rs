@@ -134,6 +134,7 @@ pub(super) fn launch(
         | OperationKind::FilterPatchAverages { .. }
         | OperationKind::FilterWeightGradient { .. }
         | OperationKind::FilterBiasGradient { .. }
+        | OperationKind::FilterPatchGradient { .. }
         | OperationKind::FilterInputGradient { .. } => {
             filter::launches(at, operation, kind, facts)?
         }
