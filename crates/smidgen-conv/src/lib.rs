@@ -40,23 +40,26 @@
 //! of exactly zero, so any optimiser leaves them alone.
 #![deny(missing_docs)]
 
+mod backward;
 mod gather;
 mod geometry;
 mod passes;
 mod select;
 mod shape;
 pub mod sparse;
+mod strips;
 mod variant;
 mod weight;
 mod weight_gradient;
 mod winograd;
 
+pub use backward::{backward, fuses};
 pub use passes::{
     Forward, InputGradient, forward, forward_with_moments, input_gradient, takes_moments,
 };
 pub use select::{candidates, fits};
 pub use shape::{ConvolutionShape, ShapeError};
-pub use variant::{BlockTile, GatherTile, ParseVariantError, Pass, Variant};
+pub use variant::{BlockTile, GatherTile, ParseVariantError, Pass, StripTile, Variant};
 pub use weight::{pack_weight, unpack_weight};
 pub use weight_gradient::{
     WeightGradient, bias_gradient, bias_gradient_workspace, weight_gradient, workspace,

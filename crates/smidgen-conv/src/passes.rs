@@ -3,8 +3,9 @@
 use crate::gather::Gather;
 use crate::geometry::{Axis, Extent};
 use crate::select::{choose, default_gather};
+use crate::strips::{ByInput, Strips};
 use crate::winograd::{Bound, Winograd};
-use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
+use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, StripTile, Variant};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, moments_bytes, normalisation_bytes};
 
 /// What the forward pass reads and writes.
@@ -59,6 +60,7 @@ pub(crate) fn sized(name: &'static str, region: Region, needed: u64) -> Result<R
 /// How a pass gathers.
 enum Way {
     Tile(GatherTile),
+    Strips(StripTile),
     /// With the part of the workspace that it needs.
     Winograd(Winograd, Region),
 }
@@ -81,6 +83,7 @@ fn way(
             let workspace = sized("workspace", room, method.workspace())?;
             Ok(Way::Winograd(method, workspace))
         }
+        Variant::Strips(tile) => Ok(Way::Strips(tile)),
         variant @ Variant::Blocks(_) => Err(ShapeError::UnfitVariant { variant, pass }),
     }
 }
@@ -182,6 +185,10 @@ fn launches(
     let output = sized("output", regions.output, shape.output_bytes())?;
     let tile = match way {
         Way::Tile(tile) => tile,
+        Way::Strips(tile) => {
+            let (variant, pass) = (Variant::Strips(tile), Pass::Forward);
+            return Err(ShapeError::UnfitVariant { variant, pass });
+        }
         Way::Winograd(method, workspace) => {
             return Ok(method.launches(&Bound {
                 source: input,
@@ -255,6 +262,18 @@ pub fn input_gradient(
         .transpose()?;
     let tile = match way {
         Way::Tile(tile) => tile,
+        Way::Strips(tile) => {
+            let by_input = ByInput {
+                weight,
+                input_gradient,
+                accumulate: regions.accumulate,
+                derivative: derivative.is_some(),
+            };
+            let strips = Strips { shape, tile };
+            let share = strips.share(u64::MAX);
+            let launch = strips.launch(&share, output_gradient, derivative, Some(&by_input), None);
+            return Ok(vec![launch]);
+        }
         Way::Winograd(method, workspace) => {
             return Ok(method.launches(&Bound {
                 source: output_gradient.into(),

@@ -2,7 +2,7 @@
 
 use crate::weight_gradient::{share_steps, workgroups_of_share};
 use crate::winograd::{self, Winograd};
-use crate::{BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant};
+use crate::{BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant, strips};
 use smidgen_gpu::{DeviceFacts, DeviceKind};
 
 /// The variants of a pass that are worth measuring on a device. The first is the one to take where nothing is measured: a rule that gives
@@ -20,7 +20,9 @@ pub fn candidates(
     let default = choose(None, pass, shape, facts)?;
     let others: Vec<Variant> = if pass == Pass::WeightGradient {
         let tiles = block_tiles(shape, facts, room).into_iter();
-        tiles.map(Variant::Blocks).collect()
+        strip_tiles(pass, shape, facts)
+            .chain(tiles.map(Variant::Blocks))
+            .collect()
     } else {
         let tiles = gather_tiles(pass, shape, facts).into_iter();
         let sizes = [4, 2].into_iter().filter(|size| {
@@ -29,8 +31,8 @@ pub fn candidates(
                 method.may_pay(shape) && method.workspace() <= room
             }
         });
-        tiles
-            .map(Variant::Gather)
+        strip_tiles(pass, shape, facts)
+            .chain(tiles.map(Variant::Gather))
             .chain(sizes.map(Variant::Winograd))
             .collect()
     };
@@ -55,6 +57,7 @@ pub fn fits(variant: Variant, pass: Pass, shape: &ConvolutionShape, facts: &Devi
                 && (tile.subgroup.is_none()
                     || !shape.is_depthwise() && tile.subgroup == subgroup(facts))
         }
+        (Variant::Strips(tile), _) => strips::fits(tile, pass, shape, facts),
         (Variant::Winograd(size), _) => winograd::fits(size, pass, shape),
         (Variant::Blocks(tile), Pass::WeightGradient) => {
             let counted = (1..=256).contains(&tile.shares) && tiled(tile.pixels);
@@ -85,6 +88,9 @@ pub(crate) fn choose(
 ) -> Result<Variant, ShapeError> {
     shape.validate()?;
     let Some(variant) = given else {
+        if strips::can(pass, shape) {
+            return Ok(Variant::Strips(strips::default(shape, facts)));
+        }
         return Ok(match pass {
             Pass::WeightGradient => Variant::Blocks(default_blocks(shape, facts, u64::MAX)),
             _ => {
@@ -269,6 +275,31 @@ fn gather_tiles(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> Ve
         tiles.extend([(8, 1), (4, 1), (2, 2), (2, 4)].map(|(p, q)| targets.tile(p, q, None)));
     }
     tiles
+}
+
+/// The default and what may beat it. Their results of shares are small, and are not made to depend on the room: the same run in another
+/// budget should give the same bits where nothing is measured.
+fn strip_tiles(
+    pass: Pass,
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+) -> impl Iterator<Item = Variant> {
+    let sizes: &[(u32, f64, f64)] = if strips::can(pass, shape) {
+        &[
+            (4, 1.0, 1.0),
+            (8, 1.0, 1.0),
+            (2, 1.0, 1.0),
+            (4, 0.5, 1.0),
+            (4, 2.0, 1.0),
+            (4, 1.0, 4.0),
+        ]
+    } else {
+        &[]
+    };
+    let tile = |(pixels, rows, shares): &(u32, f64, f64)| {
+        Variant::Strips(strips::with(shape, facts, *pixels, *rows, *shares))
+    };
+    sizes.iter().map(tile).collect::<Vec<_>>().into_iter()
 }
 
 fn depthwise_blocks(shape: &ConvolutionShape, pixels: u32, shares: u32) -> BlockTile {

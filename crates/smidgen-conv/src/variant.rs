@@ -41,6 +41,9 @@ pub enum Variant {
     Winograd(u32),
     /// Weight gradient: a workgroup sums some blocks over its share of the pixels. `blocks 2x3x2 pixels 4 lanes 8 shares 16`.
     Blocks(BlockTile),
+    /// Both gradients of a depthwise convolution: an invocation walks down strips of the input. Where both passes take the same one, they
+    /// are computed in one dispatch. `strips 4x14 lanes 8 shares 2`.
+    Strips(StripTile),
 }
 
 /// What an invocation of a gathering kernel computes, and how it comes by its weights.
@@ -71,6 +74,19 @@ pub struct BlockTile {
     pub shares: u32,
 }
 
+/// What an invocation of the depthwise gradients walks down, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StripTile {
+    /// Cells (one stride by one stride of input pixels) side by side.
+    pub pixels: u32,
+    /// Cells one below the other.
+    pub rows: u32,
+    /// Invocations of a workgroup.
+    pub lanes: u32,
+    /// Shares of the strips, each summed apart where the workspace has room for their results.
+    pub shares: u32,
+}
+
 impl fmt::Display for Variant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,6 +107,11 @@ impl fmt::Display for Variant {
                 tile.pixels,
                 tile.lanes,
                 tile.shares
+            ),
+            Self::Strips(tile) => write!(
+                formatter,
+                "strips {}x{} lanes {} shares {}",
+                tile.pixels, tile.rows, tile.lanes, tile.shares
             ),
         }
     }
@@ -125,6 +146,19 @@ fn parse(text: &str) -> Option<Variant> {
             taps,
             input_quads,
             pixels: pixels.parse().ok()?,
+            lanes: lanes.parse().ok()?,
+            shares: shares.parse().ok()?,
+        }));
+    }
+    if family == "strips" {
+        let words: Vec<&str> = rest.split(' ').collect();
+        let [size, "lanes", lanes, "shares", shares] = words[..] else {
+            return None;
+        };
+        let [pixels, rows] = sizes(size)?;
+        return Some(Variant::Strips(StripTile {
+            pixels,
+            rows,
             lanes: lanes.parse().ok()?,
             shares: shares.parse().ok()?,
         }));
@@ -194,6 +228,15 @@ mod tests {
             (Variant::Gather(shared), "subgroup-8 4x2"),
             (Variant::Winograd(4), "winograd 4"),
             (
+                Variant::Strips(StripTile {
+                    pixels: 4,
+                    rows: 14,
+                    lanes: 8,
+                    shares: 2,
+                }),
+                "strips 4x14 lanes 8 shares 2",
+            ),
+            (
                 Variant::Blocks(BLOCKS),
                 "blocks 2x3x1 pixels 4 lanes 32 shares 16",
             ),
@@ -219,6 +262,9 @@ mod tests {
             "subgroup 4x2",
             "winograd",
             "winograd 04",
+            "strips 4x14",
+            "strips 4x14 lanes 8",
+            "strips 4x14 lanes 08 shares 1",
             "blocks 2x3x1",
             "blocks 2x3x1 pixels 4 lanes 32 shares",
             "blocks 2x3x1 pixels 4 lanes 32 shares 16 ",

@@ -3,6 +3,7 @@
 use crate::passes::{sized, sized_source};
 use crate::select::{self, choose};
 use crate::shape::QUAD_BYTES;
+use crate::strips::Strips;
 use crate::winograd::Winograd;
 use crate::{BlockTile, ConvolutionShape, Pass, ShapeError, Variant, gather::groups_of};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, params};
@@ -303,6 +304,12 @@ pub fn workspace(
             let bias = bias_share(shape, u64::MAX, facts);
             (share.workspace(shape.weight_bytes())).max(bias.workspace(shape.bias_bytes()))
         }
+        Variant::Strips(_) if pass == Pass::InputGradient => 0,
+        Variant::Strips(tile) => {
+            let share = Strips { shape, tile }.share(u64::MAX);
+            let bias = bias_share(shape, u64::MAX, facts);
+            (share.workspace(shape.weight_bytes())).max(bias.workspace(shape.bias_bytes()))
+        }
     })
 }
 
@@ -319,10 +326,6 @@ pub fn weight_gradient(
     regions: &WeightGradient,
 ) -> Result<Vec<Launch>, ShapeError> {
     let variant = choose(variant, Pass::WeightGradient, shape, facts)?;
-    let Variant::Blocks(tile) = variant else {
-        let pass = Pass::WeightGradient;
-        return Err(ShapeError::UnfitVariant { variant, pass });
-    };
     let input = sized_source("input", regions.input, shape)?;
     let output_gradient = sized(
         "output gradient",
@@ -335,11 +338,26 @@ pub fn weight_gradient(
         shape.weight_bytes(),
     )?;
     let room = regions.workspace.map_or(0, |workspace| workspace.size);
-    let plan = Plan::of(shape, tile);
-    let share = plan.share(room);
-    let mut launches = in_shares(&share, regions.workspace, weight_gradient, &|partial| {
-        plan.launch(&share, input, output_gradient, partial)
-    });
+    let mut launches = match variant {
+        Variant::Blocks(tile) => {
+            let plan = Plan::of(shape, tile);
+            let share = plan.share(room);
+            in_shares(&share, regions.workspace, weight_gradient, &|partial| {
+                plan.launch(&share, input, output_gradient, partial)
+            })
+        }
+        Variant::Strips(tile) => {
+            let strips = Strips { shape, tile };
+            let share = strips.share(room);
+            in_shares(&share, regions.workspace, weight_gradient, &|partial| {
+                strips.launch(&share, output_gradient, Some(input), None, Some(partial))
+            })
+        }
+        variant => {
+            let pass = Pass::WeightGradient;
+            return Err(ShapeError::UnfitVariant { variant, pass });
+        }
+    };
     if let Some(total) = regions.bias_gradient {
         launches.extend(bias_gradient(
             shape,

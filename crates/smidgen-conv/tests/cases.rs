@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, Pass, Variant, WeightGradient, candidates, fits,
-    forward, input_gradient, pack_weight, unpack_weight, weight_gradient, workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, Variant, WeightGradient, backward, candidates,
+    fits, forward, fuses, input_gradient, pack_weight, unpack_weight, weight_gradient, workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, error_beside, relative_error};
 use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Source};
@@ -218,22 +218,15 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         },
     )
     .unwrap();
-    launches.extend(
-        input_gradient(
-            &shape,
-            facts,
-            input_variant,
-            &InputGradient {
-                output_gradient,
-                weight,
-                input_gradient: by_input,
-                accumulate: !mode.plain,
-                derivative: (mode.read.activation != Activation::Identity).then_some(source),
-                workspace: input_workspace,
-            },
-        )
-        .unwrap(),
-    );
+    let input_regions = InputGradient {
+        output_gradient,
+        weight,
+        input_gradient: by_input,
+        accumulate: !mode.plain,
+        derivative: (mode.read.activation != Activation::Identity).then_some(source),
+        workspace: input_workspace,
+    };
+    launches.extend(input_gradient(&shape, facts, input_variant, &input_regions).unwrap());
     if mode.weights {
         for (weight_gradient, bias_gradient, workspace) in [
             (by_weight, Some(by_bias), workspace),
@@ -251,6 +244,33 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
             );
         }
     }
+    let both = [input_variant, weight_variant];
+    let fused = mode.weights && fuses(&shape, facts, both).unwrap();
+    let fused = fused.then(|| {
+        let by_both = if mode.plain {
+            memory.output(shape.input_bytes() as usize / 4)
+        } else {
+            memory.input(&input_quads(&data.before))
+        };
+        let weight_regions = WeightGradient {
+            input: source,
+            output_gradient,
+            weight_gradient: memory.output(shape.weight_bytes() as usize / 4),
+            bias_gradient: Some(memory.output(shape.bias_bytes() as usize / 4)),
+            workspace,
+        };
+        let input_regions = InputGradient {
+            input_gradient: by_both,
+            ..input_regions
+        };
+        let fused = backward(&shape, facts, both, &input_regions, &weight_regions).unwrap();
+        let gradients = fused.iter().filter(|launch| {
+            !["conv/sum_partials.wgsl", "conv/bias_gradient.wgsl"].contains(&launch.shader)
+        });
+        assert_eq!(gradients.count(), 1);
+        launches.extend(fused);
+        (by_both, weight_regions)
+    });
     let outcome = if mode.checked {
         memory.run(&launches).unwrap()
     } else {
@@ -304,6 +324,20 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
                 case.name
             );
         }
+        if let Some((by_both, regions)) = fused {
+            for (apart, together) in [
+                (by_input, by_both),
+                (by_weight, regions.weight_gradient),
+                (by_bias, regions.bias_gradient.unwrap()),
+            ] {
+                let bits = |region| outcome.read::<u32>(region);
+                assert!(
+                    bits(apart) == bits(together),
+                    "{}: not the same bits when fused",
+                    case.name
+                );
+            }
+        }
         let bias_gradient: Vec<f32> = outcome.read(by_bias);
         let (real, padding) = bias_gradient.split_at(case.output_channels);
         let [expected, terms] = [&dy, &dy_size].map(|dy| twin::bias_gradient(case, dy));
@@ -350,6 +384,7 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
         "3x3, odd channels, no padding",
         "1x1, many pixels",
         "depthwise",
+        "depthwise 5x5, dilated",
     ];
     let mut checked = HashSet::new();
     for (at, case) in twin::cases().iter().enumerate() {
@@ -434,6 +469,54 @@ fn every_candidate_agrees_with_its_twin() {
             check(&case, &facts, mode);
         }
     }
+}
+
+#[test]
+fn every_way_to_a_depthwise_gradient_agrees_with_its_twin() {
+    let mut cases: Vec<Case> = twin::cases()
+        .into_iter()
+        .filter(|case| shape_of(case).is_depthwise())
+        .collect();
+    cases.push(
+        Case::new("many strips", 3, [9, 22, 19], 9, [3, 3])
+            .padding(1, 1)
+            .groups(9),
+    );
+    cases.push(
+        Case::new("5x4, stride 2 and 1", 2, [6, 11, 10], 6, [5, 4])
+            .stride(2, 1)
+            .padding(3, 2)
+            .groups(6),
+    );
+    let mut shaders = HashSet::new();
+    for (at, case) in cases.iter().enumerate() {
+        let facts = [sharing(), alone(DeviceKind::Discrete)][at % 2].clone();
+        let of = |pass| candidates(pass, &shape_of(case), &facts, u64::MAX).unwrap();
+        let [by_input, by_weight] = [Pass::InputGradient, Pass::WeightGradient].map(of);
+        let strips = by_input
+            .iter()
+            .filter(|variant| by_weight.contains(variant))
+            .map(|variant| [*variant; 2]);
+        let plain = by_input
+            .iter()
+            .zip(by_weight.iter().rev())
+            .rfind(|(input, weight)| !by_weight.contains(input) && !by_input.contains(weight));
+        let ways = strips.chain(plain.map(|(input, weight)| [*input, *weight]));
+        for (turn, [input, weight]) in ways.enumerate() {
+            let mode = Mode {
+                plain: turn % 2 == 0,
+                weights: true,
+                checked: turn % 3 == 0,
+                variants: [None, Some(input), Some(weight)],
+                read: Read::turn(at + turn),
+            };
+            let ran = check(case, &facts, mode);
+            if mode.checked {
+                shaders.extend(ran);
+            }
+        }
+    }
+    assert!(shaders.contains("conv/depthwise_backward.wgsl"));
 }
 
 /// Forward and input gradient by Winograd's method.

@@ -39,6 +39,21 @@ impl Operation {
                 output_gradient,
                 ..
             } => reading(&[*input], &[Some(*output_gradient)]),
+            Kind::ConvolutionBackward {
+                input,
+                output_gradient,
+                weight,
+                input_gradient,
+                accumulate,
+                ..
+            } => reading(
+                &[*input],
+                &[
+                    Some(*output_gradient),
+                    Some(*weight),
+                    accumulate.then_some(*input_gradient),
+                ],
+            ),
             Kind::FilterPatchSums { input, .. } | Kind::KeepSlopes { input, .. } => {
                 reading(&[*input], &[])
             }
@@ -215,6 +230,12 @@ impl Operation {
                 bias_gradient,
                 ..
             } => with(&[*weight_gradient], &[*bias_gradient]),
+            Kind::ConvolutionBackward {
+                weight_gradient,
+                bias_gradient,
+                input_gradient,
+                ..
+            } => with(&[*weight_gradient, *input_gradient], &[*bias_gradient]),
             Kind::FilterPatchSums { sums, counts, .. } => with(&[*sums], &[*counts]),
             Kind::FilterPatchAverages { averages, .. } => vec![*averages],
             Kind::FilterWeightGradient {
@@ -269,6 +290,7 @@ impl Operation {
         use OperationKind as Kind;
         match &self.kind {
             Kind::ConvolutionWeightGradient { input, .. }
+            | Kind::ConvolutionBackward { input, .. }
             | Kind::BatchNormBackward { input, .. } => input.needs(),
             Kind::ActivationBackward { source, .. } => derivative_needs(source),
             Kind::ConvolutionInputGradient { derivative, .. }

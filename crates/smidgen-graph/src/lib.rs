@@ -10,6 +10,7 @@ mod emitter;
 mod error;
 mod filter;
 pub mod forms;
+mod fusion;
 mod gradients;
 mod graph;
 mod init;

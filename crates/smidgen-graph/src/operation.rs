@@ -117,6 +117,20 @@ pub enum OperationKind {
         weight_gradient: ValueId,
         bias_gradient: Option<ValueId>,
     },
+    /// The weight gradient and the input gradient of one convolution, as [`Program::fused`](crate::Program::fused) makes it of the two: with
+    /// `derivative`, that of the activation of `input`.
+    ConvolutionBackward {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        input: Source,
+        output_gradient: ValueId,
+        weight: ValueId,
+        weight_gradient: ValueId,
+        bias_gradient: Option<ValueId>,
+        input_gradient: ValueId,
+        accumulate: bool,
+        derivative: bool,
+    },
     /// Writes `sums`: what `input` is read as, summed over the patches of a convolution's filtered backward pass. Here and in the other
     /// operations of a filter `shape` is the convolution's input.
     FilterPatchSums {

@@ -240,6 +240,36 @@ fn random_networks() {
 }
 
 #[test]
+fn fused_gradients_are_those_of_two_operations() {
+    let mut masked = 0;
+    for seed in 0..20 {
+        let graph = random_graph(seed);
+        let program = graph.lower(&train(SGD, None)).unwrap();
+        let pairs = program.gradient_pairs();
+        assert!(!pairs.is_empty());
+        let fused = program.fused(&pairs);
+        assert_eq!(
+            fused.operations.len() + pairs.len(),
+            program.operations.len()
+        );
+        assert!(fused.gradient_pairs().is_empty());
+        assert_eq!(program.fused(&[]), program);
+        masked += count(&fused, |kind| {
+            matches!(
+                kind,
+                OperationKind::ConvolutionBackward {
+                    derivative: true,
+                    ..
+                }
+            )
+        });
+        consistent(&fused);
+        check(&graph, &fused);
+    }
+    assert!(masked > 0);
+}
+
+#[test]
 fn forms_change_no_bit_but_by_their_codes() {
     let (mut again, mut coded, mut sums) = (0, 0, [0, 0]);
     for seed in 0..60 {

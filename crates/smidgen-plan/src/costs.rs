@@ -44,6 +44,11 @@ pub fn multiply_adds(kind: &OperationKind) -> u64 {
         } => attributes.output_shape(*shape).map_or(0, |output| {
             output.pixels() * attributes.multiply_adds_per_pixel()
         }),
+        OperationKind::ConvolutionBackward {
+            attributes, shape, ..
+        } => attributes.output_shape(*shape).map_or(0, |output| {
+            2 * output.pixels() * attributes.multiply_adds_per_pixel()
+        }),
         OperationKind::FilterWeightGradient {
             attributes,
             shape,

@@ -41,6 +41,18 @@ impl OperationKind {
                 .chain([output_gradient, weight_gradient])
                 .chain(bias_gradient)
                 .collect(),
+            Kind::ConvolutionBackward {
+                input,
+                output_gradient,
+                weight,
+                weight_gradient,
+                bias_gradient,
+                input_gradient,
+                ..
+            } => (input.values_mut())
+                .chain([output_gradient, weight, weight_gradient, input_gradient])
+                .chain(bias_gradient)
+                .collect(),
             Kind::FilterPatchSums {
                 input,
                 sums,

@@ -152,6 +152,40 @@ impl<'program> Interpreter<'program> {
                     self.set(*bias_gradient, db);
                 }
             }
+            &Kind::ConvolutionBackward {
+                attributes,
+                shape,
+                input,
+                output_gradient,
+                weight,
+                weight_gradient,
+                bias_gradient,
+                input_gradient,
+                accumulate,
+                derivative,
+            } => {
+                let by_weight = Kind::ConvolutionWeightGradient {
+                    attributes,
+                    shape,
+                    input,
+                    output_gradient,
+                    weight_gradient,
+                    bias_gradient,
+                };
+                let by_input = Kind::ConvolutionInputGradient {
+                    attributes,
+                    shape,
+                    output_gradient,
+                    weight,
+                    input_gradient,
+                    accumulate,
+                    derivative: derivative.then_some(input),
+                };
+                for kind in [by_weight, by_input] {
+                    let operation = operation.clone();
+                    self.step(&Operation { kind, ..operation });
+                }
+            }
             Kind::FilterPatchSums {
                 attributes,
                 shape,

@@ -130,6 +130,39 @@ pub(super) fn launch(
             };
             smidgen_conv::weight_gradient(&convolution, facts, variant, &regions)?
         }
+        OperationKind::ConvolutionBackward {
+            attributes,
+            shape,
+            input,
+            output_gradient,
+            weight,
+            weight_gradient,
+            bias_gradient,
+            input_gradient,
+            accumulate,
+            derivative,
+        } => {
+            let convolution = convolution_shape(attributes, *shape);
+            let (input, output_gradient) = (at.source(input)?, region(output_gradient)?);
+            let workspace = at.workspace(operation);
+            let by_input = smidgen_conv::InputGradient {
+                output_gradient,
+                weight: region(weight)?,
+                input_gradient: region(input_gradient)?,
+                accumulate: *accumulate,
+                derivative: derivative.then_some(input),
+                workspace,
+            };
+            let by_weight = smidgen_conv::WeightGradient {
+                input,
+                output_gradient,
+                weight_gradient: region(weight_gradient)?,
+                bias_gradient: optional(bias_gradient)?,
+                workspace,
+            };
+            let variants = super::gradient_variants(choices, convolution);
+            smidgen_conv::backward(&convolution, facts, variants, &by_input, &by_weight)?
+        }
         OperationKind::FilterPatchSums { .. }
         | OperationKind::FilterPatchAverages { .. }
         | OperationKind::FilterWeightGradient { .. }

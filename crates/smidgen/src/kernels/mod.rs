@@ -16,7 +16,7 @@ use crate::Error;
 use crate::tuning::{Choices, ShapeClass};
 use bind::{Binder, WORKSPACE_ALIGNMENT};
 use convert::{convolution_shape, cross_entropy, map_shape};
-use smidgen_conv::Pass;
+use smidgen_conv::{ConvolutionShape, Pass, Variant};
 use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::{Layout, OperationKind, Program};
 use smidgen_ops::{batch_norm, loss};
@@ -41,9 +41,48 @@ pub(crate) fn shape_class(kind: &OperationKind) -> Option<ShapeClass> {
     Some(ShapeClass { pass, shape })
 }
 
-/// Multiply-adds of a convolution or one of its gradients; 0 for all other operations.
+/// Multiply-adds of a convolution or its gradients; 0 for all other operations.
 pub(crate) fn multiply_adds(kind: &OperationKind) -> u64 {
+    if let OperationKind::ConvolutionBackward {
+        attributes, shape, ..
+    } = kind
+    {
+        return 2 * convolution_shape(attributes, *shape).multiply_adds();
+    }
     shape_class(kind).map_or(0, |class| class.shape.multiply_adds())
+}
+
+/// The variants of the input gradient and of the weight gradient of a shape.
+pub(crate) fn gradient_variants(
+    choices: &Choices,
+    shape: ConvolutionShape,
+) -> [Option<Variant>; 2] {
+    [Pass::InputGradient, Pass::WeightGradient].map(|pass| choices.get(&ShapeClass { pass, shape }))
+}
+
+/// The pairs of gradients that one kernel computes, as [`Program::fused`] takes them.
+pub(crate) fn fusable(
+    program: &Program,
+    facts: &DeviceFacts,
+    choices: &Choices,
+) -> Result<Vec<usize>, Error> {
+    let mut pairs = Vec::new();
+    for at in program.gradient_pairs() {
+        if let OperationKind::ConvolutionWeightGradient {
+            attributes,
+            shape,
+            weight_gradient,
+            ..
+        } = &program.operations[at].kind
+            && sparse::blocks_of(program, *weight_gradient).is_none()
+        {
+            let shape = convolution_shape(attributes, *shape);
+            if smidgen_conv::fuses(&shape, facts, gradient_variants(choices, shape))? {
+                pairs.push(at);
+            }
+        }
+    }
+    Ok(pairs)
 }
 
 /// Bytes of workspace that each operation of `program` needs.
@@ -74,6 +113,13 @@ fn workspace(
         return Ok(smidgen_conv::workspace(*pass, shape, facts, variant)?);
     }
     Ok(match kind {
+        OperationKind::ConvolutionBackward {
+            attributes, shape, ..
+        } => {
+            let shape = convolution_shape(attributes, *shape);
+            let [_, variant] = gradient_variants(choices, shape);
+            smidgen_conv::workspace(Pass::WeightGradient, &shape, facts, variant)?
+        }
         OperationKind::BatchNormStatistics { shape, input, .. } => {
             match program.value(*input).layout {
                 Layout::Moments(_) => 0,

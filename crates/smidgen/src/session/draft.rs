@@ -133,11 +133,7 @@ impl Draft {
         let (facts, limits) = (&self.facts, self.limits);
         let mut programs = vec![self.outline.apply(&self.programs[0], forms)?];
         programs.extend_from_slice(&self.programs[1..]);
-        let workspaces = programs
-            .iter()
-            .map(|program| kernels::workspaces(program, facts, choices))
-            .collect::<Result<Vec<_>, _>>()?;
-        let plan = Plan::new(&programs.iter().collect::<Vec<_>>(), &workspaces, limits)?;
+        let plan = self.fuse(&mut programs, choices)?;
         let launches = programs
             .iter()
             .zip(&plan.programs)
@@ -175,6 +171,37 @@ impl Draft {
             stashes: self.outline.stashes().len(),
             choices: choices.clone(),
         })
+    }
+}
+
+impl Draft {
+    /// Has one kernel compute both gradients of a convolution where one can and the arena does not grow by it: the input of the
+    /// convolution has to hold while its gradient is made. The results are the same bits.
+    fn fuse(&self, programs: &mut [Program], choices: &Choices) -> Result<Plan, Error> {
+        let plan_of = |programs: &[Program]| {
+            let workspaces = programs
+                .iter()
+                .map(|program| kernels::workspaces(program, &self.facts, choices))
+                .collect::<Result<Vec<_>, _>>()?;
+            let programs: Vec<&Program> = programs.iter().collect();
+            Ok::<_, Error>(Plan::new(&programs, &workspaces, self.limits)?)
+        };
+        let apart = plan_of(programs)?;
+        let main = programs[0].clone();
+        let mut pairs = kernels::fusable(&main, &self.facts, choices)?;
+        while !pairs.is_empty() {
+            programs[0] = main.fused(&pairs);
+            let plan = plan_of(programs)?;
+            if plan.arena_bytes <= apart.arena_bytes {
+                return Ok(plan);
+            }
+            // The pair at the peak, or the nearest to it: every pair before one has made one operation of two.
+            let peak = plan.programs[0].peak.operation;
+            let nearest = (0..pairs.len()).min_by_key(|at| (pairs[*at] - at).abs_diff(peak));
+            pairs.remove(nearest.unwrap_or(0));
+        }
+        programs[0] = main;
+        Ok(apart)
     }
 }
 
