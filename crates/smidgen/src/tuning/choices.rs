@@ -79,6 +79,12 @@ impl Measurements {
         times.insert(variant.to_string(), seconds);
     }
 
+    /// What a variant took, if it was measured.
+    pub(crate) fn seconds(&self, class: &ShapeClass, variant: &Variant) -> Option<f64> {
+        let times = self.0.get(&class.to_string())?;
+        times.get(&variant.to_string()).copied()
+    }
+
     /// Takes over what the other has measured.
     pub(crate) fn merge(&mut self, other: Self) {
         for (class, times) in other.0 {

@@ -15,6 +15,7 @@ pub(crate) use operations::OperationCosts;
 use crate::{Bytes, Error, Footprint, RaceTime};
 use cache::Cache;
 use measure::Subject;
+use smidgen_conv::{Pass, Variant};
 use smidgen_gpu::{Device, DeviceFacts, DeviceKind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -132,8 +133,58 @@ impl Source<'_> {
                 choices.set(class, variant);
             }
         }
+        if let Source::Measured(measured) = self {
+            for class in classes {
+                let pair = [Pass::InputGradient, Pass::WeightGradient]
+                    .map(|pass| ShapeClass { pass, ..*class });
+                if *class == pair[0] && classes.contains(&pair[1]) {
+                    let found = pair.each_ref().map(|class| {
+                        smidgen_conv::candidates(class.pass, &class.shape, facts, room)
+                    });
+                    let [by_input, by_weight] = found;
+                    together(measured, &mut choices, pair, facts, [by_input?, by_weight?])?;
+                }
+            }
+        }
         Ok(choices)
     }
+}
+
+/// The least factor by which one kernel for both gradients was measured to be faster than the same kernel asked for one after the other.
+const FUSED_IS_FASTER: f64 = 1.1;
+
+/// Gives both gradients of a shape the variant that fuses them, where it is the fastest by what its halves took.
+fn together(
+    measured: &Measurements,
+    choices: &mut Choices,
+    pair: [ShapeClass; 2],
+    facts: &DeviceFacts,
+    [by_input, by_weight]: [Vec<Variant>; 2],
+) -> Result<(), Error> {
+    let seconds = |variants: [Variant; 2]| {
+        let halves = pair.iter().zip(&variants);
+        halves
+            .map(|(class, variant)| measured.seconds(class, variant))
+            .sum::<Option<f64>>()
+    };
+    let mut best: Option<(f64, Variant)> = None;
+    for variant in by_input.iter().filter(|known| by_weight.contains(known)) {
+        let both = [*variant; 2];
+        if smidgen_conv::fuses(&pair[0].shape, facts, both.map(Some))?
+            && let Some(apart) = seconds(both)
+            && best.is_none_or(|(least, _)| apart < least)
+        {
+            best = Some((apart, *variant));
+        }
+    }
+    let chosen = pair.each_ref().map(|class| choices.get(class));
+    if let (Some((halves, variant)), [Some(by_input), Some(by_weight)]) = (best, chosen)
+        && let Some(apart) = seconds([by_input, by_weight])
+        && halves < apart * FUSED_IS_FASTER
+    {
+        pair.iter().for_each(|class| choices.set(class, variant));
+    }
+    Ok(())
 }
 
 impl TuningReport {
@@ -315,6 +366,41 @@ mod tests {
             "{report:?}"
         );
         assert!(TuningReport::of_record(&used, &used).notes.is_empty());
+    }
+
+    #[test]
+    fn gradients_that_one_kernel_computes_are_chosen_together() {
+        let facts = facts(DeviceKind::Discrete);
+        let shape = smidgen_conv::ConvolutionShape::new(8, [96, 28, 28], 96, [3, 3])
+            .with_padding(1)
+            .with_groups(96);
+        let classes =
+            [Pass::InputGradient, Pass::WeightGradient].map(|pass| ShapeClass { pass, shape });
+        let [by_input, by_weight] = classes
+            .map(|class| smidgen_conv::candidates(class.pass, &shape, &facts, u64::MAX).unwrap());
+        let shared: Vec<Variant> = (by_input.iter().copied())
+            .filter(|variant| by_weight.contains(variant))
+            .collect();
+        let choose = |of_third: f64| {
+            let mut measured = Measurements::default();
+            for (class, candidates) in classes.iter().zip([&by_input, &by_weight]) {
+                candidates
+                    .iter()
+                    .for_each(|variant| measured.note(class, *variant, 9.0));
+            }
+            // Each gradient has a fastest of its own, and a third is good at both.
+            measured.note(&classes[0], shared[0], 1.0);
+            measured.note(&classes[1], shared[1], 1.0);
+            classes
+                .iter()
+                .for_each(|class| measured.note(class, shared[2], of_third));
+            let choices = Source::Measured(&measured)
+                .choose(&classes, &facts, u64::MAX)
+                .unwrap();
+            classes.each_ref().map(|class| choices.get(class).unwrap())
+        };
+        assert_eq!(choose(1.05), [shared[2]; 2]);
+        assert_eq!(choose(1.5), [shared[0], shared[1]]);
     }
 
     #[test]
