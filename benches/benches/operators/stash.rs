@@ -21,7 +21,13 @@ fn named_codecs() -> Vec<(&'static str, Codec)> {
         ("4 bits", linear(Bits::Four)),
         ("2 bits", linear(Bits::Two)),
         ("4 bits sign-magnitude", Codec::SignMagnitude { group }),
-        ("4 bits after a ReLU", Codec::Rectified { group }),
+        (
+            "4 bits after a ReLU",
+            Codec::Rectified {
+                bits: Bits::Four,
+                group,
+            },
+        ),
         ("4 bits error-bounded", Codec::Lattice { bits, group }),
         ("mask", Codec::Mask),
     ]

@@ -391,9 +391,12 @@ pub enum OperationKind {
         stash: ValueId,
         output: ValueId,
     },
-    /// Multiplies `target`, in place, with the slope of a ReLU in `stash`.
+    /// Multiplies `target`, in place, with the slope of an activation in `stash`, a `code` for slopes; or, where it holds `values` from before
+    /// the activation, makes them those behind it.
     Slope {
         shape: MapShape,
+        code: Code,
+        values: bool,
         stash: ValueId,
         target: ValueId,
     },

@@ -335,7 +335,13 @@ fn forms_change_no_bit_but_by_their_codes() {
 
 #[test]
 fn slopes_held_apart_change_no_bit() {
-    let graph = smidgen_graph::zoo::build("resnet20", 4, [3, 8, 8]).unwrap();
+    // Ten normalisations with a ReLU behind them, each read by a convolution and by its own backward; of ReLU6, 34, and one that only a pool reads.
+    slopes_held_apart("resnet20", 20);
+    slopes_held_apart("mobilenet_v2", 69);
+}
+
+fn slopes_held_apart(model: &str, expected: usize) {
+    let graph = smidgen_graph::zoo::build(model, 4, [3, 8, 8]).unwrap();
     let program = graph.lower(&train(SGD, None)).unwrap();
     let outline = Outline::new(&program).with_codes(&program, &Quarter);
     let mut forms = Forms::new();
@@ -347,8 +353,7 @@ fn slopes_held_apart_change_no_bit() {
     let other = outline.apply(&program, &forms).unwrap();
     consistent(&other);
     let slopes = count(&other, |kind| matches!(kind, OperationKind::Slope { .. }));
-    // Ten normalisations with a ReLU behind them, each read by a convolution and by its own backward.
-    assert_eq!(slopes, 20);
+    assert_eq!(slopes, expected, "{model}");
     let (mut plain, mut rewritten) = (start(&program), start(&other));
     plain.run();
     rewritten.run();

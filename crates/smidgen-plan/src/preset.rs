@@ -72,7 +72,7 @@ impl Preset {
                 .map(|stash| (stash.value, Form::Recomputed))
                 .collect(),
             Self::EightBits => coded(stashes, &[Code::Eight, Code::Half]),
-            Self::ActNn => coded(stashes, &[Code::Two, Code::Rectified]),
+            Self::ActNn => coded(stashes, &[Code::Two, Code::RectifiedTwo]),
         }
     }
 }

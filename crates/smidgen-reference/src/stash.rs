@@ -124,7 +124,7 @@ impl Stash {
     fn levels(&self) -> u32 {
         match self.code {
             Code::Linear => (1 << self.bits) - 1,
-            Code::Rectified => 14,
+            Code::Rectified => (1 << self.bits) - 2,
             _ => 7,
         }
     }

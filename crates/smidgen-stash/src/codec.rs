@@ -81,9 +81,11 @@ pub enum Codec {
         /// Size of a group.
         group: Group,
     },
-    /// Four bits for values after a ReLU: zero is zero and nothing else is told as zero, so that the slope is exact; 15 levels above
-    /// zero; unbiased. Values below zero count as zero.
+    /// For values after a ReLU: zero is zero and nothing else is told as zero, so that the slope is exact; all other codes, 15 of 4 bits
+    /// and 3 of 2, are levels above zero; unbiased. Values below zero count as zero.
     Rectified {
+        /// Bits of a code.
+        bits: Bits,
         /// Size of a group.
         group: Group,
     },
@@ -181,7 +183,7 @@ impl Codec {
         match self {
             Self::Linear { bits, .. } => Some((1 << bits.count()) - 1),
             Self::SignMagnitude { .. } => Some(7),
-            Self::Rectified { .. } => Some(14),
+            Self::Rectified { bits, .. } => Some((1 << bits.count()) - 2),
             _ => None,
         }
     }
@@ -218,10 +220,11 @@ impl Codec {
             Self::Mask => 1,
             Self::MaskSix => 2,
             Self::Half => 16,
-            Self::SignMagnitude { .. } | Self::Rectified { .. } => 4,
-            Self::Taps { bits } | Self::Linear { bits, .. } | Self::Lattice { bits, .. } => {
-                bits.count()
-            }
+            Self::SignMagnitude { .. } => 4,
+            Self::Taps { bits }
+            | Self::Linear { bits, .. }
+            | Self::Rectified { bits, .. }
+            | Self::Lattice { bits, .. } => bits.count(),
         }
     }
 
@@ -229,7 +232,7 @@ impl Codec {
         match self {
             Self::Linear { group, .. }
             | Self::SignMagnitude { group }
-            | Self::Rectified { group }
+            | Self::Rectified { group, .. }
             | Self::Lattice { group, .. } => Some(group),
             _ => None,
         }
@@ -277,7 +280,13 @@ mod tests {
         assert_eq!(linear(Bits::Four, group), 256 + 32);
         assert_eq!(linear(Bits::Two, Group::G256), 128 + 8);
         assert_eq!(kib(Codec::SignMagnitude { group }), 288);
-        assert_eq!(kib(Codec::Rectified { group }), 288);
+        assert_eq!(
+            kib(Codec::Rectified {
+                bits: Bits::Four,
+                group
+            }),
+            288
+        );
         let bits = Bits::Four;
         let lattice = Codec::Lattice { bits, group }.encoded_bytes(&shape);
         assert_eq!(lattice, (256 + 8) * 1024 + 16);

@@ -292,6 +292,36 @@ pub fn slope_backward(
     )])
 }
 
+/// `values = relu6(values)`, in place, with what was below zero and above six as a mask holds it: for values that have been in a code since,
+/// so that what the activation made flat stays so exactly.
+///
+/// # Errors
+/// Another codec than [`Codec::MaskSix`], a shape that is empty or too large, a region too small.
+pub fn saturate(
+    codec: Codec,
+    shape: &StashShape,
+    stash: Region,
+    values: Region,
+) -> Result<Vec<Launch>, StashError> {
+    shape.check()?;
+    if codec != Codec::MaskSix {
+        return Err(StashError::Unsupported {
+            codec: codec.name(),
+            what: "does not tell what a ReLU6 cut off; its mask does",
+        });
+    }
+    expect("stash", stash, codec.encoded_bytes(shape))?;
+    expect("values", values, shape.value_bytes())?;
+    let mut defines = codec.loader_defines();
+    defines.extend(["IN_PLACE", "SATURATED"].map(|name| (name, String::new())));
+    Ok(vec![plane_launch(
+        "stash/slope_backward.wgsl",
+        &defines,
+        shape,
+        vec![stash, values],
+    )])
+}
+
 fn plane_launch(
     shader: &'static str,
     defines: &[(&str, String)],

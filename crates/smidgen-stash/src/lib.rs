@@ -55,7 +55,9 @@ mod shape;
 pub use bound::Bound;
 pub use codec::{Bits, Codec, Group};
 pub use error::StashError;
-pub use launches::{Decode, Encode, Seed, SlopeBackward, decode, encode, on_load, slope_backward};
+pub use launches::{
+    Decode, Encode, Seed, SlopeBackward, decode, encode, on_load, saturate, slope_backward,
+};
 pub use shape::StashShape;
 
 /// The example of the README compiles.

@@ -202,7 +202,10 @@ fn the_mean_of_lossy_weight_gradients_approaches_the_exact_one_as_one_over_the_r
         (linear(Bits::Eight), Layer::new(|value| value)),
         (Codec::SignMagnitude { group }, Layer::new(|value| value)),
         (
-            Codec::Rectified { group },
+            Codec::Rectified {
+                bits: Bits::Four,
+                group,
+            },
             Layer::new(|value| value.max(0.0)),
         ),
     ] {

@@ -109,7 +109,10 @@ fn a_kernel_that_cannot_decode_is_refused() {
         values: region,
     };
     let launch = decode(Codec::Half, &shape, &regions).unwrap().remove(0);
-    let codec = Codec::Rectified { group };
+    let codec = Codec::Rectified {
+        bits: Bits::Four,
+        group,
+    };
     let refused = on_load(codec, &shape, launch.clone(), region).unwrap_err();
     assert!(refused.to_string().contains("decode it first"));
     let refused = on_load(Codec::Mask, &shape, launch, region).unwrap_err();

@@ -8,7 +8,7 @@ use smidgen_gpu::{Launch, Region};
 use smidgen_reference::numbers::{below, normal};
 use smidgen_reference::stash as reference;
 use smidgen_stash::{
-    Bits, Bound, Codec, Decode, Encode, Seed, SlopeBackward, StashShape, decode, encode,
+    Bits, Bound, Codec, Decode, Encode, Seed, SlopeBackward, StashShape, decode, encode, saturate,
     slope_backward,
 };
 
@@ -225,7 +225,7 @@ fn codes_that_hold_the_slope_of_a_relu_hold_it_exactly() {
             cases.push((codec, name, values, slopes));
         }
     }
-    assert_eq!(cases.len(), 3 * tensors(&shape).len());
+    assert_eq!(cases.len(), 4 * tensors(&shape).len());
     let outcome = bench.memory.run(&bench.launches).unwrap();
     for (codec, name, values, slopes) in cases {
         let gradient = normal(5, values.len());
@@ -241,6 +241,37 @@ fn codes_that_hold_the_slope_of_a_relu_hold_it_exactly() {
             );
         }
     }
+}
+
+#[test]
+fn what_a_relu6_made_flat_stays_flat() {
+    let mut bench = Bench::new();
+    let shape = StashShape::planes(9, 200);
+    let values = normal(7, shape.elements() as usize * 4);
+    let values: Vec<f32> = values.iter().map(|value| value * 5.0 + 2.0).collect();
+    let [stash, ..] = bench.round_trip(Codec::MaskSix, &shape, &values);
+    // As if they had been in a code since: some are on the wrong side now.
+    let noise = normal(8, values.len());
+    let noisy: Vec<f32> = values
+        .iter()
+        .zip(&noise)
+        .map(|(value, noise)| value + noise)
+        .collect();
+    let region = bench.memory.input(&noisy);
+    bench
+        .launches
+        .extend(saturate(Codec::MaskSix, &shape, stash, region).unwrap());
+    assert!(saturate(Codec::Mask, &shape, stash, region).is_err());
+    let outcome = bench.memory.run(&bench.launches).unwrap();
+    let pairs = values.iter().zip(&noisy);
+    let expected: Vec<f32> = pairs
+        .map(|(value, noisy)| match *value {
+            value if value <= 0.0 => 0.0,
+            value if value >= 6.0 => 6.0,
+            _ => noisy.clamp(0.0, 6.0),
+        })
+        .collect();
+    assert_same("a ReLU6", &outcome.read(region), &expected);
 }
 
 #[test]

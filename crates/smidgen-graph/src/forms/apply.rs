@@ -3,7 +3,7 @@ use super::schedule::{Run, Schedule};
 use super::{FormError, Forms, Step};
 use crate::attributes::Activation;
 use crate::operation::{Operation, OperationKind, Phase};
-use crate::program::{Layout, Program, Value, ValueId};
+use crate::program::{Layout, Program, Role, Value, ValueId};
 use crate::source::Source;
 
 impl Outline {
@@ -32,7 +32,11 @@ impl Outline {
                     (name, value.layout)
                 }
             };
-            let role = value.role;
+            // What stands for the pictures is not uploaded.
+            let role = match value.role {
+                Role::Images => Role::Activation,
+                role => role,
+            };
             values.push(Value { name, layout, role });
         }
         let mut operations = Vec::with_capacity(schedule.runs.len());
@@ -141,13 +145,23 @@ impl Outline {
                     output: id(output),
                 }
             }
-            Step::Slope { stash, target, .. } => OperationKind::Slope {
+            Step::Slope {
+                code,
+                stash,
+                values,
+                target,
+                ..
+            } => OperationKind::Slope {
                 shape,
+                code,
+                values,
                 stash: id(stash),
                 target: id(target),
             },
         };
-        let producer = self.producers[of]?;
+        // The pictures have no layer: they belong to the first that reads them.
+        let reads = |at: &usize| self.reads[*at].contains(&of);
+        let producer = self.producers[of].or_else(|| (0..self.reads.len()).find(reads))?;
         let encodes = matches!(
             step,
             Step::Encode { .. }

@@ -1,3 +1,4 @@
+use crate::attributes::Activation;
 use crate::operation::Content;
 use crate::shape::MapShape;
 use serde::{Deserialize, Serialize};
@@ -11,32 +12,45 @@ pub enum Code {
     Eight,
     /// 4 bits within the range of 64 neighbours, rounded at random without bias.
     Four,
-    /// 2 bits within the range of 64 neighbours, rounded at random without bias.
+    /// 2 bits within the range of 256 neighbours, rounded at random without bias.
     Two,
     /// 4 bits for what an activation has left at zero or above, rounded at random without bias; zero stays zero and nothing else
     /// becomes it.
     Rectified,
+    /// The same in 2 bits, among 256 neighbours.
+    RectifiedTwo,
     /// 1 bit: whether a number is above zero. Not for numbers that are needed themselves.
     Slope,
+    /// 2 bits: whether a number is above zero, and whether it is below six. Not for numbers that are needed themselves.
+    SlopeSix,
 }
 
 impl Code {
+    /// The code of the slope of an activation; `None` where there is none.
+    pub(super) fn of_slope(activation: Activation) -> Option<Self> {
+        match activation {
+            Activation::Relu => Some(Self::Slope),
+            Activation::Relu6 => Some(Self::SlopeSix),
+            _ => None,
+        }
+    }
+
     /// Every code for numbers, the most exact first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Half,
         Self::Eight,
         Self::Rectified,
         Self::Four,
+        Self::RectifiedTwo,
         Self::Two,
     ];
 
     /// Whether backward gets what it needs of a value: the numbers, and where `masked` also whether each is above zero. `rectified`
     /// tells whether the values are known to be at zero or above.
     pub(super) fn serves(self, content: Content, masked: bool, rectified: bool) -> bool {
-        let keeps_signs = matches!(self, Self::Half | Self::Rectified);
-        content == Content::Linear
-            && (!masked || keeps_signs)
-            && (self != Self::Rectified || rectified)
+        let of_rectified = matches!(self, Self::Rectified | Self::RectifiedTwo);
+        let keeps_signs = of_rectified || self == Self::Half;
+        content == Content::Linear && (!masked || keeps_signs) && (!of_rectified || rectified)
     }
 
     /// The mean square of the error over that of the value, for values spread as a normal distribution: what rounding at random to so
@@ -50,10 +64,12 @@ impl Code {
             Self::Half => 2.0_f64.powi(-22) / 6.0,
             Self::Eight => within(4.7, 255.0),
             Self::Four => within(4.7, 15.0),
-            Self::Two => within(4.7, 3.0),
+            // Of 256, the range is 5.6 deviations.
+            Self::Two => within(5.6, 3.0),
             // From zero to the largest of 64; half of the values are zero and have no error, and the others' square is all there is.
             Self::Rectified => within(2.35, 14.0),
-            Self::Slope => 0.0,
+            Self::RectifiedTwo => within(2.8, 2.0),
+            Self::Slope | Self::SlopeSix => 0.0,
         }
     }
 }
@@ -66,7 +82,9 @@ impl std::fmt::Display for Code {
             Self::Four => "4 bits",
             Self::Two => "2 bits",
             Self::Rectified => "4 bits above zero",
+            Self::RectifiedTwo => "2 bits above zero",
             Self::Slope => "1 bit",
+            Self::SlopeSix => "2 bits for the flat parts of a ReLU6",
         })
     }
 }

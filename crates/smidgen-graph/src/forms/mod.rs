@@ -31,7 +31,7 @@ pub enum Form {
     /// Encoded after its last use in the forward pass, decoded just before its first in the backward pass. The forward pass stays
     /// exact, and so do masks; only gradients that are linear in the value carry the error.
     Coded(Code),
-    /// The same for the input of a normalisation with a ReLU behind it, and the ReLU's slope in 1 bit beside it, taken where the numbers were
+    /// The same for the input of a normalisation with a ReLU or a ReLU6 behind it, and its slope in 1 or 2 bits beside it, taken where the numbers were
     /// exact.
     Masked(Code),
 }

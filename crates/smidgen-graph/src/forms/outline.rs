@@ -42,8 +42,11 @@ impl Stash {
             .collect();
         if !self.masked.is_empty() {
             passes.extend([true, false].map(|activated| (FormPass::Apply { activated }, 0)));
-            passes.push((FormPass::Encode(Code::Slope), slope_bytes));
-            passes.push((FormPass::Slope, slope_bytes));
+            let slope = self
+                .activated
+                .map_or(Code::Slope, |activated| activated.slope);
+            passes.push((FormPass::Encode(slope), slope_bytes));
+            passes.extend([false, true].map(|values| (FormPass::Slope { values }, slope_bytes)));
         }
         passes
     }
@@ -56,6 +59,8 @@ pub struct Activated {
     pub normalisation: ValueId,
     /// The activation behind it.
     pub activation: Activation,
+    /// What its slope is held in.
+    pub slope: Code,
     /// Bytes of its slope.
     pub slope_bytes: u64,
 }
@@ -163,9 +168,7 @@ impl Outline {
     #[must_use]
     pub fn with_codes(mut self, program: &Program, codes: &dyn Codes) -> Self {
         for stash in &mut self.stashes {
-            // The pictures are uploaded in full: a code beside them would save nothing.
-            let (Layout::Map(shape), Some(_)) = (program.value(stash.value).layout, stash.producer)
-            else {
+            let Layout::Map(shape) = program.value(stash.value).layout else {
                 continue;
             };
             let backward = program.operations.iter().filter(|o| is_backward(o.phase));
@@ -194,9 +197,12 @@ impl Outline {
                     .filter(|code| code.serves(content, masked, rectified));
                 stash.codes = serving.filter_map(sized).filter_map(saving(0)).collect();
             }
-            let slope = codes.bytes(Code::Slope, shape);
-            if let (Some((normalisation, activation)), Some(slope_bytes)) =
-                (activated(program, stash.value), slope)
+            let slope_of = |read_as: (ValueId, Activation)| {
+                let slope = Code::of_slope(read_as.1)?;
+                Some((read_as, slope, codes.bytes(slope, shape)?))
+            };
+            if let Some(((normalisation, activation), slope, slope_bytes)) =
+                activated(program, stash.value).and_then(slope_of)
             {
                 let numbers = Code::ALL
                     .into_iter()
@@ -208,6 +214,7 @@ impl Outline {
                 stash.activated = Some(Activated {
                     normalisation,
                     activation,
+                    slope,
                     slope_bytes,
                 });
             }
@@ -256,7 +263,7 @@ pub(super) fn is_backward(phase: Phase) -> bool {
     matches!(phase, Phase::Backward | Phase::Update)
 }
 
-/// The normalisation and the ReLU that every backward operation reads a value through, if all do so in one way and can also read it with
+/// The normalisation and the ReLU (or ReLU6) that every backward operation reads a value through, if all do so in one way and can also read it with
 /// the slope apart.
 fn activated(program: &Program, value: ValueId) -> Option<(ValueId, Activation)> {
     let mut read_as = None;
@@ -276,7 +283,7 @@ fn activated(program: &Program, value: ValueId) -> Option<(ValueId, Activation)>
             _ => return None,
         };
         let known = *read_as.get_or_insert(*input);
-        if known != *input || input.value != value || input.activation != Activation::Relu {
+        if known != *input || input.value != value || Code::of_slope(input.activation).is_none() {
             return None;
         }
     }

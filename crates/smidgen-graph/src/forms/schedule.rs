@@ -141,7 +141,7 @@ impl Outline {
 struct Encoded {
     code: Code,
     stash: usize,
-    slope: Option<usize>,
+    slope: Option<(Code, usize)>,
 }
 
 struct Maker<'a> {
@@ -183,7 +183,9 @@ impl Maker<'_> {
         let slope_bytes = activated.map_or(0, |activated| activated.slope_bytes);
         let own = if masked { bytes - slope_bytes } else { bytes };
         let stash = self.extra(value.0, Some((code, own)));
-        let slope = masked.then(|| self.extra(value.0, Some((Code::Slope, slope_bytes))));
+        let slope_code = activated.map_or(Code::Slope, |activated| activated.slope);
+        let slope = masked.then(|| self.extra(value.0, Some((slope_code, slope_bytes))));
+        let slope = slope.map(|stash| (slope_code, stash));
         let encoded = Encoded { code, stash, slope };
         self.encoded.insert(value.0, encoded);
         Ok(())
@@ -193,7 +195,7 @@ impl Maker<'_> {
         let Some(&Encoded { stash, slope, .. }) = self.encoded.get(&of) else {
             return;
         };
-        if let (true, Some(slope)) = (masked, slope) {
+        if let (true, Some((code, slope))) = (masked, slope) {
             let output = self.extra(of, None);
             let activated = true;
             self.step(Step::Apply {
@@ -202,7 +204,6 @@ impl Maker<'_> {
                 activated,
                 output,
             });
-            let code = Code::Slope;
             self.step(Step::Encode {
                 of,
                 code,
@@ -221,9 +222,6 @@ impl Maker<'_> {
     /// Sees to it that the backward operation `reader` can read a value of the forward pass, or, if there is none, that another can be made of it.
     fn make(&mut self, value: usize, reader: Option<usize>) -> Result<(), FormError> {
         let outline = self.outline;
-        let Some(operation) = outline.producers[value] else {
-            return Ok(());
-        };
         let refuse = |reason| {
             let value = outline.names[value].clone();
             Err(FormError::NotRepeatable { value, reason })
@@ -239,6 +237,9 @@ impl Maker<'_> {
                 ),
             };
         }
+        let Some(operation) = outline.producers[value] else {
+            return Ok(());
+        };
         if self.held[value] || self.schedule.substitutes[value] != value {
             return Ok(());
         }
@@ -280,7 +281,7 @@ impl Maker<'_> {
                 output,
             });
         }
-        let (Some(stash), decoded) = (slope, self.schedule.substitutes[of]) else {
+        let (Some((code, stash)), decoded) = (slope, self.schedule.substitutes[of]) else {
             return;
         };
         let normalises = self.outline.writes[reader].iter();
@@ -290,7 +291,14 @@ impl Maker<'_> {
         if let Some(target) = target {
             // The backward of the normalisation works in place on a gradient: first that passes the slope, then it is as if there
             // were no activation.
-            self.step(Step::Slope { of, stash, target });
+            let values = false;
+            self.step(Step::Slope {
+                of,
+                code,
+                stash,
+                values,
+                target,
+            });
             self.schedule.sources.insert(reader, (decoded, false));
         } else {
             let output = self.extra(of, None);
@@ -303,7 +311,9 @@ impl Maker<'_> {
             });
             self.step(Step::Slope {
                 of,
+                code,
                 stash,
+                values: true,
                 target: output,
             });
             self.schedule.sources.insert(reader, (output, true));

@@ -30,10 +30,13 @@ pub enum Step {
         activated: bool,
         output: usize,
     },
-    /// Multiplies `target`, in place, with the slope in `stash`.
+    /// Multiplies `target`, in place, with the slope in `stash`, a `code` for slopes; or, where it is `values`, makes of what stands before
+    /// the activation what stands behind it.
     Slope {
         of: usize,
+        code: Code,
         stash: usize,
+        values: bool,
         target: usize,
     },
 }
@@ -50,8 +53,11 @@ pub enum FormPass {
         /// Whether with the activation.
         activated: bool,
     },
-    /// Multiplies a map, in place, with a slope.
-    Slope,
+    /// Multiplies a map, in place, with a slope; or makes of values before an activation those behind it.
+    Slope {
+        /// Whether they are values.
+        values: bool,
+    },
 }
 
 impl FormPass {
@@ -113,8 +119,10 @@ impl FormPass {
                 },
                 output: other,
             },
-            Self::Slope => OperationKind::Slope {
+            Self::Slope { values } => OperationKind::Slope {
                 shape,
+                code: stash.activated.map_or(Code::Slope, |read_as| read_as.slope),
+                values,
                 stash: code,
                 target: map,
             },
@@ -147,7 +155,7 @@ impl Step {
             Self::Encode { code, .. } => FormPass::Encode(code),
             Self::Decode { code, .. } => FormPass::Decode(code),
             Self::Apply { activated, .. } => FormPass::Apply { activated },
-            Self::Slope { .. } => FormPass::Slope,
+            Self::Slope { values, .. } => FormPass::Slope { values },
         }
     }
 

@@ -3,6 +3,7 @@
 mod loops;
 
 use loops::{apply, channel_sums, each, kept, shortcut, slope, strided, taps, windows};
+use smidgen_graph::forms::Code;
 use smidgen_graph::{
     ConvolutionAttributes, Layout, MapShape, Operation, OperationKind as Kind, Program, Role,
     Source, ValueId,
@@ -651,10 +652,21 @@ impl<'program> Interpreter<'program> {
             }
             // Here every code is exact: what is checked is who reads and writes what, and when.
             Kind::Encode { input, stash, .. } => self.set(*stash, self.get(*input).to_vec()),
-            Kind::Slope { stash, target, .. } => {
+            Kind::Slope {
+                code,
+                values,
+                stash,
+                target,
+                ..
+            } => {
                 let slopes = self.get(*stash).to_vec();
+                let six = *code == Code::SlopeSix;
                 for (number, slope) in self.change(*target).iter_mut().zip(slopes) {
-                    *number *= f64::from(u8::from(slope > 0.0));
+                    *number = match (slope > 0.0, six && slope >= 6.0) {
+                        (true, false) => *number,
+                        (true, true) if *values => 6.0,
+                        _ => 0.0 * *number,
+                    };
                 }
             }
             Kind::Decode { stash, output, .. } => self.set(*output, self.get(*stash).to_vec()),

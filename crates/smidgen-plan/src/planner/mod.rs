@@ -6,6 +6,7 @@ mod weigh;
 
 use crate::chain::{Arc, undominated};
 use crate::costs::Costs;
+use crate::preset::Preset;
 use blocks::Blocks;
 use options::Way;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,12 @@ impl<'a> Planner<'a> {
                 choices.extend(self.best(&lossy, weight * seconds / variance));
             }
         }
+        // What others have published is not to be beaten by luck alone.
+        let policies = Preset::ALL.iter().chain(&Preset::TRIVIAL);
+        choices.extend(policies.filter_map(|preset| {
+            let forms = preset.forms(self, self.scale.outline);
+            self.weigh(forms).ok()
+        }));
         // The blocks were weighed one at a time; now that they are together, some choices turn out to be dominated.
         choices.retain(|choice| choice.variance <= variance);
         choices.sort_by(|left, right| {

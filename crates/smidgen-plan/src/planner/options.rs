@@ -4,7 +4,8 @@ use super::blocks::Blocks;
 use super::weigh::Scale;
 use crate::chain::Arc;
 use smidgen_graph::ValueId;
-use smidgen_graph::forms::{Form, Forms, Stash};
+use smidgen_graph::forms::{Code, Form, Forms, Stash};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The map between two blocks is held whole, made again, or in a code.
 pub(super) const STATES: usize = 3;
@@ -52,21 +53,45 @@ pub(super) fn of_chain(scale: &Scale<'_>, blocks: &Blocks) -> Vec<Way> {
         bytes.sum()
     });
     let plain = scale.weigh(&Forms::new());
-    let mut chain = Chain {
+    let chain = Chain {
         scale,
         blocks,
         whole: whole.collect(),
         seconds: plain.map_or(0.0, |weight| weight.seconds),
         stashes,
-        ways: Vec::new(),
     };
-    for from in 0..count {
-        chain.block(from);
-        for to in from + 2..=count.min(from + LONGEST) {
-            chain.row(from, to);
+    // Blocks do not depend on each other. Each thread takes the next one that nobody has begun.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let from = next.fetch_add(1, Ordering::Relaxed);
+            if from >= count {
+                return found;
+            }
+            let mut ways = chain.block(from);
+            for to in from + 2..=count.min(from + LONGEST) {
+                ways.extend(chain.row(from, to));
+            }
+            found.push((from, ways));
         }
-    }
-    chain.ways
+    };
+    let threads =
+        std::thread::available_parallelism().map_or(1, |threads| threads.get().min(count));
+    let mut found: Vec<(usize, Vec<Way>)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut found = work();
+        for other in others {
+            found.extend(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
+        }
+        found
+    });
+    found.sort_by_key(|(from, _)| *from);
+    found.into_iter().flat_map(|(_, ways)| ways).collect()
 }
 
 struct Chain<'a> {
@@ -77,13 +102,12 @@ struct Chain<'a> {
     whole: Vec<u64>,
     /// Of a step in which all are whole.
     seconds: f64,
-    ways: Vec<Way>,
 }
 
 impl Chain<'_> {
     /// Every combination of exact forms in one block; and of all forms, where there are too many with the smaller stashes held as the
     /// largest is.
-    fn block(&mut self, from: usize) {
+    fn block(&self, from: usize) -> Vec<Way> {
         let mut stashes = self.stashes[from].clone();
         stashes.sort_by_key(|stash| std::cmp::Reverse(stash.bytes));
         let largest = stashes.first().map_or(0, |stash| stash.bytes);
@@ -111,11 +135,11 @@ impl Chain<'_> {
             }
             exact.extend(all);
         }
-        self.offer(from, from + 1, &exact);
+        self.offer(from, from + 1, &exact)
     }
 
     /// Everything in a row of blocks made again but the map it is left with, which is held in any of its forms.
-    fn row(&mut self, from: usize, to: usize) {
+    fn row(&self, from: usize, to: usize) -> Vec<Way> {
         let left = self.boundary(to);
         let again = self.stashes[from..to].iter().flatten();
         let again = again.filter(|stash| stash.repeatable && Some(stash.value) != left);
@@ -127,7 +151,7 @@ impl Chain<'_> {
             coded.extend(left.map(|value| (value, form)));
             combinations.push(coded);
         }
-        self.offer(from, to, &combinations);
+        self.offer(from, to, &combinations)
     }
 
     /// The stash between two blocks, if it is one that need not be whole.
@@ -148,7 +172,8 @@ impl Chain<'_> {
     }
 
     /// Weighs these forms, with the map the blocks are entered with in each state, and takes what nothing dominates.
-    fn offer(&mut self, from: usize, to: usize, combinations: &[Forms]) {
+    fn offer(&self, from: usize, to: usize, combinations: &[Forms]) -> Vec<Way> {
+        let mut ways = Vec::new();
         let (entered, left) = (self.boundary(from), self.boundary(to));
         let stash = entered.and_then(|value| self.scale.outline.stash(value));
         let entries = [
@@ -209,8 +234,9 @@ impl Chain<'_> {
                     front.push(way);
                 }
             }
-            self.ways.extend(fronts.into_iter().flatten());
+            ways.extend(fronts.into_iter().flatten());
         }
+        ways
     }
 }
 
@@ -227,16 +253,20 @@ fn extend(combinations: &mut Vec<Forms>, stash: &Stash, forms: &[Form]) {
     combinations.extend(more);
 }
 
-/// The form of a stash that is most like one of another.
+/// The form of a stash that is most like one of another: the same, or a code of the same width.
 fn alike(form: Form, stash: &Stash) -> Option<Form> {
-    let forms = open(stash);
-    let same = |own: &Form| match (form, *own) {
-        (Form::Coded(code) | Form::Masked(code), Form::Coded(own) | Form::Masked(own)) => {
-            code == own
-        }
-        (form, own) => form == own,
+    let width = |form: Form| match form {
+        Form::Coded(code) | Form::Masked(code) => Some(match code {
+            Code::Two | Code::RectifiedTwo => 2,
+            Code::Four | Code::Rectified => 4,
+            Code::Eight => 8,
+            Code::Half => 16,
+            Code::Slope | Code::SlopeSix => 0,
+        }),
+        _ => None,
     };
-    forms.into_iter().find(same)
+    let same = |own: &Form| form == *own || width(form).is_some() && width(form) == width(*own);
+    open(stash).into_iter().find(same)
 }
 
 /// The forms other than whole that are open to a stash.
@@ -245,8 +275,12 @@ fn open(stash: &Stash) -> Vec<Form> {
     again.into_iter().chain(in_code(stash)).collect()
 }
 
+/// The codes worth trying: f16 takes twice the bytes of 8 bits, whose error is far below that of all that is narrower.
 fn in_code(stash: &Stash) -> Vec<Form> {
-    let codes = stash.codes.iter().map(|(code, _)| Form::Coded(*code));
-    let masked = stash.masked.iter().map(|(code, _)| Form::Masked(*code));
+    let tried = |(code, _): &&(Code, u64)| *code != Code::Half;
+    let codes = stash.codes.iter().filter(tried);
+    let masked = stash.masked.iter().filter(tried);
+    let codes = codes.map(|(code, _)| Form::Coded(*code));
+    let masked = masked.map(|(code, _)| Form::Masked(*code));
     codes.chain(masked).collect()
 }

@@ -63,7 +63,7 @@ pub(crate) fn twin(codec: Codec, shape: &StashShape, seed: u32, bound: &Bound) -
     let (code, bits, group) = match codec {
         Codec::Linear { bits, group } => (Code::Linear, bits, group),
         Codec::SignMagnitude { group } => (Code::SignMagnitude, Bits::Four, group),
-        Codec::Rectified { group } => (Code::Rectified, Bits::Four, group),
+        Codec::Rectified { bits, group } => (Code::Rectified, bits, group),
         Codec::Lattice { bits, group } => {
             let Bound { step, inverse, .. } = *bound;
             (Code::Lattice { step, inverse }, bits, group)
@@ -96,7 +96,14 @@ pub(crate) fn grouped_codecs() -> Vec<Codec> {
         .collect();
     codecs.extend([
         Codec::SignMagnitude { group },
-        Codec::Rectified { group },
+        Codec::Rectified {
+            bits: Bits::Four,
+            group,
+        },
+        Codec::Rectified {
+            bits: Bits::Two,
+            group,
+        },
         Codec::Linear {
             bits: Bits::Four,
             group: Group::G256,

@@ -19,14 +19,22 @@ impl Codes for StashCodes {
 
 fn codec(code: Code) -> Codec {
     let group = Group::G64;
-    let linear = |bits| Codec::Linear { bits, group };
+    let (linear, bits) = (|bits| Codec::Linear { bits, group }, Bits::Four);
     match code {
         Code::Half => Codec::Half,
         Code::Eight => linear(Bits::Eight),
         Code::Four => linear(Bits::Four),
-        Code::Two => linear(Bits::Two),
-        Code::Rectified => Codec::Rectified { group },
+        Code::Two => Codec::Linear {
+            bits: Bits::Two,
+            group: Group::G256,
+        },
+        Code::Rectified => Codec::Rectified { bits, group },
+        Code::RectifiedTwo => Codec::Rectified {
+            bits: Bits::Two,
+            group: Group::G256,
+        },
         Code::Slope => Codec::Mask,
+        Code::SlopeSix => Codec::MaskSix,
     }
 }
 
@@ -81,7 +89,7 @@ pub(super) fn decode(
 
 pub(super) fn slope(
     at: &Binder<'_>,
-    shape: MapShape,
+    (code, values, shape): (Code, bool, MapShape),
     stash: ValueId,
     target: ValueId,
 ) -> Result<Vec<Launch>, Error> {
@@ -92,8 +100,13 @@ pub(super) fn slope(
         input_gradient: region,
     };
     let shape = planned_shape(at, shape, target)?;
+    // Of a ReLU, what stands behind it is the value times the slope, as with a gradient.
+    if values && code == Code::SlopeSix {
+        let stash = at.region(stash)?;
+        return Ok(smidgen_stash::saturate(codec(code), &shape, stash, region)?);
+    }
     Ok(smidgen_stash::slope_backward(
-        codec(Code::Slope),
+        codec(code),
         &shape,
         &regions,
     )?)

@@ -507,9 +507,11 @@ pub(super) fn launch(
         } => codes::decode(at, (*code, *shape), *stash, *output)?,
         OperationKind::Slope {
             shape,
+            code,
+            values,
             stash,
             target,
-        } => codes::slope(at, *shape, *stash, *target)?,
+        } => codes::slope(at, (*code, *values, *shape), *stash, *target)?,
         OperationKind::CrossEntropy {
             shape,
             label_smoothing,
