@@ -14,3 +14,5 @@ struct Metrics {
 // Marks of a sample's record in place of the rank of its label.
 const IGNORED: u32 = 0xffffffffu;
 const BROKEN: u32 = 0xfffffffeu;
+// Has a part in the loss, but is not counted.
+const AUXILIARY: u32 = 0xfffffffdu;

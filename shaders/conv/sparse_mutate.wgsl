@@ -4,7 +4,8 @@
 //
 // Which columns grow: those of the largest score. RANDOM: a hash of seed, group and column, which is a draw without replacement;
 // else growth[group * candidates + candidate], such as the norm of the gradient that the block would have.
-// Tile: one workgroup an output group. Dispatch: [output_groups] workgroups of 64, folded. STATES: 0 to 2 arrays of optimiser state.
+// Tile: one workgroup an output group. Dispatch: [output_groups] workgroups of 64, folded. STATES: 0 to 2 arrays of optimiser state (with
+// ONE_STATE or TWO_STATES, lest the table of variants takes one for another).
 // Candidate c of a group is tap c % taps of its input quad c / taps. BITS words hold a bit each for all candidates, and for all slots.
 #import common/grid
 #import common/column

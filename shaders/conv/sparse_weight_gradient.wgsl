@@ -95,7 +95,13 @@ fn main(
     var image = row / params.output_height;
     var y = row - image * params.output_height;
 
-    for (var done = 0u; done < params.runs_per_split; done += LANES) {
+    // Where a workgroup has no block to sum, it only writes zeros.
+    var any_block = false;
+#for block in 0..BLOCKS
+    any_block = any_block || column_{block} != EMPTY;
+#endfor
+    let runs = select(0u, params.runs_per_split, any_block);
+    for (var done = 0u; done < runs; done += LANES) {
         let live = run_at < params.runs;
         let x = run * PIXELS;
         let image_used = select(0u, image, live);

@@ -32,7 +32,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             tally += vec4(1u, 0u, 0u, 1u);
         } else if mark != IGNORED {
             loss += bitcast<f32>(record.x);
-            tally += vec4(1u, select(0u, 1u, mark < 1u), select(0u, 1u, mark < 5u), 0u);
+            tally += vec4(select(1u, 0u, mark == AUXILIARY), select(0u, 1u, mark < 1u), select(0u, 1u, mark < 5u), 0u);
         }
     }
     losses[lane] = loss;

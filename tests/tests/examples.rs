@@ -18,7 +18,10 @@ fn session(counted: u32) -> Session {
     let options = SessionOptions {
         batch: 4,
         training: Some(Training {
-            examples: ExampleMemory { counted },
+            examples: ExampleMemory {
+                counted,
+                ..ExampleMemory::default()
+            },
             ..Training::default()
         }),
         budget: None,

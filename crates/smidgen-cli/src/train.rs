@@ -163,6 +163,7 @@ pub(crate) fn run(
         training: Some(Training {
             examples: ExampleMemory {
                 counted: removal.as_ref().map_or(0, |_| train.len() as u32),
+                ..ExampleMemory::default()
             },
             ..training(&settings)
         }),

@@ -173,8 +173,21 @@ impl Operation {
                 labels,
                 control,
                 forgetting,
+                rehearsal,
                 ..
-            } => with(&[*logits, *labels, *control], *forgetting),
+            } => {
+                let mut all = with(&[*logits, *labels, *control], *forgetting);
+                if let Some((memory, images, _)) = rehearsal {
+                    all.extend([memory.images, memory.logits, *images]);
+                }
+                all
+            }
+            Kind::Rehearse {
+                memory,
+                labels,
+                images,
+                ..
+            } => vec![memory.images, *labels, *images],
             Kind::ClipNorm {
                 gradients, control, ..
             } => with(gradients, Some(*control)),
@@ -270,8 +283,17 @@ impl Operation {
                 metrics,
                 logit_gradient,
                 forgetting,
+                rehearsal,
                 ..
-            } => with(&[*metrics, *control], &[*logit_gradient, *forgetting]),
+            } => {
+                let memory = rehearsal.map(|(memory, ..)| memory);
+                let (images, logits) = (memory.map(|m| m.images), memory.map(|m| m.logits));
+                with(
+                    &[*metrics, *control],
+                    &[*logit_gradient, *forgetting, images, logits],
+                )
+            }
+            Kind::Rehearse { images, .. } => vec![*images],
             Kind::ClipNorm { control, .. } => vec![*control],
             Kind::Update {
                 parameter, states, ..

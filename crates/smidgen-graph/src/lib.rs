@@ -34,8 +34,8 @@ pub use filter::LARGEST_PATCH;
 pub use graph::{Buffer, BufferId, Graph, Layer, Node, NodeId, Parameter, ParameterId};
 pub use init::{Fan, Initial};
 pub use layers::{Convolution, Extent, Pool};
-pub use lower::{ExampleMemory, Lowering, Mode};
-pub use operation::{Content, Operation, OperationKind, Optimizer, Phase};
+pub use lower::{ExampleMemory, Lowering, Mode, Rehearsal};
+pub use operation::{Content, Operation, OperationKind, Optimizer, Phase, RehearsalMemory};
 pub use program::{
     CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, Value, ValueId,
 };

@@ -6,12 +6,13 @@ use crate::emitter::{Emitter, Filtered};
 use crate::error::GraphError;
 use crate::filter::patch_sums_shape;
 use crate::graph::{Graph, Layer, Node};
-use crate::operation::{OperationKind, Optimizer, Phase};
+use crate::operation::{OperationKind, Optimizer, Phase, RehearsalMemory};
 use crate::patches;
 use crate::program::{CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, ValueId};
 use crate::shape::MapShape;
 use crate::slopes;
 use crate::source::Source;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// No value may be larger, so that sums of bytes stay far from overflowing.
@@ -28,18 +29,39 @@ pub struct Lowering {
 
 /// What a training program keeps of single examples. The labels of a step then hold, after the class of every picture, the number of
 /// every picture's example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ExampleMemory {
     /// Examples whose forgetting is counted, four bytes each, in the value [`FORGETTING`](crate::FORGETTING); 0 for none.
     pub counted: u32,
+    /// Examples that are held to be learned from again.
+    pub rehearsal: Option<Rehearsal>,
 }
 
 impl ExampleMemory {
     /// Words of the labels for every picture.
     #[must_use]
     pub fn words(&self) -> u32 {
-        1 + u32::from(self.counted > 0)
+        match self.rehearsal {
+            Some(_) => 4,
+            None => 1 + u32::from(self.counted > 0),
+        }
     }
+}
+
+/// A memory of pictures and logits to rehearse from (DER++, Buzzega et al., NeurIPS 2020). A third of the pictures of a batch are new, the
+/// rest come from the memory: the second third is to be answered as it was, the last to be classified. The labels of a step then hold four
+/// words for every picture, in planes: class, example, slot and range of classes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// Pictures that it holds: a byte a channel (of four), and the logits, on the device.
+    pub slots: u32,
+    /// Weight of the squared distance from the logits that were kept.
+    pub distillation: f32,
+    /// Weight of the cross entropy of what is classified again.
+    pub repetition: f32,
+    /// By channel, what a number of a picture is multiplied by, and what is then added, to be from 0 to 1: deviation and mean of the
+    /// normalisation.
+    pub to_bytes: [[f32; 4]; 2],
 }
 
 /// Whether a program learns.
@@ -80,6 +102,9 @@ impl Graph {
         if training {
             self.check_filters()?;
         }
+        if let Mode::Train { examples, .. } = &lowering.mode {
+            self.check_rehearsal(lowering.batch, examples)?;
+        }
         for node in &self.nodes {
             let bytes = Layout::Map(shape(node, lowering.batch)).bytes();
             if bytes > LARGEST_VALUE {
@@ -99,6 +124,24 @@ impl Graph {
 }
 
 impl Graph {
+    fn check_rehearsal(&self, batch: u32, examples: &ExampleMemory) -> Result<(), GraphError> {
+        let Some(rehearsal) = examples.rehearsal else {
+            return Ok(());
+        };
+        let channels = shape(&self.nodes[0], batch).channels;
+        if batch.is_multiple_of(3) && channels <= 4 && rehearsal.slots > 0 {
+            return Ok(());
+        }
+        Err(GraphError::DoesNotFit {
+            layer: "rehearsal".to_owned(),
+            problem: format!(
+                "a batch of {batch} pictures of {channels} channels and a memory of {} slots: use a batch that is a multiple of 3, at most 4 \
+                 channels, and at least one slot",
+                rehearsal.slots
+            ),
+        })
+    }
+
     /// Whether a layer, while training, normalises by the statistics of the batch.
     fn uses_batch_statistics(&self, layer: &Layer) -> bool {
         let Layer::BatchNorm { scale, shift, .. } = layer else {
@@ -122,6 +165,7 @@ struct Forward<'graph> {
     images: ValueId,
     labels: ValueId,
     forgetting: Option<ValueId>,
+    rehearsal: Option<RehearsalMemory>,
     parameters: Vec<ValueId>,
     buffers: Vec<ValueId>,
     /// What each node returned.
@@ -147,6 +191,28 @@ impl<'graph> Forward<'graph> {
         let labels = emitter.value("labels", labels, Role::Labels);
         let forgetting = (examples.counted > 0)
             .then(|| emitter.value(FORGETTING, words(examples.counted), Role::Examples));
+        let rehearsal = examples.rehearsal.map(|options| {
+            let input = shape(&graph.nodes[0], batch);
+            let output = &graph.nodes[graph.output.0];
+            let classes = shape(output, batch).channels.next_multiple_of(4);
+            let pixels = input.height * input.width;
+            let slots = |count: u32| words(options.slots.saturating_mul(count));
+            RehearsalMemory {
+                options,
+                images: emitter.value("rehearsed pictures", slots(pixels), Role::Examples),
+                logits: emitter.value("rehearsed logits", slots(classes), Role::Examples),
+            }
+        });
+        if let Some(memory) = rehearsal {
+            let kind = OperationKind::Rehearse {
+                shape: shape(&graph.nodes[0], batch),
+                classes: shape(&graph.nodes[graph.output.0], batch).channels,
+                memory,
+                labels,
+                images,
+            };
+            emitter.push("rehearsal", Phase::Forward, kind);
+        }
         let mut parameters = Vec::new();
         for parameter in &graph.parameters {
             let id = emitter.value(&parameter.name, parameter.layout, Role::Parameter);
@@ -170,6 +236,7 @@ impl<'graph> Forward<'graph> {
             images,
             labels,
             forgetting,
+            rehearsal,
             parameters,
             buffers,
             results: Vec::with_capacity(graph.nodes.len()),
@@ -247,6 +314,7 @@ impl<'graph> Forward<'graph> {
     }
 
     fn loss(&mut self, logits: ValueId, label_smoothing: f32, logit_gradient: Option<ValueId>) {
+        let input = shape(&self.graph.nodes[0], self.batch);
         let kind = OperationKind::CrossEntropy {
             shape: shape(&self.graph.nodes[self.graph.output.0], self.batch),
             label_smoothing,
@@ -256,6 +324,7 @@ impl<'graph> Forward<'graph> {
             metrics: self.metrics,
             logit_gradient,
             forgetting: self.forgetting,
+            rehearsal: self.rehearsal.map(|memory| (memory, self.images, input)),
         };
         self.emitter.push("loss", Phase::Loss, kind);
     }

@@ -2,6 +2,7 @@
 
 use crate::attributes::{Activation, ConvolutionAttributes, PoolAttributes};
 use crate::forms::Code;
+use crate::lower::Rehearsal;
 use crate::program::ValueId;
 use crate::shape::MapShape;
 use crate::source::Source;
@@ -29,6 +30,17 @@ pub enum Content {
     Exact,
     /// Only whether each number is above zero (for ReLU6: and below six).
     Mask,
+}
+
+/// The values of a memory to rehearse from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RehearsalMemory {
+    /// Sizes and weights.
+    pub options: Rehearsal,
+    /// Pictures.
+    pub images: ValueId,
+    /// Logits.
+    pub logits: ValueId,
 }
 
 /// An optimiser's update of one parameter.
@@ -411,6 +423,16 @@ pub enum OperationKind {
         metrics: ValueId,
         logit_gradient: Option<ValueId>,
         forgetting: Option<ValueId>,
+        /// Where it rehearses: the memory, the pictures and their shape. New samples then take their slots.
+        rehearsal: Option<(RehearsalMemory, ValueId, MapShape)>,
+    },
+    /// Writes the pictures of the batch that come from a memory to their places in `images`.
+    Rehearse {
+        shape: MapShape,
+        classes: u32,
+        memory: RehearsalMemory,
+        labels: ValueId,
+        images: ValueId,
     },
     /// Writes the gradient scale of the control block such that the norm of all `gradients` is at most `max_norm`.
     ClipNorm {

@@ -16,6 +16,8 @@ pub struct SparseBlocks {
     pub block_quads: u32,
     /// Slots of every output group: room for the most live blocks it ever has.
     pub slots: u32,
+    /// Whether gradients may be computed of some live blocks only.
+    pub masks_gradient: bool,
 }
 
 impl SparseBlocks {
@@ -31,11 +33,13 @@ impl SparseBlocks {
     }
 
     /// Bytes of the parts of a sparse weight, in this order, each from a multiple of 256 on: values, columns, where each input quad's
-    /// entries begin, entries, the lists that kernels walk, and the order of the next mutation.
+    /// entries begin, entries, the lists that kernels walk, the order of the next mutation, and the columns of the blocks whose gradient is
+    /// computed (where that may be some only).
     #[must_use]
-    pub fn parts(&self, attributes: &ConvolutionAttributes) -> [u64; 6] {
+    pub fn parts(&self, attributes: &ConvolutionAttributes) -> [u64; 7] {
         let words = self.blocks(attributes) * 4;
         let starts = (u64::from(attributes.input_channels.div_ceil(4)) + 1) * 4;
+        let chosen = if self.masks_gradient { words } else { 0 };
         [
             self.value_bytes(attributes),
             words,
@@ -43,6 +47,7 @@ impl SparseBlocks {
             words,
             2 * words,
             16,
+            chosen,
         ]
     }
 
@@ -78,6 +83,8 @@ pub struct Sparsity {
     pub distribution: Distribution,
     /// Output quads of a block: 1, 2 or 4.
     pub block_quads: u32,
+    /// Whether gradients may be computed of some live blocks only (dynamic gradient masking): four bytes a block more.
+    pub masks_gradient: bool,
 }
 
 impl Sparsity {
@@ -89,6 +96,7 @@ impl Sparsity {
             most: density,
             distribution: Distribution::Uniform,
             block_quads: 1,
+            masks_gradient: false,
         }
     }
 }
@@ -182,6 +190,7 @@ impl Graph {
             let blocks = SparseBlocks {
                 block_quads: sparsity.block_quads,
                 slots: (slots.round() as u32).clamp(1, candidates),
+                masks_gradient: sparsity.masks_gradient,
             };
             parameter.layout = Layout::SparseWeight(attributes, blocks);
             self.shares.push((weight, share));

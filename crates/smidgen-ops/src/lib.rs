@@ -44,6 +44,7 @@ pub mod optimizer;
 pub mod pairs;
 pub mod pool;
 pub mod probe;
+pub mod rehearsal;
 pub mod resize;
 pub mod selection;
 mod shape;

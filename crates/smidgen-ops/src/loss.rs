@@ -205,13 +205,7 @@ pub fn cross_entropy(
             bound,
             folded_grid(u64::from(samples.div_ceil(16))),
         ),
-        Launch::new(
-            "ops/cross_entropy_metrics.wgsl",
-            &[],
-            &MetricsParams { samples },
-            vec![regions.workspace, regions.metrics, regions.control],
-            [1, 1, 1],
-        ),
+        metrics_launch(samples, regions.workspace, regions.metrics, regions.control),
     ];
     if let Some(gradient) = regions.gradient {
         check_regions(OPERATOR, facts, &[("gradient", gradient, logits.bytes())])?;
@@ -235,6 +229,22 @@ pub fn cross_entropy(
         ));
     }
     Ok(launches)
+}
+
+/// The launch that sums up the records of the samples.
+pub(crate) fn metrics_launch(
+    samples: u32,
+    records: Region,
+    metrics: Region,
+    control: Region,
+) -> Launch {
+    Launch::new(
+        "ops/cross_entropy_metrics.wgsl",
+        &[],
+        &MetricsParams { samples },
+        vec![records, metrics, control],
+        [1, 1, 1],
+    )
 }
 
 #[cfg(test)]

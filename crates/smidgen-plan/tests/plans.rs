@@ -67,6 +67,7 @@ fn program(sizes: &[u32], again: &[usize], kept: bool) -> Program {
             metrics: ValueId(3),
             logit_gradient: Some(gradient),
             forgetting: None,
+            rehearsal: None,
         },
     });
     let mut kept_values = Vec::new();

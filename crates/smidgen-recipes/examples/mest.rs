@@ -1,6 +1,6 @@
 //! MEST against the controls that could embarrass it, on a subset of CIFAR-10: a table of `docs/src/sparse.md`.
 //!
-//! `cargo run --release -p smidgen-recipes --example mest -- --data DIR [--sparsity 0.9] [--images 2500] [--epochs 12] [--seeds 3] [--arms NAME,NAME]
+//! `cargo run --release -p smidgen-recipes --example mest -- --data DIR [--sparsity 0.9] [--images 2500] [--epochs 12] [--interval 2] [--seeds 3] [--arms NAME,NAME]
 //! [--out FILE]`
 
 #![allow(clippy::print_stdout)]
@@ -9,8 +9,8 @@ mod common;
 mod unstructured;
 
 use common::{
-    BATCH, Data, Outcome, Runs, SMALL_80, SMALL_90, WIDTHS, Words, network, parameter_bytes,
-    random_masks, session, spread,
+    BATCH, Data, LEARNING_RATE, Outcome, Runs, SMALL_80, SMALL_90, WIDTHS, Words, network,
+    parameter_bytes, random_masks, session, spread,
 };
 use smidgen::{Sparsity, Trainer, TrainerOptions, Training};
 use smidgen_recipes::{Mest, MestOptions};
@@ -57,13 +57,17 @@ const ARMS: [(Arm, &str, &str); 7] = [
 struct Settings {
     density: f64,
     epochs: u32,
+    interval: u32,
     data: Data,
 }
 
 /// Test accuracy in percent, and bytes of weights, gradients and momentum.
 fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
     let Settings {
-        density, epochs, ..
+        density,
+        epochs,
+        interval,
+        ..
     } = *settings;
     let small = if density < 0.15 { SMALL_90 } else { SMALL_80 };
     let mut graph = network(if arm == Arm::Small { small } else { WIDTHS })?;
@@ -74,6 +78,7 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
     };
     let mest = mest.map(|mest| MestOptions {
         seed: seed as u32,
+        interval,
         ..mest
     });
     if let (Arm::Unstructured, Some(mest)) = (arm, &mest) {
@@ -94,7 +99,7 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
     let bytes = parameter_bytes(&session);
     let options = TrainerOptions {
         epochs,
-        learning_rate: 0.1,
+        learning_rate: LEARNING_RATE,
         seed,
         augment: "crop,flip".parse()?,
         normalization: settings.data.normalization.clone(),
@@ -112,19 +117,21 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
 
 fn main() -> Outcome<()> {
     let words = Words::of_the_command_line(&[
-        "data", "sparsity", "images", "epochs", "seeds", "arms", "out",
+        "data", "sparsity", "images", "epochs", "interval", "seeds", "arms", "out",
     ])?;
     let (sparsity, images) = (words.get("sparsity", 0.9)?, words.get("images", 2500)?);
     let (epochs, seeds) = (words.get("epochs", 12)?, words.get("seeds", 3_u64)?);
+    let interval = words.get("interval", 2)?;
     let arms = words.get("arms", String::new())?;
     let head = format!(
-        "CIFAR-10, first {images} training and {} test images, {epochs} epochs, sparsity {sparsity}",
+        "CIFAR-10, first {images} training and {} test images, {epochs} epochs, a mutation every {interval}, sparsity {sparsity}",
         common::TEST_IMAGES
     );
     let mut runs = Runs::open(words.needed("out").ok(), &head)?;
     let settings = Settings {
         density: 1.0 - sparsity,
         epochs,
+        interval,
         data: Data::first(words.needed("data")?, images)?,
     };
     println!("{head}, seeds 1 to {seeds}\n");

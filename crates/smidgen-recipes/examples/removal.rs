@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{BATCH, Data, Outcome, Runs, WIDTHS, Words, network, session, spread};
+use common::{BATCH, Data, LEARNING_RATE, Outcome, Runs, WIDTHS, Words, network, session, spread};
 use smidgen::{ExampleMemory, Sparsity, Trainer, TrainerOptions, Training};
 use smidgen_recipes::{Choice, Mest, MestOptions, Removal, RemovalOptions};
 use std::ops::ControlFlow;
@@ -44,12 +44,14 @@ fn run(choice: Option<Choice>, seed: u64, settings: &Settings) -> Outcome<Vec<f6
     let training = Training {
         examples: ExampleMemory {
             counted: data.train.len() as u32,
+            ..ExampleMemory::default()
         },
         ..Training::default()
     };
     let mut session = session(&graph, BATCH, training, seed)?;
     let options = TrainerOptions {
         epochs,
+        learning_rate: LEARNING_RATE,
         seed,
         augment: "crop,flip".parse()?,
         normalization: data.normalization.clone(),
@@ -57,6 +59,7 @@ fn run(choice: Option<Choice>, seed: u64, settings: &Settings) -> Outcome<Vec<f6
     };
     let mest = MestOptions {
         seed: seed as u32,
+        interval: 2,
         ..MestOptions::elastic(density, epochs)
     };
     let mut trainer = Trainer::new(&mut session, Arc::clone(&data.train), None, options)?

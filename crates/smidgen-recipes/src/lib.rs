@@ -20,6 +20,8 @@
 
 mod mest;
 mod removal;
+mod sparcl;
 
 pub use mest::{Mest, MestOptions};
 pub use removal::{Choice, Removal, RemovalOptions};
+pub use sparcl::{DataRemoval, GradientMask, Masking, Pick, Sparcl, SparclOptions, TaskReport};

@@ -21,6 +21,9 @@ pub struct MestOptions {
     pub soft: bool,
     /// Epochs of the whole run.
     pub epochs: u32,
+    /// Epochs from one mutation to the next: as published, 1/32 of the run. More where a run is so short that what grows would not have the
+    /// steps to grow in.
+    pub interval: u32,
     /// Of what grows.
     pub seed: u32,
 }
@@ -40,6 +43,7 @@ impl MestOptions {
             density,
             soft: false,
             epochs,
+            interval: (epochs / 32).max(1),
             seed: 1,
         }
     }
@@ -57,12 +61,6 @@ impl MestOptions {
     #[must_use]
     pub fn most(&self) -> f64 {
         self.stage(0).grow_to
-    }
-
-    /// Epochs from one mutation to the next.
-    #[must_use]
-    pub fn period(&self) -> u32 {
-        (self.epochs / 32).max(1)
     }
 
     /// Densities after pruning and after growing, in the mutation before an epoch.
@@ -114,6 +112,9 @@ impl Mest {
                 "a density of {density} is outside (0, 1]; give the share of weights that stay, such as 0.1"
             )));
         }
+        if options.interval == 0 {
+            return Err(wrong("an interval of 0 epochs; give at least 1".into()));
+        }
         let layers = graph.sparse_layers();
         if layers.is_empty() {
             return Err(wrong(
@@ -135,7 +136,7 @@ impl Mest {
                 )));
             }
         }
-        for epoch in (0..options.epochs).step_by(options.period() as usize) {
+        for epoch in (0..options.epochs).step_by(options.interval as usize) {
             for (layer, order) in recipe.layers.iter().zip(recipe.orders(epoch)) {
                 let before = recipe.live_before(layer, epoch);
                 if before + order.grow > layer.candidates {
@@ -152,7 +153,7 @@ impl Mest {
 
     /// Live blocks of every output group of a layer when an epoch begins, before its mutation.
     fn live_before(&self, layer: &SparseLayer, epoch: u32) -> u32 {
-        match epoch.checked_sub(self.options.period()) {
+        match epoch.checked_sub(self.options.interval) {
             // All slots are filled at the start.
             None => layer.blocks.slots,
             Some(previous) => layer.live(self.options.stage(previous).grow_to),
@@ -181,7 +182,7 @@ impl Mest {
 impl Recipe for Mest {
     fn before_epoch(&mut self, session: &mut Session, epoch: u64) -> Result<(), Error> {
         let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
-        if !epoch.is_multiple_of(self.options.period()) {
+        if !epoch.is_multiple_of(self.options.interval) {
             return Ok(());
         }
         let orders = self.orders(epoch);
@@ -214,7 +215,7 @@ mod tests {
     fn the_stages_are_those_of_the_paper() {
         let elastic = MestOptions::elastic(0.1, 160);
         let soft = MestOptions::soft(0.1, 160);
-        assert_eq!((elastic.period(), elastic.most()), (5, 0.1));
+        assert_eq!((elastic.interval, elastic.most()), (5, 0.1));
         assert!((soft.most() - 0.15).abs() < 1e-12);
         for (epoch, prune_to, grow_to) in [
             (0, 0.08, 0.15),

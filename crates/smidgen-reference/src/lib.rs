@@ -23,6 +23,7 @@ pub mod loss;
 pub mod numbers;
 pub mod optimizer;
 pub mod pool;
+pub mod rehearsal;
 pub mod resize;
 pub mod selection;
 pub mod softmax;

@@ -66,8 +66,11 @@ pub use smidgen_conv::sparse::Order;
 pub use smidgen_data as data;
 pub use smidgen_gpu as gpu;
 pub use smidgen_graph::{
-    Distribution, ExampleMemory, Graph, Optimizer, SparseLayer, Sparsity, forms, replace_file, zoo,
+    Distribution, ExampleMemory, Graph, Optimizer, Rehearsal, SparseLayer, Sparsity, forms,
+    replace_file, zoo,
 };
 /// What is known of a training example whose forgetting is counted.
 pub use smidgen_ops::loss::ExampleRecord;
+/// The word for a range of classes, and the slot of a picture that takes none, in the labels of a session that rehearses.
+pub use smidgen_ops::rehearsal::{NO_SLOT, class_range};
 pub use smidgen_plan as plan;

@@ -125,6 +125,12 @@ pub fn mutate(shape: &SparseShape, regions: &Mutation) -> Result<Launch, SparseE
         ),
         ("STATES", regions.states.len().to_string()),
     ];
+    // A number of bindings is a variant of its own.
+    match regions.states.len() {
+        0 => {}
+        1 => defines.push(("ONE_STATE", String::new())),
+        _ => defines.push(("TWO_STATES", String::new())),
+    }
     match regions.growth {
         Some(growth) => bound.push(sized("growth", growth, shape.score_bytes())?),
         None => defines.push(("RANDOM", String::new())),

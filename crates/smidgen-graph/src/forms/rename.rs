@@ -237,11 +237,15 @@ impl OperationKind {
                 metrics,
                 logit_gradient,
                 forgetting,
+                rehearsal,
                 ..
             } => [logits, labels, control, metrics]
                 .into_iter()
                 .chain(logit_gradient)
                 .chain(forgetting)
+                .chain(rehearsal.iter_mut().flat_map(|(memory, images, _)| {
+                    [&mut memory.images, &mut memory.logits, images]
+                }))
                 .collect(),
             Kind::Encode {
                 control,
@@ -251,6 +255,12 @@ impl OperationKind {
             } => vec![control, input, stash],
             Kind::Decode { stash, output, .. } => vec![stash, output],
             Kind::Slope { stash, target, .. } => vec![stash, target],
+            Kind::Rehearse {
+                memory,
+                labels,
+                images,
+                ..
+            } => vec![&mut memory.images, labels, images],
             Kind::ClipNorm {
                 gradients, control, ..
             } => gradients.iter_mut().chain([control]).collect(),

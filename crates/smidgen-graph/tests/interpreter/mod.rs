@@ -650,6 +650,7 @@ impl<'program> Interpreter<'program> {
                     self.set(*logit_gradient, gradient);
                 }
             }
+            Kind::Rehearse { .. } => unreachable!("no program here rehearses"),
             // Here every code is exact: what is checked is who reads and writes what, and when.
             Kind::Encode { input, stash, .. } => self.set(*stash, self.get(*input).to_vec()),
             Kind::Slope {

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
-pub(crate) const BATCH: u32 = 64;
+/// As published for a batch of 64 and a rate of 0.1.
+pub(crate) const BATCH: u32 = 32;
+pub(crate) const LEARNING_RATE: f64 = 0.05;
 pub(crate) const TEST_IMAGES: usize = 2000;
 /// Output channels of the convolutions: of the network that is made sparse, and of dense ones with about as many parameters as it has
 /// live ones at a sparsity of 0.8 and 0.9.

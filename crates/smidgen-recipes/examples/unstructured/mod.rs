@@ -1,7 +1,9 @@
 //! MEST with masks of single weights, for comparison only: dense weights are multiplied by a mask after every step, so nothing is saved, in
 //! bytes or in time. What public implementations of sparse training do.
 
-use crate::common::{BATCH, Data, Outcome, Random, WIDTHS, network, parameter_bytes, session};
+use crate::common::{
+    BATCH, Data, LEARNING_RATE, Outcome, Random, WIDTHS, network, parameter_bytes, session,
+};
 use smidgen::data::Loader;
 use smidgen::{Graph, Schedule, Session, Sparsity, StepOptions, Training};
 use smidgen_recipes::MestOptions;
@@ -83,7 +85,7 @@ pub(crate) fn run(graph: &Graph, mest: &MestOptions, seed: u64, data: &Data) -> 
     let schedule = Schedule::Cosine { warm_up: 0.0 };
     let mut step = 0;
     for epoch in 0..mest.epochs {
-        if epoch.is_multiple_of(mest.period()) {
+        if epoch.is_multiple_of(mest.interval) {
             let [keep, grow] = mest.densities(epoch);
             for layer in &mut layers {
                 let share = |density: f64| (layer.mask.len() as f64 * density).round() as usize;
@@ -95,7 +97,7 @@ pub(crate) fn run(graph: &Graph, mest: &MestOptions, seed: u64, data: &Data) -> 
             let batch = batch?;
             let options = StepOptions {
                 step,
-                learning_rate: 0.1 * schedule.factor(step, steps, per_epoch) as f32,
+                learning_rate: (LEARNING_RATE * schedule.factor(step, steps, per_epoch)) as f32,
                 seed: 0,
             };
             session.train_step(&batch.images, &batch.labels, &options)?;

@@ -2,8 +2,8 @@
 
 use super::layout;
 use smidgen_conv::ConvolutionShape;
-use smidgen_graph::{Activation, ConvolutionAttributes, MapShape, PoolAttributes};
-use smidgen_ops::{loss, pool, shortcut};
+use smidgen_graph::{Activation, ConvolutionAttributes, MapShape, PoolAttributes, RehearsalMemory};
+use smidgen_ops::{loss, pool, rehearsal, shortcut};
 
 pub(super) fn map_shape(shape: MapShape) -> smidgen_ops::MapShape {
     smidgen_ops::MapShape::new(shape.batch, shape.channels, shape.height, shape.width)
@@ -33,6 +33,22 @@ pub(super) fn cross_entropy(shape: MapShape, label_smoothing: f32) -> loss::Cros
         classes: shape.channels,
         label_smoothing,
         scale: 1.0,
+    }
+}
+
+pub(super) fn rehearsal_of(
+    images: MapShape,
+    classes: u32,
+    memory: &RehearsalMemory,
+) -> rehearsal::Rehearsal {
+    let options = memory.options;
+    rehearsal::Rehearsal {
+        images: map_shape(images),
+        classes,
+        slots: options.slots,
+        distillation: options.distillation,
+        repetition: options.repetition,
+        to_bytes: options.to_bytes,
     }
 }
 

@@ -3,7 +3,8 @@
 use super::bind::{Binder, split};
 use super::codes;
 use super::convert::{
-    activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, window,
+    activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, rehearsal_of,
+    window,
 };
 use super::filter;
 use super::sparse::blocks_of;
@@ -11,9 +12,9 @@ use super::update::clip_launches;
 use crate::Error;
 use crate::tuning::Choices;
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{Layout, OperationKind, Source, ValueId};
+use smidgen_graph::{Layout, OperationKind, RehearsalMemory, Source, ValueId};
 use smidgen_ops::{
-    activation, batch_norm, concat, dropout, elementwise, loss, pool, shortcut, slopes,
+    activation, batch_norm, concat, dropout, elementwise, loss, pool, rehearsal, shortcut, slopes,
 };
 
 pub(super) fn launch(
@@ -521,12 +522,27 @@ pub(super) fn launch(
             metrics,
             logit_gradient,
             forgetting,
+            rehearsal,
         } => {
             let counted = |id: ValueId| {
                 let examples = (at.program.value(id).layout.bytes() / 4) as u32;
                 at.region(id)
                     .map(|records| loss::Forgetting { records, examples })
             };
+            let forgetting = forgetting.map(counted).transpose()?;
+            if let (Some((memory, images, map)), Some(gradient)) = (rehearsal, logit_gradient) {
+                let loss = rehearsal::RehearsalLoss {
+                    logits: region(logits)?,
+                    gradient: region(gradient)?,
+                    metrics: region(metrics)?,
+                    workspace: at.needed_workspace(operation)?,
+                    control: region(control)?,
+                    forgetting,
+                };
+                let own = rehearsal_of(*map, shape.channels, memory);
+                let regions = rehearsal_regions(at, memory, *labels, *images)?;
+                return Ok(own.loss(1.0, facts, &regions, &loss)?);
+            }
             let regions = loss::CrossEntropyRegions {
                 logits: region(logits)?,
                 labels: region(labels)?,
@@ -534,9 +550,19 @@ pub(super) fn launch(
                 metrics: region(metrics)?,
                 workspace: at.needed_workspace(operation)?,
                 control: region(control)?,
-                forgetting: forgetting.map(counted).transpose()?,
+                forgetting,
             };
             loss::cross_entropy(&cross_entropy(*shape, *label_smoothing), facts, &regions)?
+        }
+        OperationKind::Rehearse {
+            shape,
+            classes,
+            memory,
+            labels,
+            images,
+        } => {
+            let regions = rehearsal_regions(at, memory, *labels, *images)?;
+            vec![rehearsal_of(*shape, *classes, memory).load(facts, &regions)?]
         }
         OperationKind::ClipNorm {
             max_norm,
@@ -545,5 +571,19 @@ pub(super) fn launch(
         } => clip_launches(at, operation, *max_norm, gradients, *control, facts)?,
         // Launched with the others that follow.
         OperationKind::Update { .. } => Vec::new(),
+    })
+}
+
+fn rehearsal_regions(
+    at: &Binder<'_>,
+    memory: &RehearsalMemory,
+    labels: ValueId,
+    images: ValueId,
+) -> Result<rehearsal::RehearsalRegions, Error> {
+    Ok(rehearsal::RehearsalRegions {
+        words: at.region(labels)?,
+        images: at.region(images)?,
+        kept_images: at.region(memory.images)?,
+        kept_logits: at.region(memory.logits)?,
     })
 }

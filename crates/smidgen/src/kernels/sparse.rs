@@ -24,19 +24,25 @@ pub(crate) struct Parts<P> {
     pub(crate) entries: P,
     pub(crate) walk: P,
     pub(crate) order: P,
+    /// Columns of the blocks whose gradient is computed; those of all live ones where they are always.
+    pub(crate) chosen: P,
 }
 
-fn parts<P>(
+fn parts<P: Copy>(
     attributes: &ConvolutionAttributes,
     blocks: &SparseBlocks,
     part: impl Fn(u64, u64) -> P,
 ) -> Parts<P> {
     let mut offset = 0;
-    let [values, columns, starts, entries, walk, order] = blocks.parts(attributes).map(|bytes| {
-        let at = offset;
-        offset += bytes.next_multiple_of(256);
-        part(at, bytes)
-    });
+    let [values, columns, starts, entries, walk, order, mut chosen] =
+        blocks.parts(attributes).map(|bytes| {
+            let at = offset;
+            offset += bytes.next_multiple_of(256);
+            part(at, bytes)
+        });
+    if !blocks.masks_gradient {
+        chosen = columns;
+    }
     Parts {
         values,
         columns,
@@ -44,6 +50,7 @@ fn parts<P>(
         entries,
         walk,
         order,
+        chosen,
     }
 }
 
@@ -189,7 +196,7 @@ impl Binder<'_> {
         let regions = SparseWeightGradient {
             input: self.source(input)?,
             output_gradient,
-            columns: parts.columns,
+            columns: parts.chosen,
             value_gradient: self.region(weight_gradient)?,
             workspace: self.workspace(operation),
         };
@@ -309,7 +316,12 @@ pub(crate) fn mutations(
 }
 
 /// The words of a sparse weight with these columns and values: its lists are made on the way.
-pub(crate) fn pack(shape: &SparseShape, columns: &[u32], values: &[f32]) -> Vec<u32> {
+pub(crate) fn pack(
+    shape: &SparseShape,
+    columns: &[u32],
+    values: &[f32],
+    masks_gradient: bool,
+) -> Vec<u32> {
     let [starts, entries, walk] = shape.lists(columns);
     let mut words: Vec<u32> = Vec::new();
     for part in [
@@ -319,6 +331,8 @@ pub(crate) fn pack(shape: &SparseShape, columns: &[u32], values: &[f32]) -> Vec<
         &entries,
         &walk,
         &[0; 4],
+        // Gradients of all live blocks, where some may be left out.
+        if masks_gradient { columns } else { &[] },
     ] {
         words.extend_from_slice(part);
         words.resize(words.len().next_multiple_of(64), 0);

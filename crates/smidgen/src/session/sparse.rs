@@ -30,6 +30,7 @@ struct Sparse {
     shape: SparseShape,
     place: Place,
     parts: Parts<Place>,
+    masks_gradient: bool,
 }
 
 impl Session {
@@ -45,6 +46,7 @@ impl Session {
             shape: sparse::shape_of(&attributes, &blocks),
             place,
             parts: sparse::places(place, &attributes, &blocks),
+            masks_gradient: blocks.masks_gradient,
         }))
     }
 
@@ -120,7 +122,7 @@ impl Session {
     }
 
     fn set(&mut self, weight: &Sparse, columns: &[u32], values: &[f32]) -> Result<(), Error> {
-        let words = sparse::pack(&weight.shape, columns, values);
+        let words = sparse::pack(&weight.shape, columns, values, weight.masks_gradient);
         self.memory
             .write(weight.place, bytemuck::cast_slice(&words))
     }
@@ -192,7 +194,59 @@ impl Session {
             return Ok(());
         };
         self.memory.device.run(|pass| mutation.record(pass))?;
-        Ok(self.memory.device.check()?)
+        self.memory.device.check()?;
+        for name in &weights {
+            self.choose_gradients(name, |_| true)?;
+        }
+        Ok(())
+    }
+
+    /// Computes the gradients of only those live blocks of a sparse weight that are `chosen` by the number of their slot (of all output
+    /// groups, one after another), until it is chosen again or the mask changes; the others get zero. Changes nothing where a network was not
+    /// made for it ([`Sparsity::masks_gradient`](smidgen_graph::Sparsity)).
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn choose_gradients(
+        &mut self,
+        name: &str,
+        chosen: impl Fn(usize) -> bool,
+    ) -> Result<(), Error> {
+        let Some(weight) = self.sparse(name)?.filter(|weight| weight.masks_gradient) else {
+            return Ok(());
+        };
+        let mut columns = self.columns(&weight)?;
+        for (slot, column) in columns.iter_mut().enumerate() {
+            if !chosen(slot) {
+                *column = EMPTY;
+            }
+        }
+        self.memory
+            .write(weight.parts.chosen, bytemuck::cast_slice(&columns))
+    }
+
+    /// Which block of its output group each slot of a sparse weight holds, group after group: input quad times taps plus tap; `None` for
+    /// an empty slot.
+    ///
+    /// # Errors
+    /// No such sparse weight, or the device failed.
+    pub fn live_blocks(&mut self, name: &str) -> Result<Vec<Option<u32>>, Error> {
+        let places = self.read(&format!("{COLUMNS_PREFIX}{name}"))?;
+        let block = |place: f32| (place >= 0.0).then_some(place as u32);
+        Ok(places.into_iter().map(block).collect())
+    }
+
+    /// Sets what [`live_blocks`](Self::live_blocks) reads: blocks that stay keep their weights, new ones start from zero. Between two steps,
+    /// for a choice that no kernel makes; optimiser state stays in its slots, so there should be none.
+    ///
+    /// # Errors
+    /// As [`live_blocks`](Self::live_blocks).
+    pub fn set_live_blocks(&mut self, name: &str, blocks: &[Option<u32>]) -> Result<(), Error> {
+        let places = blocks
+            .iter()
+            .map(|block| block.map_or(-1.0, |block| block as f32));
+        let places: Vec<f32> = places.collect();
+        self.write(&format!("{COLUMNS_PREFIX}{name}"), &places)
     }
 }
 

@@ -1,0 +1,54 @@
+// bytes[slot(n), p] = round(255 * (images[n, p] * scale + offset)), and logits_kept[slot(n)] = logits[n], for every new sample n that is to
+// take a slot of the memory
+//
+// The words of a batch are those of rehearsal_load.wgsl. Every slot is taken by one sample at most.
+// Tile: one pixel of one sample an invocation; those of its first pixels also keep its logits, a quad at a time.
+// Dispatch: [ceil(samples / 3 * pixels / 256)] workgroups of 256, folded.
+#import common/grid
+#import common/rehearsal
+
+struct Params {
+    samples: u32,
+    pixels: u32,
+    slots: u32,
+    class_quads: u32,
+    scale_0: f32,
+    scale_1: f32,
+    scale_2: f32,
+    scale_3: f32,
+    offset_0: f32,
+    offset_1: f32,
+    offset_2: f32,
+    offset_3: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> words: array<u32>;
+@group(0) @binding(2) var<storage, read_write> images: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> logits: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> bytes: array<u32>;
+@group(0) @binding(5) var<storage, read_write> logits_kept: array<vec4<f32>>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let element = flat_workgroup(workgroup, workgroups) * 256u + lane;
+    let sample = element / params.pixels;
+    let pixel = element % params.pixels;
+    if sample >= params.samples / 3u {
+        return;
+    }
+    let slot = words[SLOTS * params.samples + sample];
+    if slot >= params.slots {
+        return;
+    }
+    let scale = vec4(params.scale_0, params.scale_1, params.scale_2, params.scale_3);
+    let offset = vec4(params.offset_0, params.offset_1, params.offset_2, params.offset_3);
+    bytes[slot * params.pixels + pixel] = pack4x8unorm(fma(images[element], scale, offset));
+    for (var quad = pixel; quad < params.class_quads; quad += params.pixels) {
+        logits_kept[slot * params.class_quads + quad] = logits[quad * params.samples + sample];
+    }
+}
