@@ -2,8 +2,8 @@
 
 use smidgen::data::{Shapes, Split};
 use smidgen::{
-    Checkpoints, Distribution, Graph, Order, Session, SessionOptions, Sparsity, StepOptions,
-    Trainer, TrainerOptions, Training, checkpoint, zoo,
+    Checkpoints, Distribution, Graph, Optimizer, Order, Session, SessionOptions, Sparsity,
+    StepOptions, Trainer, TrainerOptions, Training, checkpoint, zoo,
 };
 use smidgen_graph::{Builder, Convolution, Role};
 use smidgen_recipes::{Mest, MestOptions};
@@ -317,4 +317,41 @@ fn erdos_renyi_keeps_the_total_and_leaves_small_layers_denser() {
             .iter()
             .all(|layer| layer.live(0.2) <= layer.candidates)
     );
+}
+
+#[test]
+fn masks_change_whatever_the_optimiser_keeps() {
+    let sgd = Optimizer::Sgd {
+        momentum: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+    };
+    let adam = Optimizer::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+    };
+    let graph = small(Some(0.5));
+    for optimizer in [sgd, adam] {
+        let options = SessionOptions {
+            batch: 4,
+            training: Some(Training {
+                optimizer,
+                ..Training::default()
+            }),
+            budget: None,
+        };
+        let mut session = Session::new(device(), &graph, &options, 3).unwrap();
+        let orders: Vec<Order> = (graph.sparse_layers().iter())
+            .map(|layer| Order {
+                keep: layer.blocks.slots - 1,
+                grow: 1,
+                seed: 1,
+                stream: 0,
+            })
+            .collect();
+        session.mutate(&orders).unwrap();
+    }
 }

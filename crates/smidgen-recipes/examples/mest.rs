@@ -1,6 +1,6 @@
 //! MEST against the controls that could embarrass it, on a subset of CIFAR-10: a table of `docs/src/sparse.md`.
 //!
-//! `cargo run --release -p smidgen-recipes --example mest -- --data DIR [--sparsity 0.9] [--images 2500] [--epochs 12] [--interval 2] [--seeds 3] [--arms NAME,NAME]
+//! `cargo run --release -p smidgen-recipes --example mest -- --data DIR [--sparsity 0.9] [--images 2000] [--epochs 8] [--interval 2] [--seeds 3] [--arms NAME,NAME]
 //! [--out FILE]`
 
 #![allow(clippy::print_stdout)]
@@ -119,8 +119,8 @@ fn main() -> Outcome<()> {
     let words = Words::of_the_command_line(&[
         "data", "sparsity", "images", "epochs", "interval", "seeds", "arms", "out",
     ])?;
-    let (sparsity, images) = (words.get("sparsity", 0.9)?, words.get("images", 2500)?);
-    let (epochs, seeds) = (words.get("epochs", 12)?, words.get("seeds", 3_u64)?);
+    let (sparsity, images) = (words.get("sparsity", 0.9)?, words.get("images", 2000)?);
+    let (epochs, seeds) = (words.get("epochs", 8)?, words.get("seeds", 3_u64)?);
     let interval = words.get("interval", 2)?;
     let arms = words.get("arms", String::new())?;
     let head = format!(

@@ -1,7 +1,7 @@
 //! Leaving out the examples that were forgotten least, against leaving out as many at random, on a subset of CIFAR-10: a table of
 //! `docs/src/sparse.md`. The network is sparse and its masks mutate (MEST, elastic mutation), as published.
 //!
-//! `cargo run --release -p smidgen-recipes --example removal -- --data DIR [--sparsity 0.8] [--share 0.3] [--images 2500] [--epochs 16]
+//! `cargo run --release -p smidgen-recipes --example removal -- --data DIR [--sparsity 0.8] [--share 0.3] [--images 2000] [--epochs 8]
 //! [--seeds 3] [--out FILE]`
 
 #![allow(clippy::print_stdout)]
@@ -87,7 +87,7 @@ fn main() -> Outcome<()> {
         "data", "sparsity", "share", "images", "epochs", "seeds", "out",
     ])?;
     let (sparsity, share) = (words.get("sparsity", 0.8)?, words.get("share", 0.3)?);
-    let (images, epochs) = (words.get("images", 2500)?, words.get("epochs", 16)?);
+    let (images, epochs) = (words.get("images", 2000)?, words.get("epochs", 8)?);
     let seeds = words.get("seeds", 3_u64)?;
     let head = format!(
         "CIFAR-10, first {images} training and {} test images, {epochs} epochs, sparsity {sparsity}, share {share} removed",

@@ -1,6 +1,6 @@
 //! SparCL against DER++, plain fine-tuning and random choices, on five tasks of two classes of CIFAR-10: a table of `docs/src/sparse.md`.
 //!
-//! `cargo run --release -p smidgen-recipes --example sparcl -- --data DIR [--sparsity 0.75] [--images 2500] [--epochs 5] [--memory 200]
+//! `cargo run --release -p smidgen-recipes --example sparcl -- --data DIR [--sparsity 0.75] [--images 1500] [--epochs 4] [--memory 200]
 //! [--rate 0.1] [--seeds 3] [--arms NAME,NAME] [--out FILE]`
 
 #![allow(clippy::print_stdout)]
@@ -199,8 +199,8 @@ fn main() -> Outcome<()> {
     let words = Words::of_the_command_line(&[
         "data", "sparsity", "images", "epochs", "memory", "rate", "seeds", "arms", "out",
     ])?;
-    let (sparsity, images) = (words.get("sparsity", 0.75)?, words.get("images", 2500)?);
-    let (epochs, memory) = (words.get("epochs", 5)?, words.get("memory", 200)?);
+    let (sparsity, images) = (words.get("sparsity", 0.75)?, words.get("images", 1500)?);
+    let (epochs, memory) = (words.get("epochs", 4)?, words.get("memory", 200)?);
     let learning_rate = words.get("rate", 0.1)?;
     let seeds = words.get("seeds", 3_u64)?;
     let arms = words.get("arms", String::new())?;
