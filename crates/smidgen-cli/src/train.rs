@@ -370,10 +370,9 @@ fn sparsify(graph: &mut Graph, settings: &RunArguments) -> Result<Option<Mest>, 
     };
     let density = 1.0 - sparsity;
     let mest = settings.recipe.map(|recipe| MestOptions {
-        density,
         soft: recipe == RecipeName::MestSoft,
-        epochs: settings.epochs,
         seed: settings.seed as u32,
+        ..MestOptions::elastic(density, settings.epochs)
     });
     graph.sparsify(&Sparsity {
         most: mest.map_or(density, |mest| mest.most()),
