@@ -24,7 +24,11 @@ pub fn candidates(
             .chain(tiles.map(Variant::Blocks))
             .collect()
     } else {
-        let tiles = gather_tiles(pass, shape, facts).into_iter();
+        let mut tiles = gather_tiles(pass, shape, facts);
+        if matches!(default, Variant::Winograd(_)) {
+            // It outdoes any of them by far; one is there in case that it does not.
+            tiles.truncate(1);
+        }
         let sizes = [4, 2].into_iter().filter(|size| {
             winograd::fits(*size, pass, shape) && {
                 let method = Winograd::of(*size, pass, shape, facts);
@@ -32,7 +36,7 @@ pub fn candidates(
             }
         });
         strip_tiles(pass, shape, facts)
-            .chain(tiles.map(Variant::Gather))
+            .chain(tiles.into_iter().map(Variant::Gather))
             .chain(sizes.map(Variant::Winograd))
             .collect()
     };
@@ -322,17 +326,24 @@ fn default_blocks(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> B
     // Where workgroup memory is plain memory, larger tiles pay: each loaded value meets more of the others. Strided convolutions are few,
     // and not worth the longer compilation.
     let large = taps == 1 || (software && shape.stride == [1, 1]);
+    // A software device spends three quarters of the time of a 1x1 kernel on loads, unless the tile is as large as only much work is worth
+    // compiling for.
+    let most = if software && taps == 1 && shape.multiply_adds() >= WORTH_COMPILING {
+        4
+    } else {
+        2
+    };
     let tile = BlockTile {
         output_quads: if grouped {
             1
         } else {
-            dividing(shape.output_quads(), 2)
+            dividing(shape.output_quads(), most)
         },
         taps,
         input_quads: if grouped || !large {
             1
         } else {
-            dividing(shape.slots(), 2)
+            dividing(shape.slots(), most)
         },
         pixels,
         // A software device runs a few at a time anyway, and fewer need less memory to be summed in.
@@ -346,6 +357,9 @@ fn default_blocks(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> B
     };
     shared(tile, 1.0, shape, facts, room)
 }
+
+/// Multiply-adds of a pass from which on a kernel that compiles for two seconds pays within a thousand steps.
+const WORTH_COMPILING: u64 = 64 << 20;
 
 /// The tile with `factor` times as many shares as the rule of [`shares`] says, within the room.
 fn shared(
@@ -373,19 +387,27 @@ fn block_tiles(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> Vec<
     let with = |tile, factor| shared(tile, factor, shape, facts, room);
     let pixels = |most| row_tile(shape.flattened().output_width(), most);
     let mut tiles = vec![default];
+    let software = facts.kind == DeviceKind::Software;
     if !shape.is_depthwise() && shape.groups == 1 {
-        tiles.extend([(2, 2), (1, 2), (2, 1), (4, 1)].map(|(outputs, inputs)| {
+        // On software devices the others lose everywhere, and the larger ones cost a second each to compile.
+        let sides: &[_] = if software {
+            &[(2, 2), (2, 1)]
+        } else {
+            &[(2, 2), (1, 2), (2, 1), (4, 1)]
+        };
+        tiles.extend(sides.iter().map(|(outputs, inputs)| {
             let tile = BlockTile {
-                output_quads: dividing(shape.output_quads(), outputs),
-                input_quads: dividing(shape.slots(), inputs),
+                output_quads: dividing(shape.output_quads(), *outputs),
+                input_quads: dividing(shape.slots(), *inputs),
                 ..default
             };
             with(tile, 1.0)
         }));
     }
-    tiles.extend([8, 2].map(|most| {
+    let widths: &[_] = if software { &[2] } else { &[8, 2] };
+    tiles.extend(widths.iter().map(|most| {
         let tile = BlockTile {
-            pixels: pixels(most),
+            pixels: pixels(*most),
             ..default
         };
         with(tile, 1.0)
