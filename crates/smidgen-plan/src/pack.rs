@@ -12,6 +12,9 @@ pub(crate) struct Item {
 /// What items are sorted by before they are placed, largest first.
 type Key<'k> = dyn Fn(&Item) -> (u64, u64) + 'k;
 
+/// Rounds of the search for a lower placement, from each order.
+const ROUNDS: usize = 24;
+
 /// Offsets of `items`, measured from the far end of the arena, and the height of the arena: the maximum over time of
 /// `floor[t]` (what stands at the near end) plus the end of the highest item alive at `t`.
 ///
@@ -40,6 +43,7 @@ pub(crate) fn pack(
     ];
     let bound = live.iter().copied().max().unwrap_or(0);
     let mut best: Option<(Vec<u64>, u64)> = None;
+    let mut orders_tried = Vec::new();
     for key in orders {
         let mut order: Vec<usize> = (0..items.len()).collect();
         order.sort_by_key(|at| (std::cmp::Reverse(key(&items[*at])), *at));
@@ -50,8 +54,28 @@ pub(crate) fn pack(
         {
             best = Some(candidate);
         }
+        orders_tried.push(order);
         if best.as_ref().is_some_and(|(_, height)| *height == bound) {
-            break;
+            return best.unwrap_or_default();
+        }
+    }
+    // A bounded search above the bound: what ends highest goes first the next time.
+    let end = |offsets: &[u64], at: usize| {
+        let Lifetime { first, last } = items[at].lifetime;
+        let below = floor[first..=last].iter().copied().max().unwrap_or(0);
+        below + offsets[at] + items[at].bytes
+    };
+    for mut order in orders_tried {
+        for _ in 0..ROUNDS {
+            let (offsets, height) = first_fit(items, floor, &order, shift);
+            let highest = (0..order.len()).find(|at| end(&offsets, order[*at]) == height);
+            if best.as_ref().is_none_or(|(_, least)| height < *least) {
+                best = Some((offsets, height));
+            }
+            match highest {
+                Some(at) if at > 0 && height > bound => order[..=at].rotate_right(1),
+                _ => break,
+            }
         }
     }
     best.unwrap_or_default()
