@@ -1,7 +1,8 @@
 //! Time of sparse masked convolution against density, next to our own dense kernels, interleaved in one run.
 //!
 //! `cargo run --release -p smidgen-benches --example sparse_curve -- [--rounds 5] [--blocks 1] [--svg FILE]`: a table on standard output
-//! (Markdown), the ratio dense / sparse of the median times, and the picture where asked for.
+//! (Markdown), the ratio dense / sparse of the median times for dense kernels as a run takes them
+//! by default and for those that do the arithmetic of a convolution one by one, and the picture where asked for.
 
 #![allow(clippy::print_stdout)]
 
@@ -38,6 +39,9 @@ const DENSITIES: [f64; 11] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 
 /// Forward, input gradient, weight gradient.
 type Passes = [Vec<Launch>; 3];
 
+/// Medians of the three passes of every method, and of a copy of the map.
+type Times = (Vec<[f64; 3]>, f64);
+
 struct Options {
     rounds: usize,
     block_quads: u32,
@@ -66,18 +70,28 @@ fn options() -> Result<Options, Box<dyn Error>> {
     Ok(options)
 }
 
-/// Dense forward, input gradient, weight gradient.
+/// Dense forward, input gradient, weight gradient: by default, or with the workspace of the weight gradient alone, which leaves out
+/// Winograd's method.
 fn dense(
     shape: &ConvolutionShape,
     memory: &mut Memory,
     maps: [Region; 3],
+    by_default: bool,
 ) -> Result<[Vec<Launch>; 3], Box<dyn Error>> {
     let facts = device().facts();
     let [input, output, by_input] = maps;
     let weight = memory.values(shape.weight_bytes());
     let by_weight = memory.values(shape.weight_bytes());
-    let room = smidgen_conv::workspace(Pass::WeightGradient, shape, facts, None)?;
-    let workspace = (room > 0).then(|| memory.values(room));
+    let mut room = |pass| -> Result<Option<Region>, Box<dyn Error>> {
+        let bytes = smidgen_conv::workspace(pass, shape, facts, None)?;
+        let wanted = bytes > 0 && (by_default || pass == Pass::WeightGradient);
+        Ok(wanted.then(|| memory.values(bytes)))
+    };
+    let [of_forward, of_input, of_weight] = [
+        room(Pass::Forward)?,
+        room(Pass::InputGradient)?,
+        room(Pass::WeightGradient)?,
+    ];
     Ok([
         forward(
             shape,
@@ -88,7 +102,7 @@ fn dense(
                 weight,
                 bias: None,
                 output,
-                workspace: None,
+                workspace: of_forward,
             },
         )?,
         input_gradient(
@@ -101,7 +115,7 @@ fn dense(
                 input_gradient: by_input,
                 accumulate: false,
                 derivative: None,
-                workspace: None,
+                workspace: of_input,
             },
         )?,
         weight_gradient(
@@ -113,7 +127,7 @@ fn dense(
                 output_gradient: output,
                 weight_gradient: by_weight,
                 bias_gradient: None,
-                workspace,
+                workspace: of_weight,
             },
         )?,
     ])
@@ -196,11 +210,9 @@ fn median(times: &mut [f64]) -> f64 {
     times[times.len() / 2]
 }
 
-/// Median milliseconds of the three passes: dense, then at every density.
-fn measure(
-    layer: (u32, u32, u32, u32),
-    options: &Options,
-) -> Result<Vec<[f64; 3]>, Box<dyn Error>> {
+/// Median milliseconds of the three passes: dense by default, dense without Winograd's method, then at every density; and of a copy of the input to the output, which no pass can
+/// beat.
+fn measure(layer: (u32, u32, u32, u32), options: &Options) -> Result<Times, Box<dyn Error>> {
     let (batch, channels, size, kernel) = layer;
     let shape = ConvolutionShape::new(batch, [channels, size, size], channels, [kernel; 2])
         .with_padding(kernel / 2);
@@ -211,7 +223,8 @@ fn measure(
         shape.input_bytes(),
     ]
     .map(|bytes| memory.values(bytes));
-    let mut passes: Vec<Vec<Launch>> = dense(&shape, &mut memory, maps)?.into();
+    let mut passes: Vec<Vec<Launch>> = dense(&shape, &mut memory, maps, true)?.into();
+    passes.extend(dense(&shape, &mut memory, maps, false)?);
     let mut before = Vec::new();
     for density in DENSITIES {
         // A layer with few blocks cannot be that sparse.
@@ -222,6 +235,8 @@ fn measure(
         passes.extend(launches);
         before.extend(transpose);
     }
+    let bytes = shape.input_bytes().min(shape.output_bytes());
+    passes.push(smidgen_ops::elementwise::copy(bytes, maps[0], maps[1])?);
     let buffer = memory.upload(device())?;
     let sequence = Sequence::prepare(device(), &before, &[&buffer])?;
     device().run(|pass| sequence.record(pass))?;
@@ -242,10 +257,9 @@ fn measure(
     }
     release(device());
     let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
-    Ok(medians
-        .chunks(3)
-        .map(|three| [three[0], three[1], three[2]])
-        .collect())
+    let (copy, passes) = medians.split_last().ok_or("nothing measured")?;
+    let passes = passes.chunks(3).map(|three| [three[0], three[1], three[2]]);
+    Ok((passes.collect(), *copy))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -265,28 +279,33 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let (batch, channels, size, kernel) = layer;
         let name = format!("{kernel}x{kernel}, {channels} channels, {batch}x{size}x{size}");
-        let medians = measure(layer, &options)?;
-        let [dense, sparse @ ..] = medians.as_slice() else {
+        let (medians, copy) = measure(layer, &options)?;
+        let [dense, direct, sparse @ ..] = medians.as_slice() else {
             continue;
         };
         println!(
-            "**{name}**, dense: forward {:.2} ms, backward {:.2} ms (input {:.2}, weight {:.2})\n",
+            "**{name}**, dense: forward {:.2} ms, backward {:.2} ms (input {:.2}, weight {:.2}); without Winograd's method {:.2}, {:.2} (input {:.2}); copy of the map \
+             {copy:.2} ms\n",
             dense[0],
             dense[1] + dense[2],
             dense[1],
-            dense[2]
+            dense[2],
+            direct[0],
+            direct[1] + direct[2],
+            direct[1]
         );
         let mut table = String::from(
-            "| density | forward ms | backward ms | input ms | weight ms | forward, times faster | backward, times faster |\n|---|---|---|---|---|---|---|\n",
+            "| density | forward ms | backward ms | input ms | weight ms | forward, times faster | backward | forward, times faster than without Winograd | backward |\n|---|---|---|---|---|---|---|---|---|\n",
         );
         let mut curve = Vec::new();
         for (density, times) in DENSITIES.iter().zip(sparse) {
             let backward = times[1] + times[2];
-            let ratios = [dense[0] / times[0], (dense[1] + dense[2]) / backward];
+            let over = |peer: &[f64; 3]| [peer[0] / times[0], (peer[1] + peer[2]) / backward];
+            let (ratios, direct) = (over(dense), over(direct));
             writeln!(
                 table,
-                "| {density} | {:.2} | {backward:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
-                times[0], times[1], times[2], ratios[0], ratios[1]
+                "| {density} | {:.2} | {backward:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+                times[0], times[1], times[2], ratios[0], ratios[1], direct[0], direct[1]
             )?;
             curve.push((*density, ratios));
         }

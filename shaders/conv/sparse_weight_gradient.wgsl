@@ -4,7 +4,7 @@
 // invocations take runs of PIXELS pixels of a row in turn, keep the blocks in registers and add them up in workgroup memory, in a fixed
 // order. Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares. An empty slot gets zeros.
 // Dispatch: [output_groups * ceil(live / BLOCKS) * splits] workgroups of LANES, folded.
-// The input is read through its normalisation and activation, see common/source.wgsl.
+// The input is read through its normalisation and activation, see common/source.wgsl; with STASH it is decoded as well.
 #import common/grid
 #import common/column
 #import common/source
@@ -35,7 +35,7 @@ struct Params {
     dilation_x: u32,
     padding_y: u32,
     padding_x: u32,
-    // Grouped only: channels of a group, and of all.
+    // Channels of all, and (grouped only) of a group.
     input_channels: u32,
     output_channels: u32,
     group_inputs: u32,
@@ -43,7 +43,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+#ifdef STASH
+@group(0) @binding(1) var<storage, read_write> stash: array<vec4<u32>>;
+#else
 @group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read_write> output_gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> columns: array<u32>;
 #ifdef NORMALISE
@@ -118,11 +122,16 @@ fn main(
         if column_{block} != EMPTY {
             let input_y = i32(y * params.stride_y) + offset_y_{block};
             let row_inside = live && u32(input_y) < params.input_height;
-            let row_base = plane_{block} + input_base + select(0u, u32(input_y), row_inside) * params.input_width;
+            let row_base = input_base + select(0u, u32(input_y), row_inside) * params.input_width;
 #for pixel in 0..PIXELS
             let column_at_{pixel} = u32(i32((x + {pixel}u) * params.stride_x) + offset_x_{block});
             let inside_{pixel} = row_inside && column_at_{pixel} < params.input_width;
-            let value_{pixel} = select(vec4<f32>(), load_source(scaling_{block}, row_base + select(0u, column_at_{pixel}, inside_{pixel})), inside_{pixel});
+            let input_pixel_{pixel} = row_base + select(0u, column_at_{pixel}, inside_{pixel});
+#ifdef STASH
+            let value_{pixel} = select(vec4<f32>(), load_stashed(scaling_{block}, input_quad_{block}, input_pixel_{pixel}, (params.input_channels + 3u) / 4u, params.input_plane), inside_{pixel});
+#else
+            let value_{pixel} = select(vec4<f32>(), load_source(scaling_{block}, plane_{block} + input_pixel_{pixel}), inside_{pixel});
+#endif
 #endfor
 #for quad in 0..QUADS
             // Two input channels at a time: eight sums stay in registers over all pixels, and a gradient meets two values.

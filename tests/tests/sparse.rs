@@ -355,3 +355,12 @@ fn masks_change_whatever_the_optimiser_keeps() {
         session.mutate(&orders).unwrap();
     }
 }
+
+#[test]
+fn the_arithmetic_of_sparse_layers_is_counted_by_their_slots() {
+    let [mut sparse, dense] = [(); 2].map(|()| zoo::build("resnet32x2", 10, [3, 32, 32]).unwrap());
+    sparse.sparsify(&Sparsity::uniform(0.1)).unwrap();
+    let share = sparse.multiply_adds() as f64 / dense.multiply_adds() as f64;
+    // The first convolution, shortcuts and the classifier stay dense.
+    assert!((0.1..0.13).contains(&share), "{share}");
+}

@@ -335,6 +335,12 @@ fn every_density_agrees() {
 }
 
 #[test]
+fn long_strips_of_several_spans_agree() {
+    let case = Case::new("two spans", 2, [68, 23, 25], 72, [3, 3]).padding(1, 1);
+    check(&case, 1, Slots::Density(0.1), &sharing(), true, false);
+}
+
+#[test]
 fn every_case_agrees_where_each_invocation_loads_its_weights() {
     let facts = alone();
     for (at, case) in sparse_cases()

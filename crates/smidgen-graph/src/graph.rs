@@ -197,15 +197,20 @@ impl Graph {
         self.parameters.iter().map(Parameter::elements).sum()
     }
 
-    /// Multiply-adds of the convolutions and linear layers for one picture, forward.
+    /// Multiply-adds of the convolutions and linear layers for one picture, forward; of sparse ones those of all slots.
     #[must_use]
     pub fn multiply_adds(&self) -> u64 {
         self.nodes
             .iter()
             .map(|node| match &node.layer {
-                Layer::Convolution { attributes, .. } => {
+                Layer::Convolution {
+                    attributes, weight, ..
+                } => {
                     let pixels = u64::from(node.shape[1]) * u64::from(node.shape[2]);
-                    attributes.multiply_adds_per_pixel().saturating_mul(pixels)
+                    let layout = self.parameters[weight.0].layout;
+                    layout
+                        .multiply_adds_per_pixel(attributes)
+                        .saturating_mul(pixels)
                 }
                 _ => 0,
             })

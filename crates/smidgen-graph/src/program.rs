@@ -52,6 +52,17 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// Multiply-adds of one output pixel of a convolution that has this weight, or weight gradient.
+    #[must_use]
+    pub fn multiply_adds_per_pixel(&self, attributes: &ConvolutionAttributes) -> u64 {
+        match self {
+            Self::SparseWeight(_, blocks) | Self::SparseValues(_, blocks) => {
+                blocks.multiply_adds_per_pixel(attributes)
+            }
+            _ => attributes.multiply_adds_per_pixel(),
+        }
+    }
+
     /// Bytes of a value of this layout, padding of channels included.
     #[must_use]
     pub fn bytes(&self) -> u64 {

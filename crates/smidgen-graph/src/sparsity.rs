@@ -26,6 +26,12 @@ impl SparseBlocks {
         u64::from(groups) * u64::from(self.slots)
     }
 
+    /// Multiply-adds of one output pixel, all slots being live.
+    #[must_use]
+    pub fn multiply_adds_per_pixel(&self, attributes: &ConvolutionAttributes) -> u64 {
+        self.value_bytes(attributes) / 4
+    }
+
     /// Bytes of the values of all slots, of their gradient, and of each part of an optimiser's state.
     #[must_use]
     pub fn value_bytes(&self, attributes: &ConvolutionAttributes) -> u64 {

@@ -24,25 +24,35 @@ impl Costs for Roofline {
         let ids = operation.reads().into_iter().chain(operation.writes());
         let bytes: u64 = ids.map(|id| program.value(id).layout.bytes()).sum();
         let memory = bytes as f64 / self.bytes;
-        let arithmetic = 2.0 * multiply_adds(&operation.kind) as f64 / self.flops;
+        let arithmetic = 2.0 * multiply_adds(program, &operation.kind) as f64 / self.flops;
         self.launch + memory.max(arithmetic)
     }
 }
 
-/// Multiply-adds of the operations that have many for each number they read; 0 for all others.
+/// Multiply-adds of the operations that have many for each number they read (of a sparse layer those of its slots); 0 for all others.
 #[must_use]
-pub fn multiply_adds(kind: &OperationKind) -> u64 {
+pub fn multiply_adds(program: &Program, kind: &OperationKind) -> u64 {
     match kind {
         OperationKind::Convolution {
-            attributes, shape, ..
+            attributes,
+            shape,
+            weight,
+            ..
         }
         | OperationKind::ConvolutionInputGradient {
-            attributes, shape, ..
+            attributes,
+            shape,
+            weight,
+            ..
         }
         | OperationKind::ConvolutionWeightGradient {
-            attributes, shape, ..
+            attributes,
+            shape,
+            weight_gradient: weight,
+            ..
         } => attributes.output_shape(*shape).map_or(0, |output| {
-            output.pixels() * attributes.multiply_adds_per_pixel()
+            let layout = program.value(*weight).layout;
+            output.pixels() * layout.multiply_adds_per_pixel(attributes)
         }),
         OperationKind::ConvolutionBackward {
             attributes, shape, ..

@@ -1,7 +1,7 @@
 //! What the planner promises, on the networks of the zoo.
 
 use smidgen_graph::forms::{Form, Forms, Outline};
-use smidgen_graph::{Lowering, Mode, Optimizer, Program, zoo};
+use smidgen_graph::{Lowering, Mode, Optimizer, Program, Sparsity, zoo};
 use smidgen_plan::{Choice, Limits, Plan, Planner, Roofline};
 use std::time::Instant;
 
@@ -139,4 +139,23 @@ fn planning_takes_no_time() {
         // 0.1 s on a quiet machine; others may be at work on this one.
         assert!(seconds < 2.0, "{model}: {seconds} s");
     }
+}
+
+#[test]
+fn sparse_layers_cost_what_their_slots_do() {
+    let graph = |density: Option<f64>| {
+        let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+        if let Some(density) = density {
+            graph.sparsify(&Sparsity::uniform(density)).unwrap();
+        }
+        let mode = Mode::Evaluate;
+        graph.lower(&Lowering { batch: 4, mode }).unwrap()
+    };
+    let [sparse, dense] = [Some(0.1), None].map(|density| {
+        let program = graph(density);
+        let operations = program.operations.iter();
+        let work = operations.map(|one| smidgen_plan::multiply_adds(&program, &one.kind));
+        work.sum::<u64>() as f64
+    });
+    assert!((0.1..0.2).contains(&(sparse / dense)), "{}", sparse / dense);
 }

@@ -1,5 +1,8 @@
 //! A consumer that decodes as it loads computes what it computes from a decoded copy, bit for bit.
 
+use smidgen_conv::sparse::{
+    SparseShape, SparseWeightGradient, sparse_weight_gradient, sparse_weight_gradient_workspace,
+};
 use smidgen_conv::{ConvolutionShape, Pass, WeightGradient, weight_gradient, workspace};
 use smidgen_gpu::testing::{Guarded, device};
 use smidgen_gpu::{Activation, Launch, Region, Source};
@@ -8,12 +11,14 @@ use smidgen_stash::{
     Bits, Bound, Codec, Decode, Encode, Group, Seed, StashShape, decode, encode, on_load,
 };
 
-/// Launches of the weight gradient from a decoded copy, and from the stash itself, and where they leave it.
+/// Launches of the weight gradient (of live blocks, if `sparse` says so) from a decoded copy, and from the stash itself, and where they
+/// leave it.
 fn both(
     memory: &mut Guarded,
     codec: Codec,
     activation: Activation,
     shape: &ConvolutionShape,
+    sparse: Option<&SparseShape>,
 ) -> (Vec<Launch>, [Region; 2]) {
     let quads = shape.input_channels.div_ceil(4);
     let stash_shape = StashShape {
@@ -43,17 +48,30 @@ fn both(
         values: copy,
     };
     launches.extend(decode(codec, &stash_shape, &regions).unwrap());
-    let [from_copy, from_stash] =
-        [(); 2].map(|()| memory.output(shape.weight_bytes() as usize / 4));
+    let bytes = sparse.map_or(shape.weight_bytes(), SparseShape::value_bytes);
+    let [from_copy, from_stash] = [(); 2].map(|()| memory.output(bytes as usize / 4));
     let facts = device(true).facts();
     let gradient = |memory: &mut Guarded, weight_gradient_region: Region| {
+        let input = Source {
+            activation,
+            ..copy.into()
+        };
+        if let Some(shape) = sparse {
+            let bytes = sparse_weight_gradient_workspace(shape, facts).unwrap();
+            let regions = SparseWeightGradient {
+                input,
+                output_gradient,
+                columns: memory
+                    .input(&shape.choose(|group, column| f64::from(column % (3 + group)))),
+                value_gradient: weight_gradient_region,
+                workspace: (bytes > 0).then(|| memory.output(bytes as usize / 4)),
+            };
+            return sparse_weight_gradient(shape, facts, &regions).unwrap();
+        }
         let bytes = workspace(Pass::WeightGradient, shape, facts, None).unwrap();
         let workspace = (bytes > 0).then(|| memory.output(bytes as usize / 4));
         let regions = WeightGradient {
-            input: Source {
-                activation,
-                ..copy.into()
-            },
+            input,
             output_gradient,
             weight_gradient: weight_gradient_region,
             bias_gradient: None,
@@ -86,13 +104,16 @@ fn a_weight_gradient_from_the_stash_is_that_from_a_decoded_copy() {
         (Codec::SignMagnitude { group }, Activation::Relu),
     ];
     let (mut memory, mut launches, mut regions) = (Guarded::new(), Vec::new(), Vec::new());
+    let sparse = SparseShape::with_density(shape, 0.3).unwrap();
     for (codec, activation) in codecs {
-        let (more, places) = both(&mut memory, codec, activation, &shape);
-        launches.extend(more);
-        regions.push(places);
+        for sparse in [None, Some(&sparse)] {
+            let (more, places) = both(&mut memory, codec, activation, &shape, sparse);
+            launches.extend(more);
+            regions.push((codec, places));
+        }
     }
     let outcome = memory.run(&launches).unwrap();
-    for ((codec, _), places) in codecs.iter().zip(regions) {
+    for (codec, places) in regions {
         let [copy, stash] = places.map(|place| outcome.read::<f32>(place));
         assert_eq!(copy, stash, "{codec:?}");
         assert!(copy.iter().any(|value| *value != 0.0));

@@ -75,7 +75,7 @@ impl Cost {
             if operation.phase != Phase::Backward {
                 continue;
             }
-            multiply_adds += smidgen::plan::multiply_adds(&operation.kind);
+            multiply_adds += smidgen::plan::multiply_adds(program, &operation.kind);
             let of_weight = match &operation.kind {
                 OperationKind::ConvolutionWeightGradient { shape, .. } => shape.height > 1,
                 OperationKind::FilterWeightGradient { .. } => true,

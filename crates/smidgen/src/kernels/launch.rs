@@ -24,7 +24,7 @@ pub(super) fn launch(
     facts: &DeviceFacts,
     choices: &Choices,
 ) -> Result<Vec<Launch>, Error> {
-    let variant = super::shape_class(kind).and_then(|class| choices.get(&class));
+    let variant = super::shape_class(at.program, kind).and_then(|class| choices.get(&class));
     let region = |id: &ValueId| at.region(*id);
     let derivative_of =
         |source: &Option<Source>| source.as_ref().map(|source| at.source(source)).transpose();

@@ -23,33 +23,34 @@ use smidgen_ops::{batch_norm, loss};
 use smidgen_plan::{Limits, ProgramPlan};
 use update::{clip_slots, update_launches, updates_from};
 
-/// What a variant has to be chosen for, of an operation that has several.
-pub(crate) fn shape_class(kind: &OperationKind) -> Option<ShapeClass> {
-    let (pass, attributes, shape) = match kind {
+/// What a variant has to be chosen for, of an operation that has several; sparse layers have none.
+pub(crate) fn shape_class(program: &Program, kind: &OperationKind) -> Option<ShapeClass> {
+    let (pass, attributes, shape, weight) = match kind {
         OperationKind::Convolution {
-            attributes, shape, ..
-        } => (Pass::Forward, attributes, shape),
+            attributes,
+            shape,
+            weight,
+            ..
+        } => (Pass::Forward, attributes, shape, weight),
         OperationKind::ConvolutionInputGradient {
-            attributes, shape, ..
-        } => (Pass::InputGradient, attributes, shape),
+            attributes,
+            shape,
+            weight,
+            ..
+        } => (Pass::InputGradient, attributes, shape, weight),
         OperationKind::ConvolutionWeightGradient {
-            attributes, shape, ..
-        } => (Pass::WeightGradient, attributes, shape),
+            attributes,
+            shape,
+            weight_gradient,
+            ..
+        } => (Pass::WeightGradient, attributes, shape, weight_gradient),
         _ => return None,
     };
+    if sparse::blocks_of(program, *weight).is_some() {
+        return None;
+    }
     let shape = convolution_shape(attributes, *shape);
     Some(ShapeClass { pass, shape })
-}
-
-/// Multiply-adds of a convolution or its gradients; 0 for all other operations.
-pub(crate) fn multiply_adds(kind: &OperationKind) -> u64 {
-    if let OperationKind::ConvolutionBackward {
-        attributes, shape, ..
-    } = kind
-    {
-        return 2 * convolution_shape(attributes, *shape).multiply_adds();
-    }
-    shape_class(kind).map_or(0, |class| class.shape.multiply_adds())
 }
 
 /// The variants of the input gradient and of the weight gradient of a shape.
@@ -107,7 +108,7 @@ fn workspace(
     if let Some(bytes) = sparse::workspace(program, kind, facts)? {
         return Ok(bytes);
     }
-    if let Some(class) = shape_class(kind) {
+    if let Some(class) = shape_class(program, kind) {
         let ShapeClass { pass, shape } = &class;
         let variant = choices.get(&class);
         return Ok(smidgen_conv::workspace(*pass, shape, facts, variant)?);

@@ -226,7 +226,7 @@ fn steps(program: &Program, launches: &[usize], predicted: &[f64]) -> Vec<Step> 
             operation: verb(&operation.kind),
             phase: operation.phase,
             launches: *launches,
-            multiply_adds: crate::kernels::multiply_adds(&operation.kind),
+            multiply_adds: smidgen_plan::multiply_adds(program, &operation.kind),
             predicted: *predicted,
             seconds: None,
         })

@@ -210,7 +210,9 @@ pub(super) fn shape_classes(programs: &[Program]) -> Vec<(ShapeClass, usize)> {
     let mut classes: Vec<(ShapeClass, usize)> = Vec::new();
     for (at, program) in programs.iter().enumerate() {
         let operations = program.operations.iter();
-        for class in operations.filter_map(|operation| kernels::shape_class(&operation.kind)) {
+        for class in
+            operations.filter_map(|operation| kernels::shape_class(program, &operation.kind))
+        {
             match classes.iter_mut().find(|(known, _)| *known == class) {
                 Some((_, count)) => *count += usize::from(at == 0),
                 None => classes.push((class, 1)),

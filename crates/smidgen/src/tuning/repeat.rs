@@ -66,10 +66,9 @@ fn a_run_goes_on_with_the_variants_it_was_started_with() {
     // As if another variant than the default had been the fastest of each class.
     let facts = plain.device().facts().clone();
     let mut measured = Measurements::default();
-    let operations = &plain.main_program().operations;
-    for class in operations
-        .iter()
-        .filter_map(|operation| kernels::shape_class(&operation.kind))
+    let program = plain.main_program();
+    for class in (program.operations.iter())
+        .filter_map(|operation| kernels::shape_class(program, &operation.kind))
     {
         let candidates =
             smidgen_conv::candidates(class.pass, &class.shape, &facts, u64::MAX).unwrap();
