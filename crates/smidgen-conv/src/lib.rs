@@ -29,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! The next larger one is `examples/embed.rs`: a program with its own `wgpu` device and buffers that records a convolution and its gradients
+//! The next larger one is `examples/embed_convolution.rs`: a program with its own `wgpu` device and buffers that records a convolution and its gradients
 //! on its own pass.
 //!
 //! A pass can be computed in several ways. [`candidates`] lists those worth measuring for a shape on a device as plain [`Variant`] values,

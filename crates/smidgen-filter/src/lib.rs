@@ -34,7 +34,7 @@
 //! ([`Taps::Once`]), which for a 3x3 kernel is a ninth.
 //!
 //! The functions are pure: from a shape, the facts of a device and byte ranges of your buffers they give [`Launch`](smidgen_gpu::Launch)
-//! values, which a [`Sequence`](smidgen_gpu::Sequence) records on a compute pass of yours. `examples/embed.rs` does, in a program with
+//! values, which a [`Sequence`](smidgen_gpu::Sequence) records on a compute pass of yours. `examples/embed_filter.rs` does, in a program with
 //! its own `wgpu` device.
 //!
 //! ```no_run

@@ -30,7 +30,7 @@
 //! # }
 //! ```
 //!
-//! The next larger one is `examples/embed.rs`: a program with its own `wgpu` device that compresses a buffer of its own and reads it back.
+//! The next larger one is `examples/embed_stash.rs`: a program with its own `wgpu` device that compresses a buffer of its own and reads it back.
 //!
 //! **Decode on load.** A kernel of yours need not have the values decoded for it: import `common/stash` in its shader, declare the stash as
 //! `array<vec4<u32>>`, give it the [`loader_defines`](Codec::loader_defines) of the codec and call `stash_load(quad, pixel, quads, pixels)`

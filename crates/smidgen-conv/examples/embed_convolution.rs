@@ -1,7 +1,7 @@
 //! A program of its own: its `wgpu` device, its buffers, its compute pass. It records a convolution and its gradients between whatever
 //! else it may record, reads the results back and compares them with plain loops.
 //!
-//! `cargo run --release -p smidgen-conv --example embed`
+//! `cargo run --release -p smidgen-conv --example embed_convolution`
 #![allow(clippy::print_stdout, unreachable_pub)] // A result is what this program is for; a test runs it too.
 
 use smidgen_conv::{

@@ -1,7 +1,7 @@
 //! A program of its own: its `wgpu` device, its buffers, its compute pass. It records the filtered backward pass of a convolution between
 //! whatever else it may record, reads the gradients back and compares them with plain loops.
 //!
-//! `cargo run --release -p smidgen-filter --example embed`
+//! `cargo run --release -p smidgen-filter --example embed_filter`
 #![allow(clippy::print_stdout, unreachable_pub)] // A result is what this program is for; a test runs it too.
 
 use smidgen_filter::{

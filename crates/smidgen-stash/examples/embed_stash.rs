@@ -1,7 +1,7 @@
 //! A program of its own: its `wgpu` device, its buffer, its compute pass. It compresses the buffer in several ways, reads it back and says
 //! what that took and lost.
 //!
-//! `cargo run --release -p smidgen-stash --example embed`
+//! `cargo run --release -p smidgen-stash --example embed_stash`
 #![allow(clippy::print_stdout, unreachable_pub)] // A result is what this program is for; a test runs it too.
 
 use smidgen_gpu::wgpu::{self, util::DeviceExt};

@@ -1,12 +1,12 @@
 //! The example runs, and its answers are right.
 
-#[path = "../examples/embed.rs"]
+#[path = "../examples/embed_filter.rs"]
 #[allow(dead_code)]
-mod embed;
+mod embed_filter;
 
 #[test]
 fn the_embedding_example_agrees_with_plain_loops() {
-    let (found, expected) = embed::run().unwrap();
+    let (found, expected) = embed_filter::run().unwrap();
     for (found, expected) in [
         (&found.input, &expected.input),
         (&found.weight, &expected.weight),

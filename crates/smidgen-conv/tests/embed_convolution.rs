@@ -1,8 +1,8 @@
 //! The example runs, and its answers are right.
 
-#[path = "../examples/embed.rs"]
+#[path = "../examples/embed_convolution.rs"]
 #[allow(dead_code)]
-mod embed;
+mod embed_convolution;
 
 use smidgen_reference::convolution::{Case, forward, input_gradient, weight_gradient};
 use smidgen_reference::layout::{from_quads, widen};
@@ -21,7 +21,7 @@ fn error(found: &[f32], expected: &[f64]) -> f64 {
 
 #[test]
 fn the_embedding_example_agrees_with_plain_loops_and_with_the_twin() {
-    let report = embed::run().unwrap();
+    let report = embed_convolution::run().unwrap();
     for ((name, found), (_, expected)) in report.found.named().iter().zip(report.expected.named()) {
         let error = error(found, &widen(expected));
         assert!(error <= 1e-5, "{name} is off by {error:e}");

@@ -1,12 +1,12 @@
 //! The example runs, and its answers are right.
 
-#[path = "../examples/embed.rs"]
+#[path = "../examples/embed_stash.rs"]
 #[allow(dead_code)]
-mod embed;
+mod embed_stash;
 
 #[test]
 fn the_embedding_example_keeps_its_promises() {
-    let reports = embed::run().unwrap();
+    let reports = embed_stash::run().unwrap();
     assert_eq!(reports.len(), 5);
     for report in reports {
         assert!(report.stash_bytes < report.value_bytes, "{report:?}");
