@@ -26,7 +26,7 @@ pub fn candidates(
     } else {
         let mut tiles = gather_tiles(pass, shape, facts);
         if matches!(default, Variant::Winograd(_)) {
-            // It outdoes any of them by far; one is there in case that it does not.
+            // Where it is the default it is mostly twice as fast as any of them; one is there in case that it is not.
             tiles.truncate(1);
         }
         let sizes = [4, 2].into_iter().filter(|size| {
@@ -389,7 +389,7 @@ fn block_tiles(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> Vec<
     let mut tiles = vec![default];
     let software = facts.kind == DeviceKind::Software;
     if !shape.is_depthwise() && shape.groups == 1 {
-        // On software devices the others lose everywhere, and the larger ones cost a second each to compile.
+        // On software devices the others lost wherever they were measured, and the larger ones cost a second each to compile.
         let sides: &[_] = if software {
             &[(2, 2), (2, 1)]
         } else {

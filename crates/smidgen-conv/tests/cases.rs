@@ -472,6 +472,23 @@ fn every_candidate_agrees_with_its_twin() {
 }
 
 #[test]
+fn tiles_of_four_by_four_quads_agree_with_their_twin() {
+    // The default of 1x1 layers that are too large for the table.
+    let case = Case::new("1x1, large tiles", 3, [32, 9, 11], 16, [1, 1]);
+    let variant: Variant = "blocks 4x1x4 pixels 4 lanes 8 shares 2".parse().unwrap();
+    for checked in [true, false] {
+        let mode = Mode {
+            plain: checked,
+            weights: true,
+            checked,
+            variants: [None, None, Some(variant)],
+            read: Read::of(!checked, Activation::Relu),
+        };
+        check(&case, &sharing(), mode);
+    }
+}
+
+#[test]
 fn every_way_to_a_depthwise_gradient_agrees_with_its_twin() {
     let mut cases: Vec<Case> = twin::cases()
         .into_iter()
