@@ -161,3 +161,30 @@ fn what_cannot_be_counted_is_refused() {
         .unwrap_err();
     assert!(error.to_string().contains("Training::examples"), "{error}");
 }
+
+#[test]
+fn a_removal_that_leaves_less_than_a_batch_is_refused_before_the_first_step() {
+    let mut session = session(EXAMPLES);
+    let options = TrainerOptions {
+        epochs: EPOCHS,
+        ..TrainerOptions::default()
+    };
+    let data = Arc::new(Shapes::with_len(1, Split::Train, EXAMPLES as usize));
+    let removal = RemovalOptions {
+        share: 0.8,
+        choice: Choice::Random,
+        epochs: EPOCHS,
+        seed: 1,
+    };
+    let mut trainer = Trainer::new(&mut session, data, None, options)
+        .unwrap()
+        .with_recipe(Removal::new(&removal).unwrap());
+    let refused = trainer.run(|_| ControlFlow::Continue(()));
+    assert!(matches!(
+        refused,
+        Err(Error::TooFewExamples {
+            fewest: 3,
+            batch: 4
+        })
+    ));
+}

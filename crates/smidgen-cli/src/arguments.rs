@@ -125,7 +125,7 @@ pub(crate) struct RunArguments {
     pub(crate) recipe: Option<RecipeName>,
     /// Leave out this share of the training images from 7/16 of the epochs on, such as 0.2: those least often forgotten
     #[arg(long, value_name = "SHARE", value_parser = below_one)]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remove_examples: Option<f64>,
     /// What is done to the images at random: crop, flip, crop,flip or none
     #[arg(long, default_value = "none")]
@@ -139,7 +139,7 @@ pub(crate) struct RunArguments {
     pub(crate) quality: f64,
     /// Hold the stashes as this plan says, which `smidgen fit --plan` or another run (plan.json) wrote
     #[arg(long, value_name = "FILE.json", conflicts_with = "max_batch")]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) plan: Option<PathBuf>,
     /// Of the initial weights, the order of the images, augmentation and dropout
     #[arg(long, default_value_t = 1)]

@@ -141,23 +141,24 @@ pub(crate) fn run(
         ..Default::default()
     };
     let device = Device::open(&request)?;
-    let closeness = Comparison {
-        pictures: &train,
-        source: &source,
-        most: settings.batch,
-        weights: settings.weights.as_deref(),
-        seed: settings.seed,
-        budget: settings.budget,
-    }
-    .run(
-        &request,
-        device.facts(),
-        &mut graph,
-        match settings.filter {
+    // A run that goes on has told it at its start, and needs its first weights no more.
+    let closeness = if has_checkpoint {
+        Vec::new()
+    } else {
+        let comparison = Comparison {
+            pictures: &train,
+            source: &source,
+            most: settings.batch,
+            weights: settings.weights.as_deref(),
+            seed: settings.seed,
+            budget: settings.budget,
+        };
+        let threshold = match settings.filter {
             Some(FilterArgument(FilterChoice::Auto)) => Some(settings.filter_threshold),
             _ => None,
-        },
-    )?;
+        };
+        comparison.run(&request, device.facts(), &mut graph, threshold)?
+    };
     let mut options = SessionOptions {
         batch: settings.batch,
         training: Some(Training {

@@ -63,6 +63,7 @@ pub fn sums_of_squares(
             count,
             regions: vec![region],
             first_slot,
+            alone: None,
         });
         first_slot += slots(count);
     }

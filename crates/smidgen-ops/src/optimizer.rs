@@ -183,6 +183,7 @@ pub fn sgd_all(
                 .chain(states)
                 .collect(),
             first_slot: 0,
+            alone: None,
         });
     }
     let Some((first, _)) = updates.first() else {
@@ -220,7 +221,7 @@ pub fn adam_all(
 ) -> Result<Vec<Launch>, OpsError> {
     let mut entries = Vec::with_capacity(updates.len());
     for (regions, count) in updates {
-        adam(options, facts, regions, *count)?;
+        let alone = adam(options, facts, regions, *count)?;
         entries.push(Entry {
             count: *count,
             regions: vec![
@@ -230,6 +231,7 @@ pub fn adam_all(
                 regions.square,
             ],
             first_slot: 0,
+            alone: Some(alone),
         });
     }
     let Some((first, _)) = updates.first() else {

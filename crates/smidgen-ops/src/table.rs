@@ -13,6 +13,8 @@ pub(crate) struct Entry {
     /// One region for every binding of the table's, in their order; a binding may stand for several.
     pub(crate) regions: Vec<Region>,
     pub(crate) first_slot: u32,
+    /// The launch for this parameter alone, where several regions share a binding and may be too far apart for one.
+    pub(crate) alone: Option<Launch>,
 }
 
 /// The shader and what all entries have in common.
@@ -40,16 +42,20 @@ impl Table<'_> {
         let (mut launches, mut rest) = (Vec::new(), entries);
         while !rest.is_empty() {
             let mut taken = 1;
-            let mut bound = self.spans(facts, &rest[..1]);
+            let Some(mut bound) = self.spans(facts, &rest[..1]) else {
+                launches.extend(rest[0].alone.clone());
+                rest = &rest[1..];
+                continue;
+            };
             while taken < rest.len().min(ENTRIES) {
                 let Some(wider) = self.spans(facts, &rest[..=taken]) else {
                     break;
                 };
-                bound = Some(wider);
+                bound = wider;
                 taken += 1;
             }
             let (now, later) = rest.split_at(taken);
-            launches.push(self.launch(now, bound.unwrap_or_default()));
+            launches.push(self.launch(now, bound));
             rest = later;
         }
         launches
@@ -76,7 +82,7 @@ impl Table<'_> {
             .collect();
         let apart =
             (0..all.len()).all(|at| all[..at].iter().all(|other| !overlap(*other, all[at])));
-        // A single entry is bound as it is, whatever that is: the device judges it.
+        // A single entry is bound as it is.
         (apart || entries.len() == 1).then_some(spans)
     }
 

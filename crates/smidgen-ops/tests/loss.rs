@@ -205,8 +205,8 @@ fn forgetting_is_counted_as_the_twin_counts_it() {
         let logits = normal(round, samples * classes);
         let mut labels = below(round + 9, classes as u32, samples);
         labels[5] = IGNORED_LABEL;
-        // Every example once at most; one number is beyond the records.
-        let mut numbers: Vec<u32> = (0..samples as u32).map(|at| at * 2 % examples).collect();
+        // Every example once at most (41 is a prime); one number is beyond the records.
+        let mut numbers: Vec<u32> = (0..samples as u32).map(|at| at * 13 % 41).collect();
         numbers[7] = u32::MAX;
         let words = [labels.as_slice(), &numbers].concat();
         let mut memory = Guarded::new();

@@ -292,6 +292,36 @@ fn many_parameters_take_few_launches_and_get_the_same_bits() {
 }
 
 #[test]
+fn states_that_cannot_be_bound_at_once_are_bound_apart() {
+    let region = |buffer, offset| Region {
+        buffer,
+        offset,
+        size: 64,
+    };
+    let regions = |square| AdamRegions {
+        parameter: region(0, 0),
+        gradient: region(0, 256),
+        mean: region(0, 512),
+        square,
+        control: region(0, 1024),
+    };
+    let options = AdamOptions {
+        betas: (0.9, 0.999),
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decay: AdamDecay::Gradient,
+    };
+    let mut facts = device(false).facts().clone();
+    facts.max_binding_bytes = 1024;
+    for square in [region(1, 0), region(0, 4096)] {
+        let updates = [(regions(square), 16)];
+        let found = adam_all(&options, &facts, &updates).unwrap();
+        let alone = adam(&options, &facts, &updates[0].0, 16).unwrap();
+        assert_eq!(found, [alone]);
+    }
+}
+
+#[test]
 fn nonsense_is_refused() {
     let mut memory = Guarded::new();
     let values = memory.input(&pad_channels(&normal(1, 5)));

@@ -39,6 +39,16 @@ pub enum Error {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// Recipes that leave fewer examples than a batch has.
+    #[error(
+        "{fewest} examples would be left in an epoch, fewer than a batch of {batch}; remove a smaller share of them, or train with a smaller batch"
+    )]
+    TooFewExamples {
+        /// Examples of the shortest epoch.
+        fewest: usize,
+        /// Examples of a batch.
+        batch: usize,
+    },
     /// Orders for another number of sparse layers.
     #[error("{given} orders for {expected} sparse layers; give one for each")]
     Orders {

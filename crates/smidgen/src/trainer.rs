@@ -163,11 +163,16 @@ impl<'s> Trainer<'s> {
     /// Trains to the end, or until `on_event` breaks: then the step under way is finished and a checkpoint written.
     ///
     /// # Errors
-    /// A loss that is not finite (with the step and layer), damaged data, a failed device, a checkpoint that cannot be written.
+    /// Recipes that leave fewer examples than a batch has; a loss that is not finite (with the step and layer), damaged data, a failed
+    /// device, a checkpoint that cannot be written.
     pub fn run(
         &mut self,
         mut on_event: impl FnMut(&Event) -> ControlFlow<()>,
     ) -> Result<Summary, Error> {
+        let (fewest, batch) = (self.calendar.fewest(), self.session.batch() as usize);
+        if fewest < batch {
+            return Err(Error::TooFewExamples { fewest, batch });
+        }
         let steps = self.steps();
         let end = loop {
             // Comes first, so that a run that was interrupted before an evaluation makes up for it.

@@ -104,7 +104,7 @@ impl SparclOptions {
     /// Pictures of a batch of the session: with a memory, three times as many as are new.
     #[must_use]
     pub fn session_batch(&self) -> u32 {
-        self.batch * if self.memory.is_some() { 3 } else { 1 }
+        (self.batch).saturating_mul(if self.memory.is_some() { 3 } else { 1 })
     }
 
     /// How the session has to train, on so many examples in all.
@@ -250,6 +250,12 @@ impl<'s> Sparcl<'s> {
     pub fn learn(&mut self, pictures: &[u32], classes: Range<u16>) -> Result<TaskReport, Error> {
         if u32::from(classes.end) > self.session.graph().classes() || classes.is_empty() {
             return Err(wrong(format!("the network has no classes {classes:?}")));
+        }
+        let examples = self.loader.dataset().len();
+        if let Some(beyond) = pictures.iter().find(|at| **at as usize >= examples) {
+            return Err(wrong(format!(
+                "there is no picture {beyond}; the data set has {examples}"
+            )));
         }
         let mut report = TaskReport::default();
         let mut left = pictures.to_vec();

@@ -74,12 +74,13 @@ pub fn filter_where_demanded(
         .iter()
         .filter(|point| point.cosine.is_some() && (point.seconds < 0.0 || point.bytes < 0))
         .collect();
-    kept.sort_by(|left, right| {
-        right
-            .cosine
-            .partial_cmp(&left.cosine)
-            .unwrap_or(std::cmp::Ordering::Equal)
-    });
+    // A gradient of zero has no direction: such a layer comes last.
+    let cosine = |point: &FilterPoint| {
+        (point.cosine)
+            .filter(|cosine| !cosine.is_nan())
+            .unwrap_or(-1.0)
+    };
+    kept.sort_by(|left, right| cosine(right).total_cmp(&cosine(left)));
     let pairs = |points: &[&FilterPoint]| -> Vec<(String, u32)> {
         (points.iter())
             .map(|point| (point.layer.clone(), point.patch))

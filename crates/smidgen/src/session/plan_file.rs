@@ -71,7 +71,8 @@ impl PlanFile {
                 self.batch, program.batch
             )));
         }
-        if self.limits != draft.limits {
+        // Keeping everything whole is the same plan on any device.
+        if !self.forms.is_empty() && self.limits != draft.limits {
             return Err(refuse(format!(
                 "it is for a device with other limits ({} bytes a binding, {} a buffer, offsets of {}; here {}, {} and {}); plan anew on this one",
                 self.limits.max_binding_bytes,

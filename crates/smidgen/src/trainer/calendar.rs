@@ -22,12 +22,15 @@ struct Span {
 pub(super) struct Calendar {
     spans: Vec<Span>,
     epochs: u64,
+    /// The fewest examples that an epoch has.
+    fewest: usize,
 }
 
 impl Calendar {
     /// Epochs of `examples` examples, and of fewer from some epochs on (in the order of the epochs).
     pub(super) fn new(epochs: u64, examples: usize, batch: usize, removals: &[Remaining]) -> Self {
         let steps = |examples: usize| (examples / batch.max(1)).max(1) as u64;
+        let mut fewest = examples;
         let mut spans = vec![Span {
             epoch: 0,
             step: 0,
@@ -44,8 +47,18 @@ impl Calendar {
                 spans.pop();
             }
             spans.push(span);
+            fewest = fewest.min(remaining.examples);
         }
-        Self { spans, epochs }
+        Self {
+            spans,
+            epochs,
+            fewest,
+        }
+    }
+
+    /// The fewest examples that an epoch has.
+    pub(super) fn fewest(&self) -> usize {
+        self.fewest
     }
 
     /// Steps of the whole run.

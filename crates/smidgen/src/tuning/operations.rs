@@ -4,7 +4,7 @@ use super::cache::{Cache, hash};
 use super::measure::{Samples, times, with_scratch};
 use super::{Choices, MOST_SECONDS, Measurements, fits};
 use crate::{Bytes, Error, kernels};
-use smidgen_gpu::{Device, DeviceFacts, Launch};
+use smidgen_gpu::{Device, DeviceFacts, Launch, wgpu};
 use smidgen_graph::{Operation, Program};
 use smidgen_plan::{Costs, Limits, Peak, Place, ProgramPlan, Roofline};
 use std::collections::BTreeMap;
@@ -87,6 +87,8 @@ impl OperationCosts {
                 for (at, (key, subject, plan)) in affordable.iter().enumerate() {
                     on_progress(at, affordable.len());
                     let launches = plan.launches(subject.program, facts, &self.choices)?;
+                    // Kernels take some words for addresses or for control: what another operation left there must not be read.
+                    clear(device, scratch);
                     let Some(samples) = times(device, &[launches], scratch, deadline)? else {
                         break;
                     };
@@ -153,6 +155,12 @@ impl Costs for OperationCosts {
             .flatten()
             .unwrap_or_else(|| self.factor * self.roofline.seconds(program, operation))
     }
+}
+
+fn clear(device: &Device, scratch: &wgpu::Buffer) {
+    let mut encoder = device.wgpu().create_command_encoder(&Default::default());
+    encoder.clear_buffer(scratch, 0, None);
+    device.queue().submit([encoder.finish()]);
 }
 
 /// What the measurement of operations did.
