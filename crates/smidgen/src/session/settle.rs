@@ -89,10 +89,16 @@ pub(crate) fn settle(
     let blueprint = match options.budget.filter(|_| !fits(&whole)) {
         None => whole,
         Some(budget) => {
-            let contenders = plans.contenders(graph, options, budget)?;
-            let (winner, times) = race(device, contenders)?;
-            report.race = times;
-            winner
+            match plans.contenders(graph, options, budget) {
+                Ok(contenders) => {
+                    let (winner, times) = race(device, contenders)?;
+                    report.race = times;
+                    winner
+                }
+                // Measured variants may need a little more than the rule's, whose plan fits.
+                Err(Error::BudgetTooSmall { .. } | Error::PlanOverBudget { .. }) => planned,
+                Err(error) => return Err(error),
+            }
         }
     };
     Ok(Settled {
