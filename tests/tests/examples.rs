@@ -62,7 +62,8 @@ fn train(
         let data = Arc::new(Shapes::with_len(1, Split::Train, EXAMPLES as usize));
         let mut trainer = Trainer::new(&mut session, data, None, options)
             .unwrap()
-            .with_recipe(removal(Choice::LeastForgotten));
+            .with_recipe(removal(Choice::LeastForgotten))
+            .unwrap();
         // Six examples of fourteen go before epoch 3 of 6: three steps of four an epoch, then two.
         assert_eq!(trainer.steps(), 15);
         if resumed {
@@ -157,6 +158,7 @@ fn what_cannot_be_counted_is_refused() {
     let trainer = Trainer::new(&mut plain, data(), None, options).unwrap();
     let error = trainer
         .with_recipe(removal(Choice::Random))
+        .unwrap()
         .run(|_| ControlFlow::Continue(()))
         .unwrap_err();
     assert!(error.to_string().contains("Training::examples"), "{error}");
@@ -176,12 +178,10 @@ fn a_removal_that_leaves_less_than_a_batch_is_refused_before_the_first_step() {
         epochs: EPOCHS,
         seed: 1,
     };
-    let mut trainer = Trainer::new(&mut session, data, None, options)
-        .unwrap()
-        .with_recipe(Removal::new(&removal).unwrap());
-    let refused = trainer.run(|_| ControlFlow::Continue(()));
+    let trainer = Trainer::new(&mut session, data, None, options).unwrap();
+    let refused = trainer.with_recipe(Removal::new(&removal).unwrap());
     assert!(matches!(
-        refused,
+        refused.map(|_| ()),
         Err(Error::TooFewExamples {
             fewest: 3,
             batch: 4

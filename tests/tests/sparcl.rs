@@ -208,7 +208,15 @@ fn what_does_not_fit_is_refused() {
         ..options(Some(8))
     });
     assert!(most.contains("has slots for"), "{most}");
+    let short = refuse(SparclOptions {
+        masking: Some(MASKING),
+        epochs: 1,
+        ..options(Some(8))
+    });
+    assert!(short.contains("at least two epochs"), "{short}");
     let mut learner = Sparcl::new(&mut session, &graph, data, options(Some(8))).unwrap();
     assert!(learner.learn(&[1, 2], 0..2).is_err());
     assert!(learner.learn(&[1, 2, 3, 4, 5], 9..11).is_err());
+    let beyond = learner.learn(&[1, 2, 3, 4, 80], 0..2).unwrap_err();
+    assert!(beyond.to_string().contains("no picture 80"), "{beyond}");
 }

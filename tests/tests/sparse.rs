@@ -210,7 +210,8 @@ fn train(folder: &Path, stop: Option<u64>) -> BTreeMap<String, Vec<u32>> {
         let data = Arc::new(Shapes::with_len(1, Split::Train, 12));
         let mut trainer = Trainer::new(&mut session, data, None, options)
             .unwrap()
-            .with_recipe(Mest::new(&graph, &mest).unwrap());
+            .with_recipe(Mest::new(&graph, &mest).unwrap())
+            .unwrap();
         if steps.is_none() && stop.is_some() {
             trainer.resume().unwrap();
         }

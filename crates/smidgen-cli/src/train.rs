@@ -226,10 +226,10 @@ pub(crate) fn run(
     let options = trainer_options(&settings, &source)?;
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
     if let Some(recipe) = recipe {
-        trainer = trainer.with_recipe(recipe);
+        trainer = trainer.with_recipe(recipe)?;
     }
     if let Some(removal) = removal {
-        trainer = trainer.with_recipe(removal);
+        trainer = trainer.with_recipe(removal)?;
     }
     let step = if has_checkpoint { trainer.resume()? } else { 0 };
     // Only now, when all else was found good, is anything written.

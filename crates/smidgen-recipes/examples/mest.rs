@@ -108,7 +108,7 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
     let train = Arc::clone(&settings.data.train);
     let mut trainer = Trainer::new(&mut session, train, None, options)?;
     if let Some(mest) = mest {
-        trainer = trainer.with_recipe(Mest::new(&graph, &mest)?);
+        trainer = trainer.with_recipe(Mest::new(&graph, &mest)?)?;
     }
     trainer.run(|_| ControlFlow::Continue(()))?;
     drop(trainer);

@@ -63,7 +63,7 @@ fn run(choice: Option<Choice>, seed: u64, settings: &Settings) -> Outcome<Vec<f6
         ..MestOptions::elastic(density, epochs)
     };
     let mut trainer = Trainer::new(&mut session, Arc::clone(&data.train), None, options)?
-        .with_recipe(Mest::new(&graph, &mest)?);
+        .with_recipe(Mest::new(&graph, &mest)?)?;
     if let Some(choice) = choice {
         let options = RemovalOptions {
             share,
@@ -71,7 +71,7 @@ fn run(choice: Option<Choice>, seed: u64, settings: &Settings) -> Outcome<Vec<f6
             epochs,
             seed,
         };
-        trainer = trainer.with_recipe(Removal::new(&options)?);
+        trainer = trainer.with_recipe(Removal::new(&options)?)?;
     }
     let steps = trainer.steps();
     trainer.run(|_| ControlFlow::Continue(()))?;

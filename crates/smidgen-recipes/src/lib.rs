@@ -12,7 +12,7 @@
 //! let data: smidgen::data::DataSource = "shapes".parse()?;
 //! let train = data.open(smidgen::data::Split::Train)?;
 //! let trainer = Trainer::new(&mut session, train, None, TrainerOptions { epochs: 30, ..Default::default() })?;
-//! trainer.with_recipe(recipe).run(|_| std::ops::ControlFlow::Continue(()))?;
+//! trainer.with_recipe(recipe)?.run(|_| std::ops::ControlFlow::Continue(()))?;
 //! # Ok(())
 //! # }
 //! ```

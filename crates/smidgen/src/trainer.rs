@@ -110,8 +110,10 @@ impl<'s> Trainer<'s> {
     }
 
     /// The same run with a recipe, which acts after those it has.
-    #[must_use]
-    pub fn with_recipe(mut self, recipe: impl Recipe + 'static) -> Self {
+    ///
+    /// # Errors
+    /// Recipes that would leave fewer examples than a batch has.
+    pub fn with_recipe(mut self, recipe: impl Recipe + 'static) -> Result<Self, Error> {
         self.recipes.push(Box::new(recipe));
         let examples = self.train.dataset().len();
         let removals = self.recipes.iter().map(|recipe| recipe.removals(examples));
@@ -121,8 +123,13 @@ impl<'s> Trainer<'s> {
             u64::from(self.options.epochs),
             self.session.batch() as usize,
         );
+        if let Some(fewest) = removals.iter().map(|remaining| remaining.examples).min()
+            && fewest < batch
+        {
+            return Err(Error::TooFewExamples { fewest, batch });
+        }
         self.calendar = Calendar::new(epochs, examples, batch, &removals);
-        self
+        Ok(self)
     }
 
     /// Goes on from the checkpoint of the options' path, and tells how many steps are done.
@@ -163,16 +170,11 @@ impl<'s> Trainer<'s> {
     /// Trains to the end, or until `on_event` breaks: then the step under way is finished and a checkpoint written.
     ///
     /// # Errors
-    /// Recipes that leave fewer examples than a batch has; a loss that is not finite (with the step and layer), damaged data, a failed
-    /// device, a checkpoint that cannot be written.
+    /// A loss that is not finite (with the step and layer), damaged data, a failed device, a checkpoint that cannot be written.
     pub fn run(
         &mut self,
         mut on_event: impl FnMut(&Event) -> ControlFlow<()>,
     ) -> Result<Summary, Error> {
-        let (fewest, batch) = (self.calendar.fewest(), self.session.batch() as usize);
-        if fewest < batch {
-            return Err(Error::TooFewExamples { fewest, batch });
-        }
         let steps = self.steps();
         let end = loop {
             // Comes first, so that a run that was interrupted before an evaluation makes up for it.

@@ -21,6 +21,10 @@ fn settings_that_mean_nothing() {
         (&["--lr", "-1"], &["-1"]),
         (&["--clip-norm", "0"], &["--clip-norm", "above 0"]),
         (&["--epochs", "0"], &["--epochs"]),
+        (
+            &["--remove-examples", "1"],
+            &["--remove-examples", "below 1"],
+        ),
         (&["--batch", "-4"], &["-4"]),
         (&["--filter", "last:0"], &["`last:0`", "above 0"]),
         (&["--patch", "2"], &["--filter"]),
@@ -141,6 +145,27 @@ fn tuning_is_on_or_off() {
         &refusal(&output),
         &["SMIDGEN_TUNE is `fast`", "`on` or `off`"],
     );
+    assert!(!Path::new(&out).exists(), "something was written");
+}
+
+#[test]
+fn a_removal_that_leaves_less_than_a_batch() {
+    let (_folder, out) = scratch("run");
+    let source = shared().source();
+    let message = refuse(&[
+        "train",
+        "--data",
+        &source,
+        "--batch",
+        "4",
+        "--epochs",
+        "4",
+        "--remove-examples",
+        "0.99",
+        "--out",
+        &out,
+    ]);
+    assert_names(&message, &["a batch of 4", "smaller share"]);
     assert!(!Path::new(&out).exists(), "something was written");
 }
 

@@ -203,6 +203,11 @@ impl<'s> Sparcl<'s> {
                 "gradients chosen every 0 steps; give at least 1".into(),
             ));
         }
+        if options.masking.is_some() && options.epochs < 2 {
+            return Err(wrong(
+                "masks come back to their density before the last epoch of a task; give at least two epochs".into(),
+            ));
+        }
         if layers.is_empty() && (options.masking.is_some() || options.gradient.is_some()) {
             return Err(wrong("the network has no sparse layers to mask".into()));
         }

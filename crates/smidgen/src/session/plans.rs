@@ -211,16 +211,14 @@ impl Plans {
         graph: &Graph,
         options: &SessionOptions,
         budget: Bytes,
-    ) -> Result<Vec<Contender>, Error> {
+    ) -> Result<(Blueprint, Vec<Contender>), Error> {
         let planner = self.draft.planner()?;
-        let mut contenders = vec![Contender {
-            name: "planned".into(),
-            blueprint: self.within(graph, options, budget)?,
-        }];
+        let planned = self.within(graph, options, budget)?;
+        let mut contenders: Vec<Contender> = Vec::new();
         let mut enter = |name: &str, choice: &Choice| -> Result<bool, Error> {
-            let known = contenders
-                .iter()
-                .any(|other| other.blueprint.forms == choice.forms);
+            let mut others = contenders.iter().map(|other| &other.blueprint);
+            let known = planned.forms == choice.forms
+                || others.any(|blueprint| blueprint.forms == choice.forms);
             if known || self.bound(choice) > budget.0 || choice.variance > self.draft.quality {
                 return Ok(known);
             }
@@ -246,7 +244,7 @@ impl Plans {
                 enter(preset.name(), &choice)?;
             }
         }
-        Ok(contenders)
+        Ok((planned, contenders))
     }
 
     /// The plan that needs the least.

@@ -26,36 +26,37 @@ pub struct RaceTime {
     pub seconds: Option<f64>,
 }
 
-/// Runs steps of every contender in the memory it would have, which is given back, and returns the fastest, with all times. The first
-/// contender is the one to beat.
+/// Runs steps of the planned session and of its contenders in the memory each would have, which is given back, and returns the fastest, with
+/// all times.
 pub(super) fn race(
     device: &Device,
+    planned: Blueprint,
     contenders: Vec<Contender>,
 ) -> Result<(Blueprint, Vec<RaceTime>), Error> {
     let deadline = Instant::now() + Duration::from_secs(MOST_SECONDS);
-    let alone = contenders.len() < 2;
-    let mut times = Vec::new();
-    let mut best: Option<(Blueprint, f64)> = None;
+    let to_beat = (!contenders.is_empty())
+        .then(|| step_seconds(device, &planned))
+        .transpose()?;
+    let mut times = vec![RaceTime {
+        plan: "planned".into(),
+        forms: planned.forms.clone(),
+        seconds: to_beat,
+    }];
+    let mut winner = planned;
+    let mut least = to_beat.map_or(0.0, |seconds| WORTH_CHANGING * seconds);
     for Contender { name, blueprint } in contenders {
-        let runs = !alone && (best.is_none() || Instant::now() < deadline);
-        let seconds = runs.then(|| step_seconds(device, &blueprint)).transpose()?;
+        let seconds = (Instant::now() < deadline)
+            .then(|| step_seconds(device, &blueprint))
+            .transpose()?;
         times.push(RaceTime {
             plan: name,
             forms: blueprint.forms.clone(),
             seconds,
         });
-        let faster = match (&best, seconds) {
-            (None, _) => true,
-            (Some((_, best)), Some(seconds)) => seconds < *best,
-            (Some(_), None) => false,
-        };
-        if faster {
-            // Compared with what is to beat, all others have to be faster by a margin.
-            let handicap = if best.is_none() { WORTH_CHANGING } else { 1.0 };
-            best = Some((blueprint, handicap * seconds.unwrap_or(f64::INFINITY)));
+        if let Some(seconds) = seconds.filter(|seconds| *seconds < least) {
+            (winner, least) = (blueprint, seconds);
         }
     }
-    let (winner, _) = best.ok_or(Error::EmptyBatch)?;
     Ok((winner, times))
 }
 

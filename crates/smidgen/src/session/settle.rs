@@ -90,8 +90,8 @@ pub(crate) fn settle(
         None => whole,
         Some(budget) => {
             match plans.contenders(graph, options, budget) {
-                Ok(contenders) => {
-                    let (winner, times) = race(device, contenders)?;
+                Ok((planned, contenders)) => {
+                    let (winner, times) = race(device, planned, contenders)?;
                     report.race = times;
                     winner
                 }

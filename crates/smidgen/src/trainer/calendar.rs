@@ -22,15 +22,12 @@ struct Span {
 pub(super) struct Calendar {
     spans: Vec<Span>,
     epochs: u64,
-    /// The fewest examples that an epoch has.
-    fewest: usize,
 }
 
 impl Calendar {
     /// Epochs of `examples` examples, and of fewer from some epochs on (in the order of the epochs).
     pub(super) fn new(epochs: u64, examples: usize, batch: usize, removals: &[Remaining]) -> Self {
         let steps = |examples: usize| (examples / batch.max(1)).max(1) as u64;
-        let mut fewest = examples;
         let mut spans = vec![Span {
             epoch: 0,
             step: 0,
@@ -47,18 +44,8 @@ impl Calendar {
                 spans.pop();
             }
             spans.push(span);
-            fewest = fewest.min(remaining.examples);
         }
-        Self {
-            spans,
-            epochs,
-            fewest,
-        }
-    }
-
-    /// The fewest examples that an epoch has.
-    pub(super) fn fewest(&self) -> usize {
-        self.fewest
+        Self { spans, epochs }
     }
 
     /// Steps of the whole run.
