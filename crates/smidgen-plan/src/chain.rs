@@ -11,6 +11,19 @@
 //!
 //! which gives the whole curve of times over budgets at once, and needs no budget to begin with. States tie an arc to its
 //! neighbours: how the tensor between them is held.
+//!
+//! Where that tensor is made again, it may be made of the tensor before it, which is made again too, and so on. All of these copies stand
+//! from the moment at which the last of them is first read: late in the backward pass of one block and in that of the blocks before it, but not further on. So a point
+//! has two heights: that of the moments at which the copies stand that its first block is entered with, and that of all others. With `c` bytes that an arc
+//! has made again for the block behind it, `b` its peak before what it is entered with is read, and `a` after,
+//!
+//! ```text
+//! (C, R)  ->  (max(a, c + s + C), max(b, s + R))
+//! ```
+//!
+//! if what it is entered with is among these copies.
+
+use std::collections::BTreeMap;
 
 /// One way to run the blocks `from .. to`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,8 +38,16 @@ pub struct Arc {
     pub exit: usize,
     /// Bytes it leaves on the stack until its backward pass.
     pub kept: u64,
-    /// Its own peak above what stood on the stack before it, in either pass.
-    pub peak: u64,
+    /// Its own peak above what stood on the stack before it, until its backward pass first needs what it is entered with.
+    pub before: u64,
+    /// The same from then on, what it is entered with included if that is made again.
+    pub behind: u64,
+    /// Bytes that are made again of what is stashed here or before, to make the tensor it is left with.
+    pub made: u64,
+    /// Whether the tensor it is entered with is among these.
+    pub linked: bool,
+    /// Whether the tensor it is entered with is made again.
+    pub copied: bool,
     /// What it costs: its time, or time and weighted variance.
     pub cost: f64,
 }
@@ -44,11 +65,31 @@ pub struct Path {
 
 #[derive(Debug, Clone, Copy)]
 struct Point {
-    height: u64,
+    /// At the moments at which copies stand of what the first block is entered with; 0 if that is held.
+    copies: u64,
+    /// At all others.
+    others: u64,
     cost: f64,
     arc: usize,
     /// The point of the front behind the arc that it goes on to.
     next: usize,
+}
+
+impl Point {
+    fn height(&self) -> u64 {
+        self.copies.max(self.others)
+    }
+
+    /// This point behind an arc.
+    fn behind(&self, arc: &Arc) -> (u64, u64) {
+        let copies = arc.kept + arc.made + self.copies;
+        let others = arc.before.max(arc.kept + self.others);
+        match (arc.copied, arc.linked) {
+            (true, true) => (copies.max(arc.behind), others),
+            (true, false) => (arc.behind, others.max(copies)),
+            (false, _) => (0, others.max(copies).max(arc.behind)),
+        }
+    }
 }
 
 /// The undominated paths from block 0 in state 0 to block `blocks` in any state, by falling cost. Fronts of more than `limit`
@@ -57,7 +98,8 @@ struct Point {
 pub fn undominated(blocks: usize, states: usize, arcs: &[Arc], limit: usize) -> Vec<Path> {
     let mut fronts: Vec<Vec<Vec<Point>>> = vec![vec![Vec::new(); states]; blocks + 1];
     let end = Point {
-        height: 0,
+        copies: 0,
+        others: 0,
         cost: 0.0,
         arc: usize::MAX,
         next: 0,
@@ -72,18 +114,22 @@ pub fn undominated(blocks: usize, states: usize, arcs: &[Arc], limit: usize) -> 
         for &at in &leaving[from] {
             let arc = &arcs[at];
             let after = fronts[arc.to][arc.exit].iter().enumerate();
-            found[arc.entry].extend(after.map(|(next, point)| Point {
-                height: arc.peak.max(arc.kept + point.height),
-                cost: arc.cost + point.cost,
-                arc: at,
-                next,
+            found[arc.entry].extend(after.map(|(next, point)| {
+                let (copies, others) = point.behind(arc);
+                Point {
+                    copies,
+                    others,
+                    cost: arc.cost + point.cost,
+                    arc: at,
+                    next,
+                }
             }));
         }
         fronts[from] = found.into_iter().map(|front| prune(front, limit)).collect();
     }
     let paths = fronts[0][0].iter().rev().map(|point| {
         let (mut path, mut point) = (Vec::new(), *point);
-        let (height, cost) = (point.height, point.cost);
+        let (height, cost) = (point.height(), point.cost);
         while point.arc != usize::MAX {
             let arc = &arcs[point.arc];
             path.push(point.arc);
@@ -98,36 +144,49 @@ pub fn undominated(blocks: usize, states: usize, arcs: &[Arc], limit: usize) -> 
     paths.collect()
 }
 
-/// What nothing else beats in both height and cost, by rising height; of more than `limit`, one in each of as many cells.
+/// What nothing else beats in both heights and cost, by rising height; of more than `limit`, the lowest and the cheapest in each of half as many
+/// cells.
 fn prune(mut points: Vec<Point>, limit: usize) -> Vec<Point> {
     points.sort_by(|left, right| {
-        (left.height.cmp(&right.height)).then(left.cost.total_cmp(&right.cost))
+        (left.cost.total_cmp(&right.cost)).then(left.height().cmp(&right.height()))
     });
-    let mut least = f64::INFINITY;
+    // Of the points so far, by rising `copies` and so by falling `others`, those that no other beats.
+    let mut stairs: BTreeMap<u64, u64> = BTreeMap::new();
     points.retain(|point| {
-        let better = point.cost < least;
-        least = least.min(point.cost);
-        better
+        let beaten = stairs.range(..=point.copies).next_back();
+        if beaten.is_some_and(|(_, others)| *others <= point.others) {
+            return false;
+        }
+        let above = stairs.range(point.copies..);
+        let beats: Vec<u64> = above
+            .take_while(|(_, others)| **others >= point.others)
+            .map(|(copies, _)| *copies)
+            .collect();
+        for copies in beats {
+            stairs.remove(&copies);
+        }
+        stairs.insert(point.copies, point.others);
+        true
+    });
+    points.sort_by(|left, right| {
+        (left.height().cmp(&right.height())).then(left.cost.total_cmp(&right.cost))
     });
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return points;
     };
-    if points.len() > limit {
-        let (low, step) = (
-            first.height,
-            (last.height - first.height) / limit as u64 + 1,
-        );
-        let count = points.len();
-        let mut at = 0;
-        let mut cell = None;
-        points.retain(|point| {
-            at += 1;
-            // Of each cell the lowest point stays: it fits wherever another of the cell does.
-            let own = Some((point.height - low) / step);
-            let stays = own != cell || at == count;
-            cell = own;
-            stays
-        });
+    if points.len() <= limit {
+        return points;
     }
-    points
+    let (low, span) = (first.height(), last.height() - first.height());
+    let step = span / (limit as u64 / 2).max(1) + 1;
+    // Of each cell the lowest point stays, which fits wherever another of the cell does.
+    let cells = points
+        .chunk_by(|left, right| (left.height() - low) / step == (right.height() - low) / step);
+    let ends = cells.flat_map(|cell| {
+        let cheapest = cell
+            .iter()
+            .min_by(|left, right| left.cost.total_cmp(&right.cost));
+        [cell.first(), cheapest.filter(|_| cell.len() > 1)]
+    });
+    ends.flatten().copied().collect()
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)]
 
 use smidgen::gpu::{Device, DeviceRequest};
+use smidgen::plan::Preset;
 use smidgen::{
     Blueprint, Bytes, Error, Plans, Session, SessionOptions, StepOptions, Training, Tuning,
     cache_folder, zoo,
@@ -88,7 +89,7 @@ fn main() -> Result<(), Error> {
             start.elapsed().as_secs_f64()
         );
         let guessed = Plans::new(&graph, &facts, &options(quality))?;
-        let keep = plans.preset(smidgen::plan::Preset::KeepAll)?;
+        let keep = plans.preset(Preset::KeepAll)?;
         let (bytes, stash) = (
             keep.footprint().total().0,
             keep.plan().programs[0].peak.stash,
@@ -117,6 +118,9 @@ fn main() -> Result<(), Error> {
             }
         }
         enter(format!("{name}, the least"), plans.least()?)?;
+        if quality > 0.0 {
+            enter("4 bits and exact masks".into(), plans.preset(Preset::Gact)?)?;
+        }
         whole.get_or_insert((
             plans.seconds(&Default::default())?,
             guessed.seconds(&Default::default())?,

@@ -3,6 +3,7 @@
 mod blocks;
 mod options;
 mod weigh;
+mod workers;
 
 use crate::chain::{Arc, undominated};
 use crate::costs::Costs;

@@ -2,10 +2,10 @@
 
 use super::blocks::Blocks;
 use super::weigh::Scale;
+use super::workers;
 use crate::chain::Arc;
 use smidgen_graph::ValueId;
 use smidgen_graph::forms::{Code, Form, Forms, Stash};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The map between two blocks is held whole, made again, or in a code.
 pub(super) const STATES: usize = 3;
@@ -17,16 +17,13 @@ const CODED: usize = 2;
 const COMBINATIONS: usize = 432;
 /// Stashes of less than this part of the block's largest stay whole.
 const SMALL: u64 = 64;
-/// So many blocks in a row may be made again from one map.
-const LONGEST: usize = 12;
-
-/// A way to run some blocks.
+/// A way to run a block.
 #[derive(Debug, Clone)]
 pub(super) struct Way {
-    /// Its cost is its time beyond that of the same blocks with everything whole.
+    /// Its cost is its time beyond that of the same block with everything whole.
     pub(super) arc: Arc,
     pub(super) variance: f64,
-    /// Of the stashes made in these blocks.
+    /// Of the stashes made in it.
     pub(super) forms: Forms,
 }
 
@@ -34,13 +31,16 @@ impl Way {
     /// Whether nothing speaks for the other way.
     fn dominates(&self, other: &Self) -> bool {
         self.arc.kept <= other.arc.kept
-            && self.arc.peak <= other.arc.peak
+            && self.arc.before <= other.arc.before
+            && self.arc.behind <= other.arc.behind
+            && self.arc.made <= other.arc.made
+            && self.arc.linked <= other.arc.linked
             && self.arc.cost <= other.arc.cost
             && self.variance <= other.variance
     }
 }
 
-/// All undominated ways to run every block, and rows of blocks that are made again from the map they are entered with.
+/// All undominated ways to run every block.
 pub(super) fn of_chain(scale: &Scale<'_>, blocks: &Blocks) -> Vec<Way> {
     let count = blocks.count();
     let mut stashes: Vec<Vec<&Stash>> = vec![Vec::new(); count];
@@ -60,38 +60,8 @@ pub(super) fn of_chain(scale: &Scale<'_>, blocks: &Blocks) -> Vec<Way> {
         seconds: plain.map_or(0.0, |weight| weight.seconds),
         stashes,
     };
-    // Blocks do not depend on each other. Each thread takes the next one that nobody has begun.
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut found = Vec::new();
-        loop {
-            let from = next.fetch_add(1, Ordering::Relaxed);
-            if from >= count {
-                return found;
-            }
-            let mut ways = chain.block(from);
-            for to in from + 2..=count.min(from + LONGEST) {
-                ways.extend(chain.row(from, to));
-            }
-            found.push((from, ways));
-        }
-    };
-    let threads =
-        std::thread::available_parallelism().map_or(1, |threads| threads.get().min(count));
-    let mut found: Vec<(usize, Vec<Way>)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut found = work();
-        for other in others {
-            found.extend(
-                other
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            );
-        }
-        found
-    });
-    found.sort_by_key(|(from, _)| *from);
-    found.into_iter().flat_map(|(_, ways)| ways).collect()
+    let found = workers::each(count, |block| chain.block(block));
+    found.into_iter().flatten().collect()
 }
 
 struct Chain<'a> {
@@ -105,10 +75,10 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    /// Every combination of exact forms in one block; and of all forms, where there are too many with the smaller stashes held as the
+    /// Every combination of exact forms in one block (where there are too many, of its largest stashes, and everything made again); and of all forms, where there are too many with the smaller stashes held as the
     /// largest is.
-    fn block(&self, from: usize) -> Vec<Way> {
-        let mut stashes = self.stashes[from].clone();
+    fn block(&self, block: usize) -> Vec<Way> {
+        let mut stashes = self.stashes[block].clone();
         stashes.sort_by_key(|stash| std::cmp::Reverse(stash.bytes));
         let largest = stashes.first().map_or(0, |stash| stash.bytes);
         stashes.retain(|stash| stash.bytes * SMALL >= largest && !open(stash).is_empty());
@@ -118,6 +88,8 @@ impl Chain<'_> {
                 extend(&mut exact, stash, &[Form::Recomputed]);
             }
         }
+        let again = self.stashes[block].iter().filter(|stash| stash.repeatable);
+        exact.push(again.map(|stash| (stash.value, Form::Recomputed)).collect());
         if stashes.iter().any(|stash| !in_code(stash).is_empty()) {
             let mut all = vec![Forms::new()];
             for stash in &stashes {
@@ -135,23 +107,7 @@ impl Chain<'_> {
             }
             exact.extend(all);
         }
-        self.offer(from, from + 1, &exact)
-    }
-
-    /// Everything in a row of blocks made again but the map it is left with, which is held in any of its forms.
-    fn row(&self, from: usize, to: usize) -> Vec<Way> {
-        let left = self.boundary(to);
-        let again = self.stashes[from..to].iter().flatten();
-        let again = again.filter(|stash| stash.repeatable && Some(stash.value) != left);
-        let forms: Forms = again.map(|stash| (stash.value, Form::Recomputed)).collect();
-        let mut combinations = vec![forms.clone()];
-        let codes = left.and_then(|value| self.scale.outline.stash(value));
-        for form in codes.map(in_code).unwrap_or_default() {
-            let mut coded = forms.clone();
-            coded.extend(left.map(|value| (value, form)));
-            combinations.push(coded);
-        }
-        self.offer(from, to, &combinations)
+        self.offer(block, &exact)
     }
 
     /// The stash between two blocks, if it is one that need not be whole.
@@ -159,6 +115,23 @@ impl Chain<'_> {
         let value = (*self.blocks.entries.get(block)?)?;
         let stash = self.scale.outline.stash(value)?;
         (!open(stash).is_empty()).then_some(value)
+    }
+
+    /// Bytes of what else is made again to make the map a block is left with, and whether what it is entered with is among it.
+    fn made_for(&self, left: ValueId, forms: &Forms, entered: Option<ValueId>) -> (u64, bool) {
+        let again = forms.iter().filter(|(value, form)| {
+            **form == Form::Recomputed && **value != left && self.reaches(left, **value, forms)
+        });
+        let again: Vec<ValueId> = again.map(|(value, _)| *value).collect();
+        let bytes = again.iter().map(|value| self.scale.bytes[value.0]);
+        let linked = entered.is_some_and(|entered| again.contains(&entered));
+        (bytes.sum(), linked)
+    }
+
+    /// Whether something is made again from `source`.
+    fn makes(&self, source: ValueId, forms: &Forms) -> bool {
+        let mut others = forms.iter().filter(|(value, _)| **value != source);
+        others.any(|(value, form)| *form == Form::Recomputed && self.reaches(*value, source, forms))
     }
 
     /// Whether `value` is made again from `source`, directly or by way of others that are.
@@ -171,17 +144,17 @@ impl Chain<'_> {
         inputs.any(|input| input == source || !held(input) && self.reaches(input, source, forms))
     }
 
-    /// Weighs these forms, with the map the blocks are entered with in each state, and takes what nothing dominates.
-    fn offer(&self, from: usize, to: usize, combinations: &[Forms]) -> Vec<Way> {
+    /// Weighs these forms, with the map the block is entered with in each state, and takes what nothing dominates.
+    fn offer(&self, block: usize, combinations: &[Forms]) -> Vec<Way> {
         let mut ways = Vec::new();
-        let (entered, left) = (self.boundary(from), self.boundary(to));
+        let (entered, left) = (self.boundary(block), self.boundary(block + 1));
         let stash = entered.and_then(|value| self.scale.outline.stash(value));
         let entries = [
             Some((WHOLE, Form::Whole)),
             stash.and_then(|stash| stash.repeatable.then_some((AGAIN, Form::Recomputed))),
             stash.and_then(|stash| Some((CODED, *in_code(stash).first()?))),
         ];
-        let all: u64 = self.whole[from..to].iter().sum();
+        let all = self.whole[block];
         for (entry, form) in entries.into_iter().flatten() {
             let before: Forms = entered.map(|value| (value, form)).into_iter().collect();
             let Ok(base) = self.scale.weigh(&before) else {
@@ -192,7 +165,7 @@ impl Chain<'_> {
                 .map(|(value, form)| self.scale.held(*value, *form))
                 .sum();
             let whole: u64 = before.keys().map(|value| self.scale.bytes[value.0]).sum();
-            let below = self.whole[..from].iter().sum::<u64>() + held - whole;
+            let below = self.whole[..block].iter().sum::<u64>() + held - whole;
             let mut fronts: [Vec<Way>; STATES] = Default::default();
             for forms in combinations {
                 let exit = match left.and_then(|value| forms.get(&value)) {
@@ -200,29 +173,37 @@ impl Chain<'_> {
                     Some(Form::Recomputed) => AGAIN,
                     Some(Form::Coded(_) | Form::Masked(_)) => CODED,
                 };
-                // What is made again at the end of a block from what it is entered with needs that to be there already.
-                if let (AGAIN | CODED, AGAIN, Some(entered), Some(left)) =
-                    (entry, exit, entered, left)
-                    && self.reaches(left, entered, forms)
-                {
-                    continue;
-                }
                 let mut joined = before.clone();
                 joined.extend(forms.clone());
                 let Ok(weight) = self.scale.weigh(&joined) else {
                     continue;
+                };
+                let (made, linked) = match left.filter(|_| exit == AGAIN) {
+                    Some(left) => self.made_for(left, &joined, entered),
+                    None => (0, false),
+                };
+                // The map it is entered with stands as a copy from its first reader on, or from when something is made again of it.
+                let [forward, early, late] = weight.peaks(block);
+                let [before, behind] = if entered.is_some_and(|map| self.makes(map, &joined)) {
+                    [forward, early.max(late)]
+                } else {
+                    [forward.max(early), late]
                 };
                 let own = forms.iter().map(|(value, form)| {
                     self.scale.bytes[value.0] - self.scale.held(*value, *form)
                 });
                 let way = Way {
                     arc: Arc {
-                        from,
-                        to,
+                        from: block,
+                        to: block + 1,
                         entry,
                         exit,
                         kept: all - own.sum::<u64>(),
-                        peak: weight.peak(from, to).saturating_sub(below),
+                        before: before.saturating_sub(below),
+                        behind: behind.saturating_sub(below),
+                        made,
+                        linked,
+                        copied: entry == AGAIN,
                         cost: weight.seconds - base.seconds.max(self.seconds),
                     },
                     variance: weight.variance - base.variance,

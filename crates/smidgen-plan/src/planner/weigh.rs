@@ -23,7 +23,8 @@ pub(crate) struct Scale<'a> {
     /// What is uploaded before the first operation, and what must hold until the last.
     uploaded: [usize; 2],
     kept: Vec<usize>,
-    /// By operation: where its peak is noted. Forward through the blocks, then backward.
+    /// By operation: where its peak is noted. Forward through the blocks; then backward, where the operations of a block that come before the first that reads the
+    /// map it is entered with are one station, and all others another.
     stations: Vec<usize>,
     blocks: usize,
 }
@@ -44,12 +45,11 @@ impl Weight {
         self.peaks.iter().copied().max().unwrap_or(0)
     }
 
-    /// The highest sum in both passes of the blocks `from .. to`.
-    pub(crate) fn peak(&self, from: usize, to: usize) -> u64 {
-        let blocks = self.peaks.len() / 2;
-        let forward = &self.peaks[from..to];
-        let backward = &self.peaks[2 * blocks - to..2 * blocks - from];
-        forward.iter().chain(backward).copied().max().unwrap_or(0)
+    /// The highest sums in a block: forward, backward until what it is entered with is read, and from then on.
+    pub(crate) fn peaks(&self, block: usize) -> [u64; 3] {
+        let blocks = self.peaks.len() / 3;
+        let backward = blocks + 2 * (blocks - 1 - block);
+        [block, backward, backward + 1].map(|station| self.peaks[station])
     }
 }
 
@@ -67,12 +67,14 @@ impl<'a> Scale<'a> {
             _ => value.layout.bytes().next_multiple_of(alignment),
         });
         let count = blocks.count();
-        let stations = blocks.places.iter().map(|&(block, backward)| {
-            if backward {
-                2 * count - 1 - block
-            } else {
-                block
+        let mut reached = vec![false; count];
+        let stations = (blocks.places.iter().enumerate()).map(|(at, &(block, backward))| {
+            if !backward {
+                return block;
             }
+            let entry = blocks.entries[block];
+            reached[block] |= entry.is_none_or(|value| outline.reads(at).contains(&value.0));
+            count + 2 * (count - 1 - block) + usize::from(reached[block])
         });
         let seconds = program.operations.iter();
         let stashes = outline.stashes();
@@ -176,7 +178,7 @@ impl<'a> Scale<'a> {
                 changes[last + 1] -= bytes;
             }
         }
-        let mut peaks = vec![0; 2 * self.blocks];
+        let mut peaks = vec![0; 3 * self.blocks];
         let mut live = 0_i64;
         // What runs again or is decoded belongs to the operation it is for: the next one of the program. What is encoded belongs to the
         // one before.
