@@ -13,9 +13,12 @@ use smidgen_filter::{
 };
 use smidgen_gpu::{Device, Launch, Sequence};
 use std::error::Error;
+use std::ops::Range;
 use std::time::Instant;
 
 const ROUNDS: usize = 9;
+/// Milliseconds that an arm works at least in a round: its launches are recorded so often, since in a training step they are not alone either.
+const LEAST: f64 = 5.0;
 const PATCHES: [u32; 2] = [2, 4];
 
 /// Launches, and what they work on.
@@ -195,6 +198,7 @@ fn filtered(layer: &Layer, patch: u32, device: &Device) -> Result<Prepared, Box<
 /// Launches made ready, on memory of their own.
 struct Arm {
     sequence: Sequence,
+    repeats: u32,
     milliseconds: Vec<f64>,
 }
 
@@ -204,16 +208,18 @@ impl Arm {
         let sequence = Sequence::prepare(device, &launches, &[&buffer])?;
         // Drivers compile a kernel when it first runs.
         device.run(|pass| sequence.record(pass))?;
+        let once = milliseconds(device, &sequence, 0..sequence.len(), 1)?;
         Ok(Self {
             sequence,
+            repeats: (LEAST / once).ceil().clamp(1.0, 100.0) as u32,
             milliseconds: Vec::new(),
         })
     }
 
     fn run(&mut self, device: &Device) -> Result<(), Box<dyn Error>> {
-        let start = Instant::now();
-        device.run(|pass| self.sequence.record(pass))?;
-        self.milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
+        let all = 0..self.sequence.len();
+        let time = milliseconds(device, &self.sequence, all, self.repeats)?;
+        self.milliseconds.push(time);
         Ok(())
     }
 
@@ -223,9 +229,8 @@ impl Arm {
         for at in 0..self.sequence.len() {
             let mut times = Vec::new();
             for _ in 0..ROUNDS {
-                let start = Instant::now();
-                device.run(|pass| self.sequence.record_range(pass, at..at + 1))?;
-                times.push(start.elapsed().as_secs_f64() * 1e3);
+                let time = milliseconds(device, &self.sequence, at..at + 1, self.repeats)?;
+                times.push(time);
             }
             parts.push((
                 self.sequence.label(at).unwrap_or("").to_owned(),
@@ -234,6 +239,18 @@ impl Arm {
         }
         Ok(parts)
     }
+}
+
+/// Of a range of launches, recorded so often.
+fn milliseconds(
+    device: &Device,
+    sequence: &Sequence,
+    range: Range<usize>,
+    repeats: u32,
+) -> Result<f64, Box<dyn Error>> {
+    let start = Instant::now();
+    device.run(|pass| (0..repeats).for_each(|_| sequence.record_range(pass, range.clone())))?;
+    Ok(start.elapsed().as_secs_f64() * 1e3 / f64::from(repeats))
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -252,6 +269,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .filter(|argument| !argument.starts_with("--"))
         .collect();
     let device = device();
+    println!("{}, {}", device.facts().name, device.facts().driver);
     println!("batch 8, median of {ROUNDS} rounds; ratios are medians of the ratios of a round");
     println!(
         "| layer | exact by | exact | patch 2 | patch 4 | ratio 2 | ratio 4 |\n|---|---|---|---|---|---|---|"

@@ -46,22 +46,30 @@ fn sharing_subgroup(facts: &DeviceFacts) -> Option<u32> {
     }
 }
 
-/// As many patches as still fill a workgroup.
+/// As many patches as still fill a workgroup of 64; as many quads as leave enough workgroups.
 pub(crate) fn product_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> ProductTile {
     let subgroup = sharing_subgroup(facts);
-    let patches = match patches {
+    let tile = match patches {
         0..=64 => 1,
         65..=128 => 2,
         _ => 4,
     };
-    let most_quads = match (subgroup, facts.kind) {
-        (Some(_), _) => 4,
-        (None, DeviceKind::Software) => (8 / patches).min(4),
-        _ => 2,
+    let quads = match (subgroup, facts.kind) {
+        (Some(_), _) => {
+            let eight = dividing(quads, 8);
+            let groups = patches.div_ceil(64 * tile) * (quads / eight);
+            if u64::from(groups) < SOFTWARE_GROUPS {
+                dividing(quads, 4)
+            } else {
+                eight
+            }
+        }
+        (None, DeviceKind::Software) => dividing(quads, (8 / tile).min(4)),
+        _ => dividing(quads, 2),
     };
     ProductTile {
-        patches,
-        quads: dividing(quads, most_quads),
+        patches: tile,
+        quads,
         subgroup,
     }
 }
@@ -70,19 +78,60 @@ pub(crate) fn product_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> Pro
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockTile {
     pub(crate) output_quads: u32,
+    /// Input quads of a workgroup; the last workgroup may have fewer.
     pub(crate) input_quads: u32,
-    /// Invocations: a software device runs a few at a time anyway, and fewer need less memory to be summed in.
+    /// Invocations.
     pub(crate) lanes: u32,
-    /// Patches an invocation takes at a time.
-    pub(crate) patches: u32,
+    /// Patches an invocation takes at a time; `None` where the invocations, a subgroup, share patches and have an input quad each.
+    pub(crate) patches: Option<u32>,
 }
 
+impl BlockTile {
+    /// Patches that all invocations take at a time.
+    pub(crate) fn step(self) -> u32 {
+        self.lanes * self.patches.unwrap_or(1)
+    }
+
+    pub(crate) fn shader(self) -> &'static str {
+        match self.patches {
+            Some(_) => "filter/weight_gradient.wgsl",
+            None => "filter/weight_gradient_subgroup.wgsl",
+        }
+    }
+
+    pub(crate) fn defines(self) -> Vec<(&'static str, String)> {
+        let output_quads = ("OUTPUT_QUADS", self.output_quads.to_string());
+        let Some(patches) = self.patches else {
+            return vec![output_quads, ("SUBGROUP", self.lanes.to_string())];
+        };
+        let blocks = self.output_quads * self.input_quads;
+        vec![
+            ("BLOCKS", blocks.to_string()),
+            ("INPUT_QUADS", self.input_quads.to_string()),
+            ("LANES", self.lanes.to_string()),
+            output_quads,
+            ("PATCHES", patches.to_string()),
+        ]
+    }
+}
+
+/// On a software device loads are what a product costs. Lanes that have an input quad each load twelve vectors for 32 blocks and eight patches, and
+/// leave nothing to be added up between them; but there must be input quads for all of them.
 pub(crate) fn block_tile(
     patches: u32,
     output_quads: u32,
     input_quads: u32,
     facts: &DeviceFacts,
 ) -> BlockTile {
+    if let Some(lanes) = sharing_subgroup(facts).filter(|lanes| input_quads >= *lanes) {
+        return BlockTile {
+            output_quads: dividing(output_quads, 4),
+            input_quads: lanes,
+            lanes,
+            patches: None,
+        };
+    }
+    // A software device runs a few invocations at a time anyway, and fewer need less memory to be summed in.
     let lanes = if facts.kind == DeviceKind::Software {
         8
     } else {
@@ -92,16 +141,19 @@ pub(crate) fn block_tile(
         output_quads: dividing(output_quads, 2),
         input_quads: dividing(input_quads, 2),
         lanes,
-        patches: if patches > 2 * lanes { 4 } else { 1 },
+        patches: Some(if patches > 2 * lanes { 4 } else { 1 }),
     }
 }
+
+/// Workgroups that keep the threads of a software device busy.
+const SOFTWARE_GROUPS: u64 = 8;
 
 /// Into how many shares of the patches a sum is split, so that the device has enough workgroups: `groups` workgroups work on each
 /// share, `steps` is the number of loop steps that can be shared out, `bytes` what one share's result takes.
 pub(crate) fn splits(groups: u64, steps: u64, bytes: u64, facts: &DeviceFacts) -> u32 {
     // A share's result has to be written and summed, so a share should be a few steps long.
     let (wanted_groups, steps_of_share) = match facts.kind {
-        DeviceKind::Software => (8, 8),
+        DeviceKind::Software => (SOFTWARE_GROUPS, 8),
         DeviceKind::Integrated => (256, 4),
         DeviceKind::Discrete | DeviceKind::Virtual => (1024, 2),
     };

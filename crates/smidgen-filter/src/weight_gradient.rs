@@ -80,9 +80,9 @@ impl Share {
         let patches = shape.patch_plane();
         let tile = select::block_tile(patches, shape.output_quads(), shape.input_quads(), facts);
         let groups = u64::from(shape.output_quads() / tile.output_quads)
-            * u64::from(shape.input_quads() / tile.input_quads);
+            * u64::from(shape.input_quads().div_ceil(tile.input_quads));
         let bytes = shape.tap_sums_bytes();
-        let step = tile.lanes * tile.patches;
+        let step = tile.step();
         let steps = patches.div_ceil(step);
         let wanted = select::splits(groups, u64::from(steps), bytes, facts);
         let splits = u64::from(wanted).min(room / bytes.max(1)).max(1) as u32;
@@ -157,16 +157,10 @@ pub fn weight_gradient(
     let share = Share::of(shape, room, facts);
     let product = |target: Region, taps: u32| {
         let groups = share.groups * u64::from(share.splits);
-        let BlockTile {
-            output_quads,
-            input_quads,
-            lanes,
-            patches,
-        } = share.tile;
         let params = WeightParams {
             groups: groups as u32,
-            output_groups: shape.output_quads() / output_quads,
-            input_groups: shape.input_quads() / input_quads,
+            output_groups: shape.output_quads() / share.tile.output_quads,
+            input_groups: shape.input_quads().div_ceil(share.tile.input_quads),
             patches: shape.patch_plane(),
             patches_per_split: share.per_split,
             input_quads: shape.input_quads(),
@@ -174,14 +168,8 @@ pub fn weight_gradient(
             weights: shape.pair_vectors(),
         };
         Launch::new(
-            "filter/weight_gradient.wgsl",
-            &[
-                ("BLOCKS", (output_quads * input_quads).to_string()),
-                ("INPUT_QUADS", input_quads.to_string()),
-                ("LANES", lanes.to_string()),
-                ("OUTPUT_QUADS", output_quads.to_string()),
-                ("PATCHES", patches.to_string()),
-            ],
+            share.tile.shader(),
+            &share.tile.defines(),
             &params,
             vec![patch_sums, averages, target],
             folded_grid(groups),
@@ -267,6 +255,7 @@ mod tests {
         assert_params_match::<InputGradientParams>("filter/input_gradient.wgsl");
         assert_params_match::<DepthwiseInputGradientParams>("filter/depthwise_input_gradient.wgsl");
         assert_params_match::<WeightParams>("filter/weight_gradient.wgsl");
+        assert_params_match::<WeightParams>("filter/weight_gradient_subgroup.wgsl");
         assert_params_match::<DepthwiseWeightParams>("filter/depthwise_weight_gradient.wgsl");
         assert_params_match::<SpreadParams>("filter/spread_taps.wgsl");
         assert_params_match::<BiasParams>("filter/bias_gradient.wgsl");

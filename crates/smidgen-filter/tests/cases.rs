@@ -272,21 +272,24 @@ fn every_case_agrees_with_its_twin_where_subgroups_share_weights() {
 
 #[test]
 fn every_case_agrees_with_its_twin_on_other_devices_checked_and_unchecked() {
-    let facts = [
+    let [discrete, software, sharing] = [
         facts(DeviceKind::Discrete, false),
         facts(DeviceKind::Software, false),
+        facts(DeviceKind::Software, true),
     ];
     // Each variant is compiled anew with checks, so few are.
     let also_checked = ["7x7 by 2", "1x1, many patches", "depthwise"];
+    let needs_lanes = "input quads for lanes";
     let mut ran = HashSet::new();
     for (at, case) in twin::cases().iter().enumerate() {
-        let checked = also_checked.contains(&case.convolution.name);
-        let shaders = check(
-            case,
-            &facts[usize::from(!checked && at % 3 == 2)],
-            at + 2,
-            checked,
-        );
+        let name = case.convolution.name;
+        let checked = name == needs_lanes || also_checked.contains(&name);
+        let facts = match (name == needs_lanes, !checked && at % 3 == 2) {
+            (true, _) => &sharing,
+            (false, true) => &software,
+            (false, false) => &discrete,
+        };
+        let shaders = check(case, facts, at + 2, checked);
         if checked {
             ran.extend(shaders);
         }

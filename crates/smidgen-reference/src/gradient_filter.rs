@@ -256,6 +256,7 @@ pub fn cases() -> Vec<FilterCase> {
         FilterCase::new(three("patch 1", 1, [5, 6, 5], 6), 1),
         FilterCase::new(three("patch 3, odd channels", 3, [3, 7, 11], 5), 3),
         FilterCase::new(three("patch 4", 2, [16, 8, 8], 16), 4),
+        FilterCase::new(three("input quads for lanes", 2, [36, 9, 8], 20), 2),
         FilterCase::new(three("patch larger than the map", 2, [5, 3, 5], 6), 8),
         FilterCase::new(three("a map of one pixel", 3, [4, 1, 1], 7), 2),
         FilterCase::new(three("stride 2, odd map", 2, [7, 9, 11], 6).stride(2, 2), 2),
