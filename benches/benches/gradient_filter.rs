@@ -17,8 +17,11 @@ use std::ops::Range;
 use std::time::Instant;
 
 const ROUNDS: usize = 9;
-/// Milliseconds that an arm works at least in a round: its launches are recorded so often, since in a training step they are not alone either.
-const LEAST: f64 = 5.0;
+/// Milliseconds that an arm works at least in a round: its launches are recorded so often. In a training step they are not alone either, and what else
+/// the machine does meets all arms alike.
+const LEAST: f64 = 20.0;
+/// The same where variants are tried.
+const LEAST_TRIED: f64 = 2.0;
 const PATCHES: [u32; 2] = [2, 4];
 
 /// Launches, and what they work on.
@@ -105,7 +108,7 @@ fn fastest(layer: &Layer, device: &Device, pass: Pass) -> Result<Variant, Box<dy
     for variant in candidates {
         let mut memory = Memory::new();
         let launches = exact_pass(layer, device, pass, variant, &mut memory)?;
-        arms.push((variant, Arm::new(device, (memory, launches))?));
+        arms.push((variant, Arm::new(device, (memory, launches), LEAST_TRIED)?));
     }
     for _ in 0..3 {
         for (_, arm) in &mut arms {
@@ -203,7 +206,11 @@ struct Arm {
 }
 
 impl Arm {
-    fn new(device: &Device, (memory, launches): Prepared) -> Result<Self, Box<dyn Error>> {
+    fn new(
+        device: &Device,
+        (memory, launches): Prepared,
+        least: f64,
+    ) -> Result<Self, Box<dyn Error>> {
         let buffer = memory.upload(device)?;
         let sequence = Sequence::prepare(device, &launches, &[&buffer])?;
         // Drivers compile a kernel when it first runs.
@@ -211,7 +218,7 @@ impl Arm {
         let once = milliseconds(device, &sequence, 0..sequence.len(), 1)?;
         Ok(Self {
             sequence,
-            repeats: (LEAST / once).ceil().clamp(1.0, 100.0) as u32,
+            repeats: (least / once).ceil().clamp(1.0, 1000.0) as u32,
             milliseconds: Vec::new(),
         })
     }
@@ -279,9 +286,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         }
         let (prepared, [by_weight, by_input]) = exact(layer, device)?;
-        let mut arms = vec![Arm::new(device, prepared)?];
+        let mut arms = vec![Arm::new(device, prepared, LEAST)?];
         for patch in PATCHES {
-            arms.push(Arm::new(device, filtered(layer, patch, device)?)?);
+            arms.push(Arm::new(device, filtered(layer, patch, device)?, LEAST)?);
         }
         for _ in 0..ROUNDS {
             for arm in &mut arms {
