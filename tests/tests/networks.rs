@@ -173,6 +173,7 @@ fn every_kind_of_operation_is_met_by_the_random_networks() {
                     label_smoothing: 0.0,
                     clip_norm: Some(1.0),
                     keep_gradients: true,
+                    filter_state: smidgen_graph::FilterState::Tap,
                     examples: smidgen_graph::ExampleMemory::default(),
                 },
             })

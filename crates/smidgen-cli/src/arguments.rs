@@ -1,7 +1,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use smidgen::data::{Augment, DataSource};
-use smidgen::{Bytes, FilterChoice, Schedule};
+use smidgen::{Bytes, FilterChoice, FilterState, Schedule};
 use std::path::PathBuf;
 
 /// Train, fine-tune and evaluate neural networks on any GPU, in the bytes you name.
@@ -105,6 +105,11 @@ pub(crate) struct RunArguments {
     /// Rows and columns of the patches of --filter, 1 to 8
     #[arg(long, default_value_t = 2, requires = "filter")]
     pub(crate) patch: u32,
+    /// Hold gradient and optimiser state of a filtered weight once for all taps (pair; SGD's weight decay then stays out of the momentum) or for
+    /// every tap [default: pair under a budget, else tap]
+    #[arg(long, value_enum, requires = "filter")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) filter_state: Option<FilterStateName>,
     /// With --filter auto, the least cosine between filtered and exact gradient
     #[arg(long, default_value_t = 0.9, requires = "filter", value_parser = number)]
     pub(crate) filter_threshold: f64,
@@ -214,6 +219,9 @@ pub(crate) struct NetworkArguments {
     /// Rows and columns of the patches of --filter, 1 to 8
     #[arg(long, default_value_t = 2, requires = "filter")]
     pub(crate) patch: u32,
+    /// How gradient and state of filtered weights are held, as for `smidgen train`
+    #[arg(long, value_enum, requires = "filter")]
+    pub(crate) filter_state: Option<FilterStateName>,
     /// Batch norms of frozen layers use their running statistics and leave them alone
     #[arg(long)]
     pub(crate) freeze_statistics: bool,
@@ -256,6 +264,22 @@ pub(crate) struct ProfileArguments {
     /// Also write a trace for ui.perfetto.dev or chrome://tracing
     #[arg(long, value_name = "FILE.json")]
     pub(crate) trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FilterStateName {
+    Pair,
+    Tap,
+}
+
+impl From<FilterStateName> for FilterState {
+    fn from(name: FilterStateName) -> Self {
+        match name {
+            FilterStateName::Pair => Self::Pair,
+            FilterStateName::Tap => Self::Tap,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]

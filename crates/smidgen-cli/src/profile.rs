@@ -98,6 +98,7 @@ pub(crate) fn session(
     };
     let training = Training {
         optimizer,
+        filter_state: network.filter_state.map(Into::into),
         quality: network.quality,
         ..Training::default()
     };

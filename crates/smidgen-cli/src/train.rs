@@ -524,6 +524,7 @@ fn training(settings: &RunArguments) -> Training {
         label_smoothing: settings.label_smoothing as f32,
         clip_norm: settings.clip_norm.map(|norm| norm as f32),
         keep_gradients: false,
+        filter_state: settings.filter_state.map(Into::into),
         quality: settings.quality,
         ..Training::default()
     }

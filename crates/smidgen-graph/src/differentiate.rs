@@ -2,6 +2,7 @@
 
 use crate::attributes::Activation;
 use crate::emitter::{Emitter, Filtered, Taped};
+use crate::filter::FilterState;
 use crate::gradients::Gradients;
 use crate::operation::{Operation, OperationKind, Optimizer, Phase};
 use crate::program::{Layout, Role, ValueId};
@@ -17,7 +18,7 @@ pub(crate) fn differentiate(
     control: ValueId,
     optimizer: Optimizer,
     clip_norm: Option<f32>,
-    keep_gradients: bool,
+    filter_state: FilterState,
 ) -> Vec<ValueId> {
     let mut gradients = Gradients::default();
     gradients.hand(emitter, "loss", logits.into(), logit_gradient);
@@ -27,7 +28,7 @@ pub(crate) fn differentiate(
         control,
         optimizer,
         at_once: clip_norm.is_none(),
-        once_for_all_taps: clip_norm.is_none() && !keep_gradients && optimizer.takes_pairs(),
+        filter_state,
         parameters: Vec::new(),
         small: Vec::new(),
     };
@@ -60,8 +61,7 @@ pub(crate) struct Backward<'emitter> {
     pub(crate) at_once: bool,
     /// Those of one number a channel, which wait for each other: together they are few bytes, and few launches.
     pub(crate) small: Vec<usize>,
-    /// Whether a filtered weight gradient, which is the same at every tap, is held once for all.
-    once_for_all_taps: bool,
+    filter_state: FilterState,
     pub(crate) parameters: Vec<Complete>,
 }
 
@@ -310,12 +310,13 @@ impl Backward<'_> {
             averages,
         };
         self.push(layer, kind);
-        let weight_gradient = if self.once_for_all_taps {
-            let pairs = Layout::Weight(attributes.of_one_tap());
-            let name = format!("gradient of {}", self.emitter.name(weight));
-            self.emitter.value(name, pairs, Role::ParameterGradient)
-        } else {
-            self.parameter_gradient(weight)
+        let weight_gradient = match self.filter_state {
+            FilterState::Pair => {
+                let pairs = Layout::Weight(attributes.of_one_tap());
+                let name = format!("gradient of {}", self.emitter.name(weight));
+                self.emitter.value(name, pairs, Role::ParameterGradient)
+            }
+            FilterState::Tap => self.parameter_gradient(weight),
         };
         let kind = OperationKind::FilterWeightGradient {
             attributes,

@@ -80,6 +80,14 @@ pub enum GraphError {
         /// The layer.
         layer: String,
     },
+    /// A gradient that is needed for every tap was to be held once for all of them.
+    #[error(
+        "filtered weights cannot hold gradient and state once a pair of channels: {why}; hold them for every tap"
+    )]
+    PairState {
+        /// What stands against it.
+        why: &'static str,
+    },
     /// A share of live weights that is none.
     #[error(
         "a density of {given} is outside (0, 1]: give the share of weights that stay, such as 0.1"

@@ -3,10 +3,40 @@
 use crate::attributes::ConvolutionAttributes;
 use crate::error::GraphError;
 use crate::graph::{Graph, Layer};
+use crate::operation::Optimizer;
 use crate::shape::MapShape;
+use serde::{Deserialize, Serialize};
 
 /// The largest patch there is.
 pub const LARGEST_PATCH: u32 = 8;
+
+/// How the gradient of a filtered weight, which is the same at every tap, and its optimiser's state are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilterState {
+    /// For every tap, as those of any weight.
+    #[default]
+    Tap,
+    /// Once a pair of channels: a ninth of the bytes for a kernel of 3x3. SGD's weight decay, which differs from tap to tap, is then taken from the
+    /// weight itself and does not enter the momentum; all else is the same.
+    Pair,
+}
+
+impl FilterState {
+    /// What keeps gradient and state from being held once a pair, if anything does.
+    #[must_use]
+    pub fn against_pairs(optimizer: &Optimizer, clip_norm: Option<f32>) -> Option<&'static str> {
+        if clip_norm.is_some() {
+            Some("gradients are clipped to a norm that counts every tap")
+        } else if !optimizer.takes_pairs() {
+            Some(
+                "Adam's weight decay enters the moments and differs from tap to tap (AdamW's does not)",
+            )
+        } else {
+            None
+        }
+    }
+}
 
 /// Gradient filtering (Yang, Li and Marculescu, CVPR 2023): the backward pass of a convolution at the resolution of patches. The forward pass
 /// stays exact; the gradients of the layer, and of those before it, become biased.

@@ -4,7 +4,7 @@ use crate::attributes::{Activation, ConvolutionAttributes};
 use crate::differentiate::differentiate;
 use crate::emitter::{Emitter, Filtered};
 use crate::error::GraphError;
-use crate::filter::patch_sums_shape;
+use crate::filter::{FilterState, patch_sums_shape};
 use crate::graph::{Graph, Layer, Node};
 use crate::operation::{OperationKind, Optimizer, Phase, RehearsalMemory};
 use crate::patches;
@@ -77,6 +77,8 @@ pub enum Mode {
         clip_norm: Option<f32>,
         /// Whether the gradients of parameters can be read after the step.
         keep_gradients: bool,
+        /// How gradient and state of filtered weights are held.
+        filter_state: FilterState,
         /// What is kept of single training examples.
         examples: ExampleMemory,
     },
@@ -102,8 +104,21 @@ impl Graph {
         if training {
             self.check_filters()?;
         }
-        if let Mode::Train { examples, .. } = &lowering.mode {
+        if let Mode::Train {
+            examples,
+            optimizer,
+            clip_norm,
+            filter_state,
+            ..
+        } = &lowering.mode
+        {
             self.check_rehearsal(lowering.batch, examples)?;
+            let against = FilterState::against_pairs(optimizer, *clip_norm);
+            if let (FilterState::Pair, false, Some(why)) =
+                (filter_state, self.filters.is_empty(), against)
+            {
+                return Err(GraphError::PairState { why });
+            }
         }
         for node in &self.nodes {
             let bytes = Layout::Map(shape(node, lowering.batch)).bytes();
@@ -273,6 +288,7 @@ impl<'graph> Forward<'graph> {
                 label_smoothing,
                 clip_norm,
                 keep_gradients,
+                filter_state,
                 examples: _,
             } => {
                 let name = format!("gradient of {}", self.emitter.name(logits));
@@ -287,7 +303,7 @@ impl<'graph> Forward<'graph> {
                     self.control,
                     optimizer,
                     clip_norm,
-                    keep_gradients,
+                    filter_state,
                 );
                 if self.graph.frozen_statistics {
                     slopes::keep(emitter);

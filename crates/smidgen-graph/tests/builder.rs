@@ -1,7 +1,8 @@
 //! Networks that do not fit are refused, and the layer is named.
 
 use smidgen_graph::{
-    Activation, Builder, Convolution, GraphError, Lowering, Mode, NodeId, Optimizer, Pool,
+    Activation, Builder, Convolution, FilterState, GraphError, Lowering, Mode, NodeId, Optimizer,
+    Pool,
 };
 
 fn network() -> (Builder, NodeId) {
@@ -170,6 +171,7 @@ fn a_norm_over_one_pixel_cannot_be_trained() {
         label_smoothing: 0.0,
         clip_norm: None,
         keep_gradients: false,
+        filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
     };
     let error = graph.lower(&Lowering { batch: 1, mode }).unwrap_err();

@@ -8,8 +8,8 @@ mod random;
 use interpreter::Interpreter;
 use random::{Random, close, same};
 use smidgen_graph::{
-    Builder, Convolution, Graph, GraphError, Layout, Lowering, Mode, OperationKind, Optimizer,
-    Phase, Program, Role, ValueId, zoo,
+    Builder, Convolution, FilterState, Graph, GraphError, Layout, Lowering, Mode, OperationKind,
+    Optimizer, Phase, Program, Role, ValueId, zoo,
 };
 use smidgen_reference::gradient_filter::patch_of_rows;
 use std::collections::BTreeSet;
@@ -26,9 +26,32 @@ fn train(batch: u32, keep_gradients: bool) -> Lowering {
         label_smoothing: 0.1,
         clip_norm: None,
         keep_gradients,
+        filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
     };
     Lowering { batch, mode }
+}
+
+fn held(optimizer: Optimizer, clip_norm: Option<f32>, filter_state: FilterState) -> Lowering {
+    let mode = Mode::Train {
+        optimizer,
+        label_smoothing: 0.1,
+        clip_norm,
+        keep_gradients: false,
+        filter_state,
+        examples: smidgen_graph::ExampleMemory::default(),
+    };
+    Lowering { batch: 2, mode }
+}
+
+fn adam(weight_decay: f32, decoupled: bool) -> Optimizer {
+    Optimizer::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay,
+        decoupled,
+    }
 }
 
 /// A residual block behind a stem, with maps that patches of 2 do not divide.
@@ -152,20 +175,36 @@ fn convolutions_beside_each_other_share_their_patch_sums() {
 fn a_gradient_held_once_for_all_taps_updates_as_one_held_for_each() {
     let mut graph = block();
     graph.filter_last(4, 2).unwrap();
-    let (once, each) = (
-        graph.lower(&train(2, false)).unwrap(),
-        graph.lower(&train(2, true)).unwrap(),
-    );
     let bytes =
         |program: &Program, name: &str| program.value(program.find(name).unwrap()).layout.bytes();
-    for name in ["gradient of conv2.weight", "momentum of conv2.weight"] {
-        assert_eq!(9 * bytes(&once, name), bytes(&each, name), "{name}");
-    }
-    for parameter in graph.parameters() {
-        let pair = [&once, &each].map(|program| after_a_step(program, &parameter.name));
-        for (a, b) in pair[0].iter().zip(&pair[1]) {
-            assert!((a - b).abs() < 1e-12, "{}: {a} and {b}", parameter.name);
+    for (optimizer, states) in [
+        (SGD, &["momentum"][..]),
+        (adam(0.1, true), &["first moment", "second moment"]),
+        (adam(0.0, false), &["first moment", "second moment"]),
+    ] {
+        let [once, each] = [FilterState::Pair, FilterState::Tap]
+            .map(|filter_state| graph.lower(&held(optimizer, None, filter_state)).unwrap());
+        for kind in states.iter().chain(&["gradient"]) {
+            let name = format!("{kind} of conv2.weight");
+            assert_eq!(9 * bytes(&once, &name), bytes(&each, &name), "{name}");
         }
+        for parameter in graph.parameters() {
+            let pair = [&once, &each].map(|program| after_a_step(program, &parameter.name));
+            for (a, b) in pair[0].iter().zip(&pair[1]) {
+                assert!((a - b).abs() < 1e-12, "{}: {a} and {b}", parameter.name);
+            }
+        }
+    }
+    for (optimizer, clip_norm, word) in [
+        (SGD, Some(1.0), "clipped"),
+        (adam(0.1, false), None, "AdamW"),
+    ] {
+        let lowering = held(optimizer, clip_norm, FilterState::Pair);
+        let error = graph.lower(&lowering).unwrap_err();
+        assert!(matches!(error, GraphError::PairState { .. }));
+        assert!(error.to_string().contains(word), "{error}");
+        // Without a filter there is nothing to refuse.
+        block().lower(&lowering).unwrap();
     }
 }
 

@@ -7,8 +7,8 @@ use interpreter::Interpreter;
 use random::{Random, close, random_graph, same};
 use smidgen_graph::forms::{Code, Codes, Form, FormError, Forms, Outline};
 use smidgen_graph::{
-    Activation, Builder, Graph, Layout, Lowering, MapShape, Mode, OperationKind, Optimizer,
-    Program, Role, ValueId,
+    Activation, Builder, FilterState, Graph, Layout, Lowering, MapShape, Mode, OperationKind,
+    Optimizer, Program, Role, ValueId,
 };
 
 const BATCH: u32 = 3;
@@ -20,6 +20,7 @@ fn train(optimizer: Optimizer, clip_norm: Option<f32>) -> Lowering {
         label_smoothing: 0.1,
         clip_norm,
         keep_gradients: true,
+        filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
     };
     Lowering { batch: BATCH, mode }

@@ -1,8 +1,8 @@
 //! What backward must have again, in bytes worked out by hand.
 
 use smidgen_graph::{
-    Activation, Content, Graph, Layout, Lowering, Mode, OperationKind, Optimizer, Program, Role,
-    ValueId, zoo,
+    Activation, Content, FilterState, Graph, Layout, Lowering, Mode, OperationKind, Optimizer,
+    Program, Role, ValueId, zoo,
 };
 use std::collections::{BTreeMap, HashSet};
 
@@ -19,6 +19,7 @@ fn train(graph: &Graph, batch: u32, clip_norm: Option<f32>) -> Program {
         label_smoothing: 0.0,
         clip_norm,
         keep_gradients: false,
+        filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
     };
     graph.lower(&Lowering { batch, mode }).unwrap()

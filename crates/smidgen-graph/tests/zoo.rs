@@ -1,7 +1,8 @@
 //! The zoo against published numbers.
 
 use smidgen_graph::{
-    ExampleMemory, GraphError, Layer, Layout, Lowering, Mode, OperationKind, Optimizer, zoo,
+    ExampleMemory, FilterState, GraphError, Layer, Layout, Lowering, Mode, OperationKind,
+    Optimizer, zoo,
 };
 
 #[test]
@@ -153,6 +154,7 @@ fn training() -> Lowering {
             label_smoothing: 0.0,
             clip_norm: None,
             keep_gradients: false,
+            filter_state: FilterState::Tap,
             examples: ExampleMemory::default(),
         },
     }

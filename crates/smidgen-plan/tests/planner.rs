@@ -1,7 +1,7 @@
 //! What the planner promises, on the networks of the zoo.
 
 use smidgen_graph::forms::{Form, Forms, Outline};
-use smidgen_graph::{Lowering, Mode, Optimizer, Program, Sparsity, zoo};
+use smidgen_graph::{FilterState, Lowering, Mode, Optimizer, Program, Sparsity, zoo};
 use smidgen_plan::{Choice, Limits, Plan, Planner, Roofline};
 use std::time::Instant;
 
@@ -28,6 +28,7 @@ fn program(model: &str, side: u32, batch: u32, clip_norm: Option<f32>) -> Progra
         label_smoothing: 0.0,
         clip_norm,
         keep_gradients: false,
+        filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
     };
     let graph = zoo::build(model, 10, [3, side, side]).unwrap();

@@ -122,7 +122,8 @@ pub fn progress(path: &Path) -> Result<Progress, Error> {
     Ok(read(path)?.0)
 }
 
-/// Sets `session` to the state of a checkpoint.
+/// Sets `session` to the state of a checkpoint. The state of filtered weights may have been held for every tap, or once for all of them, in
+/// either session.
 ///
 /// # Errors
 /// The file is missing, damaged, or of another network or optimiser: then nothing is changed.
@@ -147,9 +148,18 @@ pub fn load(session: &mut Session, path: &Path) -> Result<Progress, Error> {
             "its optimiser state is that of another optimiser: `{name}`"
         )));
     }
+    let mut held = Vec::new();
+    for (name, tensor) in state {
+        let values = session.as_held(&name, tensor.values).ok_or_else(|| {
+            refuse(format!(
+                "`{name}` differs from tap to tap: go on with the state of filtered weights held for every tap"
+            ))
+        })?;
+        held.push((name, values));
+    }
     session.load(&weights)?;
-    for (name, tensor) in &state {
-        session.write(name, &tensor.values)?;
+    for (name, values) in &held {
+        session.write(name, values)?;
     }
     Ok(progress)
 }

@@ -47,6 +47,8 @@ impl Fit {
         options: &SessionOptions,
         network: &str,
     ) -> Result<Self, Error> {
+        // Every plan is one under a budget.
+        let options = &options.settling_filter_state(true);
         let plans = Plans::new(graph, facts, options)?;
         let points = plans.points()?;
         let chosen = match options.budget {

@@ -66,8 +66,8 @@ pub use smidgen_conv::sparse::Order;
 pub use smidgen_data as data;
 pub use smidgen_gpu as gpu;
 pub use smidgen_graph::{
-    Distribution, ExampleMemory, Graph, Optimizer, Rehearsal, SparseLayer, Sparsity, forms,
-    replace_file, zoo,
+    Distribution, ExampleMemory, FilterState, Graph, Optimizer, Rehearsal, SparseLayer, Sparsity,
+    forms, replace_file, zoo,
 };
 /// What is known of a training example whose forgetting is counted.
 pub use smidgen_ops::loss::ExampleRecord;

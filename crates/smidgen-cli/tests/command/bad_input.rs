@@ -28,6 +28,8 @@ fn settings_that_mean_nothing() {
         (&["--batch", "-4"], &["-4"]),
         (&["--filter", "last:0"], &["`last:0`", "above 0"]),
         (&["--patch", "2"], &["--filter"]),
+        (&["--filter-state", "pair"], &["--filter"]),
+        (&["--filter-state", "pair"], &["--filter"]),
         (&["--optimizer", "magic"], &["magic", "adamw"]),
         (&["--resume", "run"], &["--resume", "cannot be used"]),
     ] {
@@ -48,6 +50,17 @@ fn settings_that_mean_nothing() {
         (
             &["--filter", "last:2", "--train-last", "1"],
             &["`layer3.2.conv1`", "frozen"],
+        ),
+        (
+            &[
+                "--filter",
+                "last:1",
+                "--filter-state",
+                "pair",
+                "--clip-norm",
+                "1",
+            ],
+            &["once a pair", "clipped"],
         ),
     ] {
         let message = refuse(&[&train[..], arguments].concat());

@@ -103,6 +103,7 @@ pub(crate) fn program(random: &mut Random) -> Result<Program, GraphError> {
         label_smoothing: 0.0,
         clip_norm: None,
         keep_gradients: false,
+        filter_state: smidgen_graph::FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
     };
     let batch = random.of(&[16, 32, 64]);

@@ -46,6 +46,7 @@ impl Draft {
                     label_smoothing: training.label_smoothing,
                     clip_norm: training.clip_norm,
                     keep_gradients: training.keep_gradients,
+                    filter_state: training.filter_state(options.budget.is_some()),
                     examples: training.examples,
                 },
             );

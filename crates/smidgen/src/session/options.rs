@@ -1,6 +1,6 @@
 use super::PlanFile;
 use crate::Bytes;
-use smidgen_graph::{ExampleMemory, Optimizer};
+use smidgen_graph::{ExampleMemory, FilterState, Optimizer};
 
 /// What a session is made for.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,9 @@ pub struct Training {
     pub clip_norm: Option<f32>,
     /// Keep every parameter gradient until the end of the step, so that [`Session::read`](crate::Session::read) can see it; costs their bytes.
     pub keep_gradients: bool,
+    /// How gradient and state of filtered weights are held. `None`: once a pair of channels under a budget, where nothing stands against
+    /// it ([`FilterState::against_pairs`]) and gradients are not kept; otherwise for every tap.
+    pub filter_state: Option<FilterState>,
     /// How lossy stashes may be held to meet a budget: the mean over stashes of the squared error by the squared value. 0, the default,
     /// for not at all: then a budget changes no bit of what is computed. 0.016 is what 4 bits bring.
     pub quality: f64,
@@ -44,10 +47,36 @@ impl Default for Training {
             label_smoothing: 0.0,
             clip_norm: None,
             keep_gradients: false,
+            filter_state: None,
             quality: 0.0,
             examples: ExampleMemory::default(),
             plan: None,
         }
+    }
+}
+
+impl SessionOptions {
+    /// The same with it settled how gradient and state of filtered weights are held, so that it does not depend on what becomes of the budget.
+    pub(crate) fn settling_filter_state(&self, under_budget: bool) -> Self {
+        let mut options = self.clone();
+        if let Some(training) = &mut options.training {
+            training.filter_state = Some(training.filter_state(under_budget));
+        }
+        options
+    }
+}
+
+impl Training {
+    /// How gradient and state of filtered weights are held, with or without a budget.
+    pub(crate) fn filter_state(&self, under_budget: bool) -> FilterState {
+        self.filter_state.unwrap_or_else(|| {
+            let against = FilterState::against_pairs(&self.optimizer, self.clip_norm);
+            if under_budget && against.is_none() && !self.keep_gradients {
+                FilterState::Pair
+            } else {
+                FilterState::Tap
+            }
+        })
     }
 }
 

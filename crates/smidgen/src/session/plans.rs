@@ -93,7 +93,7 @@ impl Plans {
     ) -> Result<Self, Error> {
         let options = SessionOptions {
             budget: None,
-            ..options.clone()
+            ..options.settling_filter_state(options.budget.is_some())
         };
         let settled = settle(device, graph, &options, tuning, true, &mut |_, _| {})?;
         settled
@@ -384,6 +384,7 @@ fn fits(
 ) -> bool {
     let options = SessionOptions {
         batch,
+        budget: Some(budget),
         ..options.clone()
     };
     let least = Plans::new(graph, facts, &options).and_then(|plans| plans.least());

@@ -120,6 +120,33 @@ impl Session {
             .collect()
     }
 
+    /// A state as this session holds it, which was held once for all taps of a filtered weight or for every tap; `None` if it is to be held once
+    /// and is not the same at every tap.
+    pub(crate) fn as_held(&self, name: &str, values: Vec<f32>) -> Option<Vec<f32>> {
+        let program = self.main_program();
+        let parameter = self.graph.parameters().iter().find(|parameter| {
+            (name.strip_suffix(&parameter.name)).is_some_and(|kind| kind.ends_with(" of "))
+        });
+        let (Some(parameter), Some(id)) = (parameter, program.find(name)) else {
+            return Some(values);
+        };
+        let taps: usize = parameter.shape.iter().skip(2).product();
+        let all = parameter.elements() as usize;
+        let once = program.value(id).layout != parameter.layout.of_gradient();
+        if once && values.len() == all {
+            let taps = || values.chunks(taps);
+            let same = taps().all(|taps| taps.iter().all(|value| *value == taps[0]));
+            same.then(|| taps().map(|taps| taps[0]).collect())
+        } else if !once && values.len() * taps == all {
+            let each = values
+                .iter()
+                .flat_map(|value| std::iter::repeat_n(*value, taps));
+            Some(each.collect())
+        } else {
+            Some(values)
+        }
+    }
+
     fn tensor_names(&self) -> Vec<String> {
         let parameters = self
             .graph
