@@ -1,38 +1,36 @@
 //! Time of sparse masked convolution against density, next to our own dense kernels, interleaved in one run.
 //!
-//! `cargo run --release -p smidgen-benches --example sparse_curve -- [--rounds 5] [--blocks 1] [--svg FILE]`: a table on standard output
-//! (Markdown), the ratio dense / sparse of the median times for dense kernels as a run takes them
-//! by default and for those that do the arithmetic of a convolution one by one, and the picture where asked for.
+//! `cargo run --release -p smidgen-benches --example sparse_curve -- [--rounds 5] [--blocks 1] [--batch 8] [--layer N] [--dense tuned]
+//! [--svg FILE]`: a table on standard output (Markdown), the ratio dense / sparse of the median times for dense kernels as a run takes them
+//! by default (`--dense tuned`: for the fastest of all that it would measure) and for those that do the arithmetic of a convolution one by
+//! one, and the picture where asked for. A wide device wants a batch of its own size.
 
 #![allow(clippy::print_stdout)]
 
-use smidgen_benches::{Memory, device, release};
+use smidgen_benches::convolution::{PASSES, dense};
+use smidgen_benches::{Memory, device, medians, release};
 use smidgen_conv::sparse::{
     SparseForward, SparseInputGradient, SparseShape, SparseWeightGradient, Transpose,
     sparse_forward, sparse_input_gradient, sparse_weight_gradient,
     sparse_weight_gradient_workspace, transpose,
 };
-use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, Pass, WeightGradient, forward, input_gradient,
-    weight_gradient,
-};
+use smidgen_conv::{ConvolutionShape, Pass, candidates};
 use smidgen_gpu::{Launch, Region, Sequence};
 use smidgen_reference::numbers::normal;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::time::Instant;
 
 #[path = "sparse_curve/picture.rs"]
 mod picture;
 
-/// Batch, channels, height and width, kernel.
-const LAYERS: [(u32, u32, u32, u32); 6] = [
-    (8, 64, 28, 3),
-    (8, 128, 14, 3),
-    (8, 256, 14, 3),
-    (8, 64, 28, 1),
-    (8, 128, 28, 1),
-    (8, 256, 14, 1),
+/// Channels, height and width, kernel.
+const LAYERS: [(u32, u32, u32); 6] = [
+    (64, 28, 3),
+    (128, 14, 3),
+    (256, 14, 3),
+    (64, 28, 1),
+    (128, 28, 1),
+    (256, 14, 1),
 ];
 const DENSITIES: [f64; 11] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05];
 
@@ -45,6 +43,8 @@ type Times = (Vec<[f64; 3]>, f64);
 struct Options {
     rounds: usize,
     block_quads: u32,
+    batch: u32,
+    tuned: bool,
     svg: Option<String>,
     layers: Option<usize>,
 }
@@ -53,6 +53,8 @@ fn options() -> Result<Options, Box<dyn Error>> {
     let mut options = Options {
         rounds: 5,
         block_quads: 1,
+        batch: 8,
+        tuned: false,
         svg: None,
         layers: None,
     };
@@ -62,6 +64,8 @@ fn options() -> Result<Options, Box<dyn Error>> {
         match word.as_str() {
             "--rounds" => options.rounds = value.parse()?,
             "--blocks" => options.block_quads = value.parse()?,
+            "--batch" => options.batch = value.parse()?,
+            "--dense" => options.tuned = value == "tuned",
             "--layer" => options.layers = Some(value.parse()?),
             "--svg" => options.svg = Some(value),
             _ => return Err(format!("unknown option {word}").into()),
@@ -70,67 +74,37 @@ fn options() -> Result<Options, Box<dyn Error>> {
     Ok(options)
 }
 
-/// Dense forward, input gradient, weight gradient: by default, or with the workspace of the weight gradient alone, which leaves out
+/// For every pass, what stands for a dense layer (one way of computing it, or where tuned all that are worth measuring), and the way without
 /// Winograd's method.
-fn dense(
+fn dense_ways(
     shape: &ConvolutionShape,
     memory: &mut Memory,
-    maps: [Region; 3],
-    by_default: bool,
-) -> Result<[Vec<Launch>; 3], Box<dyn Error>> {
+    [input, output, by_input]: [Region; 3],
+    tuned: bool,
+) -> Result<[Vec<Vec<Launch>>; 3], Box<dyn Error>> {
     let facts = device().facts();
-    let [input, output, by_input] = maps;
     let weight = memory.values(shape.weight_bytes());
     let by_weight = memory.values(shape.weight_bytes());
-    let mut room = |pass| -> Result<Option<Region>, Box<dyn Error>> {
-        let bytes = smidgen_conv::workspace(pass, shape, facts, None)?;
-        let wanted = bytes > 0 && (by_default || pass == Pass::WeightGradient);
-        Ok(wanted.then(|| memory.values(bytes)))
-    };
-    let [of_forward, of_input, of_weight] = [
-        room(Pass::Forward)?,
-        room(Pass::InputGradient)?,
-        room(Pass::WeightGradient)?,
-    ];
-    Ok([
-        forward(
-            shape,
-            facts,
-            None,
-            &Forward {
-                input: input.into(),
-                weight,
-                bias: None,
-                output,
-                workspace: of_forward,
-            },
-        )?,
-        input_gradient(
-            shape,
-            facts,
-            None,
-            &InputGradient {
-                output_gradient: output,
-                weight,
-                input_gradient: by_input,
-                accumulate: false,
-                derivative: None,
-                workspace: of_input,
-            },
-        )?,
-        weight_gradient(
-            shape,
-            facts,
-            None,
-            &WeightGradient {
-                input: input.into(),
-                output_gradient: output,
-                weight_gradient: by_weight,
-                bias_gradient: None,
-                workspace: of_weight,
-            },
-        )?,
-    ])
+    let regions = [input, output, by_input, weight, by_weight];
+    let mut ways = [const { Vec::new() }; 3];
+    for (ways, pass) in ways.iter_mut().zip(PASSES) {
+        let variants = candidates(pass, shape, facts, u64::MAX)?;
+        let variants = if tuned { &variants[..] } else { &variants[..1] };
+        let room = |variant| smidgen_conv::workspace(pass, shape, facts, Some(variant));
+        let rooms = variants.iter().map(|variant| room(*variant));
+        let bytes = rooms.collect::<Result<Vec<_>, _>>()?;
+        let fitting: Vec<_> = (variants.iter().zip(bytes))
+            .filter(|(_, bytes)| *bytes <= facts.max_binding_bytes)
+            .collect();
+        let most = fitting.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+        let workspace = (most > 0).then(|| memory.values(most));
+        for (variant, _) in fitting {
+            ways.push(dense(shape, pass, Some(*variant), regions, workspace)?);
+        }
+        let plain = workspace.filter(|_| pass == Pass::WeightGradient);
+        ways.push(dense(shape, pass, None, regions, plain)?);
+    }
+    Ok(ways)
 }
 
 /// Sparse forward, input gradient, weight gradient, and what has to run once before.
@@ -205,16 +179,11 @@ fn sparse(
     ))
 }
 
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// Median milliseconds of the three passes: dense by default, dense without Winograd's method, then at every density; and of a copy of the input to the output, which no pass can
-/// beat.
-fn measure(layer: (u32, u32, u32, u32), options: &Options) -> Result<Times, Box<dyn Error>> {
-    let (batch, channels, size, kernel) = layer;
-    let shape = ConvolutionShape::new(batch, [channels, size, size], channels, [kernel; 2])
+/// Median milliseconds of the three passes: dense, dense without Winograd's method, then at every density; and of a copy of the input to
+/// the output, which no pass can beat.
+fn measure(layer: (u32, u32, u32), options: &Options) -> Result<Times, Box<dyn Error>> {
+    let (channels, size, kernel) = layer;
+    let shape = ConvolutionShape::new(options.batch, [channels, size, size], channels, [kernel; 2])
         .with_padding(kernel / 2);
     let mut memory = Memory::new();
     let maps = [
@@ -223,8 +192,9 @@ fn measure(layer: (u32, u32, u32, u32), options: &Options) -> Result<Times, Box<
         shape.input_bytes(),
     ]
     .map(|bytes| memory.values(bytes));
-    let mut passes: Vec<Vec<Launch>> = dense(&shape, &mut memory, maps, true)?.into();
-    passes.extend(dense(&shape, &mut memory, maps, false)?);
+    let ways = dense_ways(&shape, &mut memory, maps, options.tuned)?;
+    let of_dense = ways.each_ref().map(Vec::len);
+    let mut passes: Vec<Vec<Launch>> = ways.into_iter().flatten().collect();
     let mut before = Vec::new();
     for density in DENSITIES {
         // A layer with few blocks cannot be that sparse.
@@ -244,22 +214,19 @@ fn measure(layer: (u32, u32, u32, u32), options: &Options) -> Result<Times, Box<
         .iter()
         .map(|launches| Sequence::prepare(device(), launches, &[&buffer]))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut times = vec![Vec::new(); sequences.len()];
-    for round in 0..=options.rounds {
-        for (sequence, times) in sequences.iter().zip(&mut times) {
-            let start = Instant::now();
-            device().run(|pass| sequence.record(pass))?;
-            // The first round compiles.
-            if round > 0 {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
-            }
-        }
-    }
+    let medians = medians(&sequences, options.rounds)?;
     release(device());
-    let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
-    let (copy, passes) = medians.split_last().ok_or("nothing measured")?;
-    let passes = passes.chunks(3).map(|three| [three[0], three[1], three[2]]);
-    Ok((passes.collect(), *copy))
+    let (copy, medians) = medians.split_last().ok_or("nothing measured")?;
+    let (mut fastest, mut plain, mut rest) = ([0.0; 3], [0.0; 3], medians);
+    for (at, ways) in of_dense.into_iter().enumerate() {
+        let (own, others) = rest.split_at(ways);
+        let (last, own) = own.split_last().ok_or("nothing measured")?;
+        fastest[at] = own.iter().copied().fold(f64::INFINITY, f64::min);
+        plain[at] = *last;
+        rest = others;
+    }
+    let sparse = rest.chunks(3).map(|three| [three[0], three[1], three[2]]);
+    Ok(([fastest, plain].into_iter().chain(sparse).collect(), *copy))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -277,8 +244,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         if options.layers.is_some_and(|only| only != at) {
             continue;
         }
-        let (batch, channels, size, kernel) = layer;
-        let name = format!("{kernel}x{kernel}, {channels} channels, {batch}x{size}x{size}");
+        let (channels, size, kernel) = layer;
+        let name = format!(
+            "{kernel}x{kernel}, {channels} channels, {}x{size}x{size}",
+            options.batch
+        );
         let (medians, copy) = measure(layer, &options)?;
         let [dense, direct, sparse @ ..] = medians.as_slice() else {
             continue;

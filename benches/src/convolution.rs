@@ -2,10 +2,10 @@
 
 use crate::{IntoLaunches, Memory, device};
 use smidgen_conv::{
-    ConvolutionShape, Forward, InputGradient, Pass, WeightGradient, forward, input_gradient,
-    weight_gradient, workspace,
+    ConvolutionShape, Forward, InputGradient, Pass, ShapeError, Variant, WeightGradient, forward,
+    input_gradient, weight_gradient, workspace,
 };
-use smidgen_gpu::Launch;
+use smidgen_gpu::{Launch, Region};
 use smidgen_reference::convolution::Case;
 
 /// The layers that `smidgen bench` measures, as cases.
@@ -97,4 +97,52 @@ pub fn launches(case: &Case, pass: Pass) -> (Memory, Vec<Launch>) {
         }
     };
     (memory, launches)
+}
+
+/// A pass by a variant (without one, by the default for this workspace). Regions: input, output, input gradient, weight, weight gradient; the
+/// output stands for its own gradient.
+///
+/// # Errors
+/// If the convolution is refused.
+pub fn dense(
+    shape: &ConvolutionShape,
+    pass: Pass,
+    variant: Option<Variant>,
+    [input, output, by_input, weight, by_weight]: [Region; 5],
+    workspace: Option<Region>,
+) -> Result<Vec<Launch>, ShapeError> {
+    let facts = device().facts();
+    match pass {
+        Pass::Forward => {
+            let regions = Forward {
+                input: input.into(),
+                weight,
+                bias: None,
+                output,
+                workspace,
+            };
+            forward(shape, facts, variant, &regions)
+        }
+        Pass::InputGradient => {
+            let regions = InputGradient {
+                output_gradient: output,
+                weight,
+                input_gradient: by_input,
+                accumulate: false,
+                derivative: None,
+                workspace,
+            };
+            input_gradient(shape, facts, variant, &regions)
+        }
+        Pass::WeightGradient => {
+            let regions = WeightGradient {
+                input: input.into(),
+                output_gradient: output,
+                weight_gradient: by_weight,
+                bias_gradient: None,
+                workspace,
+            };
+            weight_gradient(shape, facts, variant, &regions)
+        }
+    }
 }

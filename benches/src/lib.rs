@@ -216,6 +216,38 @@ pub fn release(device: &Device) {
     ledger.release("kernel parameters");
 }
 
+/// Median milliseconds of each of these works, which run one after the other in every round. Short ones run several times a round, so
+/// that submitting does not count.
+///
+/// # Errors
+/// If the device fails.
+pub fn medians(works: &[Sequence], rounds: usize) -> Result<Vec<f64>, GpuError> {
+    let run = |work: &Sequence, repeats: usize| -> Result<f64, GpuError> {
+        let start = Instant::now();
+        device().run(|pass| (0..repeats).for_each(|_| work.record(pass)))?;
+        Ok(start.elapsed().as_secs_f64() * 1e3 / repeats as f64)
+    };
+    let mut repeats = Vec::new();
+    for work in works {
+        // The first run compiles.
+        run(work, 1)?;
+        repeats.push((4.0 / run(work, 1)?).ceil().clamp(1.0, 32.0) as usize);
+    }
+    let mut times = vec![Vec::new(); works.len()];
+    for _ in 0..rounds.max(1) {
+        for ((work, times), repeats) in works.iter().zip(&mut times).zip(&repeats) {
+            times.push(run(work, *repeats)?);
+        }
+    }
+    Ok(times
+        .iter_mut()
+        .map(|times| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        })
+        .collect())
+}
+
 /// The shape of a case.
 #[must_use]
 pub fn map_shape(map: &MapCase) -> MapShape {

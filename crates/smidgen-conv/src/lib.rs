@@ -35,6 +35,8 @@
 //! A pass can be computed in several ways. [`candidates`] lists those worth measuring for a shape on a device as plain [`Variant`] values,
 //! the deterministic default first; every pass takes one of them, or `None` for the default.
 //!
+//! [`sparse`] has convolutions of which few blocks of the weight are live, [`listed`] those of which few output pixels are computed.
+//!
 //! **Activations** are planes of quads, see [`ConvolutionShape`]; kernels keep the channels that pad the last quad zero. **Weights** are
 //! stacks of 4x4 blocks, see [`pack_weight`]; elements that stand for no weight (padding, or between groups) are zero and get a gradient
 //! of exactly zero, so any optimiser leaves them alone.
@@ -43,6 +45,7 @@
 mod backward;
 mod gather;
 mod geometry;
+pub mod listed;
 mod passes;
 mod select;
 mod shape;

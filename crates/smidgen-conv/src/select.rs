@@ -317,7 +317,11 @@ fn depthwise_blocks(shape: &ConvolutionShape, pixels: u32, shares: u32) -> Block
     }
 }
 
-fn default_blocks(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> BlockTile {
+pub(crate) fn default_blocks(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+    room: u64,
+) -> BlockTile {
     let software = facts.kind == DeviceKind::Software;
     let pixels = row_tile(shape.flattened().output_width(), 4);
     let row = shape.kernel[1];

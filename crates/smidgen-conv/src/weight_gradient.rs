@@ -57,7 +57,7 @@ params! {
     pub(crate) struct SumParams { count: u32, splits: u32 }
 }
 
-const BIAS_LANES: u32 = 64;
+pub(crate) const BIAS_LANES: u32 = 64;
 
 /// How the work over the pixels is shared out.
 pub(crate) struct Share {

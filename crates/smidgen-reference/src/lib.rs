@@ -19,6 +19,7 @@ pub mod golden;
 pub mod gradient_filter;
 pub mod layer_norm;
 pub mod layout;
+pub mod listed;
 pub mod loss;
 pub mod numbers;
 pub mod optimizer;
