@@ -151,6 +151,7 @@ fn sparse(
                 walk,
                 input_gradient: by_input,
                 accumulate: false,
+                derivative: None,
             },
         )?,
         sparse_weight_gradient(

@@ -11,15 +11,15 @@ var<workgroup> lane_mean: array<vec4<f32>, 64 * QUADS>;
 var<workgroup> lane_squares: array<vec4<f32>, 64 * QUADS>;
 
 // Of the values of one quad, a lane stores the first `live`.
-fn note_moments(lane: u32, quad: u32, values: array<vec4<f32>, TILE>, live: u32) {
+fn note_moments(lane: u32, quad: u32, own: array<vec4<f32>, TILE>, live: u32) {
     var sum = vec4<f32>();
 #for pixel in 0..TILE
-    sum += select(vec4<f32>(), values[{pixel}], {pixel}u < live);
+    sum += select(vec4<f32>(), own[{pixel}], {pixel}u < live);
 #endfor
     let mean = sum / max(f32(live), 1.0);
     var squares = vec4<f32>();
 #for pixel in 0..TILE
-    let difference_{pixel} = select(vec4<f32>(), values[{pixel}] - mean, {pixel}u < live);
+    let difference_{pixel} = select(vec4<f32>(), own[{pixel}] - mean, {pixel}u < live);
     squares += difference_{pixel} * difference_{pixel};
 #endfor
     lane_count[lane] = f32(live);
@@ -27,10 +27,11 @@ fn note_moments(lane: u32, quad: u32, values: array<vec4<f32>, TILE>, live: u32)
     lane_squares[quad * 64u + lane] = squares;
 }
 
-// For the whole workgroup, after every lane has noted its own. A surplus workgroup has no `group` below `groups`.
+// For the whole workgroup, after every lane has noted its own. A surplus workgroup has no `group` below `groups`, a surplus quad none below
+// `quads`.
 fn store_moments(lane: u32, group: u32, groups: u32, first_quad: u32, quads: u32) {
     workgroupBarrier();
-    if lane < QUADS && group < groups {
+    if lane < QUADS && first_quad + lane < quads && group < groups {
         // 64, as a number no compiler knows, lest it unrolls what runs once.
         let lanes = select(64u, 0u, groups == 0u);
         let first = lane * 64u;

@@ -11,6 +11,8 @@
 // SUBGROUP: the lanes of a subgroup of that size load UNIT blocks together, LOADS = ceil(4 * QUADS * UNIT / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs. POINTWISE: one tap, stride 1, no padding.
 // The source of the forward pass is read through its normalisation and activation, see common/source.wgsl.
+// MOMENTS (forward): the statistics of the output are taken as well, see common/group_moments.wgsl.
+// DERIVATIVE (TRANSPOSED): the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/column
 #import common/source
@@ -56,7 +58,18 @@ struct Params {
 #ifdef TRANSPOSED
 @group(0) @binding(4) var<storage, read_write> starts: array<u32>;
 @group(0) @binding(5) var<storage, read_write> entries: array<u32>;
-@group(0) @binding(6) var<storage, read_write> destination: array<vec4<f32>>;
+#ifdef NORMALISE
+@group(0) @binding(6) var<storage, read_write> normalisation: array<vec4<f32>>;
+const AFTER_NORMALISATION = 7;
+#else
+const AFTER_NORMALISATION = 6;
+#endif
+#ifdef DERIVATIVE
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
+#endif
 #else
 #ifdef BIAS
 @group(0) @binding(4) var<storage, read_write> bias: array<vec4<f32>>;
@@ -66,9 +79,14 @@ const AFTER_BIAS = 4;
 #endif
 #ifdef NORMALISE
 @group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
-@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS + 1;
 #else
-@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS;
+#endif
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
+#ifdef MOMENTS
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
+#import common/group_moments
 #endif
 #endif
 
@@ -166,7 +184,9 @@ fn main(
         let own_block = min(own_slot, end - 1u);
 #endif
         let own_reach = reach_of(own_block, select(EMPTY, columns[own_block], own_slot < end));
+#ifndef TRANSPOSED
         let own_scaling = scaling_of(select(own_reach.source, 0u, own_reach.source == EMPTY));
+#endif
 #endif
 #for block in 0..UNIT
         {
@@ -194,6 +214,7 @@ fn main(
 #endfor
 #endfor
 #endif
+#ifndef TRANSPOSED
 #ifdef SUBGROUP
 #ifdef NORMALISE
             let scaling = Scaling(subgroupBroadcast(own_scaling.scale, {block}u), subgroupBroadcast(own_scaling.shift, {block}u));
@@ -202,6 +223,7 @@ fn main(
 #endif
 #else
             let scaling = scaling_of(select(reach.source, 0u, reach.source == EMPTY));
+#endif
 #endif
             if reach.source != EMPTY {
                 let plane = reach.source * params.source_plane;
@@ -248,6 +270,21 @@ fn main(
 #endfor
     }
 
+#ifdef MOMENTS
+    // How many of its pixels this lane stores.
+    let live = min((max(params.pixels, first_pixel) - first_pixel + 63u) / 64u, TILE);
+#for quad in 0..QUADS
+    var stored_{quad}: array<vec4<f32>, TILE>;
+#for pixel in 0..TILE
+    stored_{quad}[{pixel}] = sum_{pixel}_{quad};
+#endfor
+    note_moments(lane, {quad}u, stored_{quad}, live);
+#endfor
+    store_moments(lane, pixel_group, (params.pixels + 64u * TILE - 1u) / (64u * TILE), target_group * QUADS, params.target_groups * QUADS);
+#endif
+#ifdef DERIVATIVE
+    let target_scaling = scaling_of(target_group);
+#endif
 #for pixel in 0..TILE
     if pixel_{pixel} < params.pixels {
 #ifdef POINTWISE
@@ -257,11 +294,15 @@ fn main(
             + count_at_x_{pixel} * params.scale_x + params.offset_x;
 #endif
 #ifdef TRANSPOSED
+        let element = target_group * params.target_plane + pixel;
+        var result = sum_{pixel}_0;
 #ifdef ACCUMULATE
-        destination[target_group * params.target_plane + pixel] += sum_{pixel}_0;
-#else
-        destination[target_group * params.target_plane + pixel] = sum_{pixel}_0;
+        result += destination[element];
 #endif
+#ifdef DERIVATIVE
+        result = before_activation(target_scaling, element, result);
+#endif
+        destination[element] = result;
 #else
 #for quad in 0..QUADS
         destination[(target_group * QUADS + {quad}u) * params.target_plane + pixel] = sum_{pixel}_{quad};

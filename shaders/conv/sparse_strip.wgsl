@@ -11,6 +11,8 @@
 // FOURS = SPAN / 4.
 // Needs (taps - 1) * dilation <= SUBGROUP, and the lanes of a subgroup side by side.
 // The source of the forward pass is read through its normalisation and activation, see common/source.wgsl.
+// MOMENTS (forward): the statistics of the output are taken as well, four quads (QUADS) after four, see common/group_moments.wgsl.
+// DERIVATIVE (TRANSPOSED): the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/column
 #import common/source
@@ -54,7 +56,18 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> walk: array<u32>;
 #ifdef TRANSPOSED
 @group(0) @binding(5) var<storage, read_write> starts: array<u32>;
-@group(0) @binding(6) var<storage, read_write> destination: array<vec4<f32>>;
+#ifdef NORMALISE
+@group(0) @binding(6) var<storage, read_write> normalisation: array<vec4<f32>>;
+const AFTER_NORMALISATION = 7;
+#else
+const AFTER_NORMALISATION = 6;
+#endif
+#ifdef DERIVATIVE
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> destination: array<vec4<f32>>;
+#else
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
+#endif
 #else
 #ifdef BIAS
 @group(0) @binding(5) var<storage, read_write> bias: array<vec4<f32>>;
@@ -64,9 +77,14 @@ const AFTER_BIAS = 5;
 #endif
 #ifdef NORMALISE
 @group(0) @binding(AFTER_BIAS) var<storage, read_write> normalisation: array<vec4<f32>>;
-@group(0) @binding(AFTER_BIAS + 1) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS + 1;
 #else
-@group(0) @binding(AFTER_BIAS) var<storage, read_write> destination: array<vec4<f32>>;
+const AFTER_NORMALISATION = AFTER_BIAS;
+#endif
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
+#ifdef MOMENTS
+@group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
+#import common/group_moments
 #endif
 #endif
 
@@ -154,7 +172,11 @@ fn main(
                 if source_quad != window_source || y != window_y {
                     window_source = source_quad;
                     window_y = y;
+#ifdef TRANSPOSED
+                    let scaling = Scaling();
+#else
                     let scaling = scaling_of(source_quad);
+#endif
                     let plane = source_quad * params.pixels;
                     let distance = y * i32(params.count_x);
 #for part in 0..PARTS
@@ -197,6 +219,21 @@ fn main(
         }
     }
 
+#ifdef MOMENTS
+    // How many of its pixels this lane stores.
+    let live = min((max(params.pixels, first_pixel) - first_pixel + SUBGROUP - 1u) / SUBGROUP, TILE);
+#for four in 0..FOURS
+#for low in 0..4
+    var stored_{four}_{low}: array<vec4<f32>, TILE>;
+#for pixel in 0..TILE
+    stored_{four}_{low}[{pixel}] = sum_{pixel}[{four} * 4 + {low}];
+#endfor
+    note_moments(lane, {low}u, stored_{four}_{low}, live);
+#endfor
+    store_moments(lane, pixel_group, (params.pixels + 64u * TILE - 1u) / (64u * TILE), first_target + {four}u * 4u, params.target_quads);
+    workgroupBarrier();
+#endfor
+#endif
 #for pixel in 0..TILE
     if pixel_{pixel} < params.pixels {
         let image = row_{pixel} / params.count_y;
@@ -205,11 +242,15 @@ fn main(
             + x_{pixel} * params.scale_x + params.offset_x;
 #for quad in 0..SPAN
         if first_target + {quad}u < params.target_quads {
+            let element = (first_target + {quad}u) * params.target_plane + pixel;
+            var result = sum_{pixel}[{quad}];
 #ifdef ACCUMULATE
-            destination[(first_target + {quad}u) * params.target_plane + pixel] += sum_{pixel}[{quad}];
-#else
-            destination[(first_target + {quad}u) * params.target_plane + pixel] = sum_{pixel}[{quad}];
+            result += destination[element];
 #endif
+#ifdef DERIVATIVE
+            result = before_activation(scaling_of(first_target + {quad}u), element, result);
+#endif
+            destination[element] = result;
         }
 #endfor
     }

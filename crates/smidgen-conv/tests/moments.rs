@@ -1,5 +1,8 @@
 //! The moments that a convolution takes of what it writes, against those of what it wrote.
 
+use smidgen_conv::sparse::{
+    SparseForward, SparseShape, Transpose, sparse_forward, sparse_forward_with_moments, transpose,
+};
 use smidgen_conv::{
     ConvolutionShape, Forward, GatherTile, ShapeError, Variant, forward, forward_with_moments,
     pack_weight, takes_moments,
@@ -75,23 +78,23 @@ fn layer(shape: &ConvolutionShape, mean: f32) -> Layer {
 }
 
 /// What of the moments is written: as many records as there are workgroups.
-fn written(shape: &ConvolutionShape, layer: &Layer, outcome: &Outcome) -> Region {
+fn written(shape: &ConvolutionShape, moments: Region, outcome: &Outcome) -> Vec<f32> {
     let head = Region {
         size: 16,
-        ..layer.moments
+        ..moments
     };
     let groups = outcome.read::<f32>(head)[0] as u64;
-    Region {
+    outcome.read(Region {
         size: 16 + 48 * groups * u64::from(shape.output_channels.div_ceil(4)),
-        ..layer.moments
-    }
+        ..moments
+    })
 }
 
 /// Merges the records of every channel in double precision and compares with the values of the output.
-fn check(shape: &ConvolutionShape, layer: &Layer, outcome: &Outcome) {
+fn check(shape: &ConvolutionShape, [output, moments]: [Region; 2], outcome: &Outcome) {
     let (pixels, quads) = (pixels(shape), shape.output_channels.div_ceil(4) as usize);
-    let output: Vec<f32> = outcome.read(layer.regions.output);
-    let moments: Vec<f32> = outcome.read(written(shape, layer, outcome));
+    let output: Vec<f32> = outcome.read(output);
+    let moments = written(shape, moments, outcome);
     let groups = moments[0] as usize;
     for channel in 0..shape.output_channels as usize {
         let (quad, lane) = (channel / 4, channel % 4);
@@ -143,12 +146,73 @@ fn moments_are_those_of_what_is_written() {
             } else {
                 layer.memory.run_unchecked(&launches).unwrap()
             };
-            check(shape, &layer, &outcome);
+            check(shape, [layer.regions.output, layer.moments], &outcome);
             let plain = forward(shape, &facts, None, &layer.regions).unwrap();
             let plain = layer.memory.run_unchecked(&plain).unwrap();
             assert_eq!(
                 outcome.read::<u32>(layer.regions.output),
                 plain.read::<u32>(layer.regions.output),
+                "the output is the same to the bit; {shape:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sparse_layers_take_the_moments_of_what_they_write() {
+    let wide = ConvolutionShape::new(2, [8, 11, 9], 72, [3, 3]).with_padding(1);
+    let dense = shapes().into_iter().chain([wide]);
+    for (at, shape) in dense.filter(|shape| shape.groups < 6).enumerate() {
+        for (facts, block_quads) in kinds().iter().zip([1, 2]) {
+            let fits = shape.groups == 1 && shape.output_channels.div_ceil(4) % 2 == 0;
+            let block_quads = if fits { block_quads } else { 1 };
+            let sparse = SparseShape::with_blocks(shape, block_quads, 0.5)
+                .or_else(|_| SparseShape::with_blocks(shape, block_quads, 1.0))
+                .unwrap();
+            let layer = layer(&shape, [0.5, 3000.0][at % 2]);
+            let mut memory = layer.memory;
+            let scores = normal(3, (sparse.output_groups() * sparse.candidates()) as usize);
+            let mut scores = scores.into_iter();
+            let columns = sparse.choose(|_, _| f64::from(scores.next().unwrap()));
+            let columns = memory.input(&columns);
+            let values = normal(4, sparse.value_bytes() as usize / 4);
+            let values = memory.input(&values);
+            let [starts, entries, walk] = [
+                sparse.start_bytes(),
+                sparse.entry_bytes(),
+                sparse.walk_bytes(),
+            ]
+            .map(|bytes| memory.output(bytes as usize / 4));
+            let lists = Transpose {
+                columns,
+                starts,
+                entries,
+                walk,
+            };
+            let regions = SparseForward {
+                input: layer.regions.input,
+                columns,
+                values,
+                walk,
+                bias: layer.regions.bias,
+                output: layer.regions.output,
+            };
+            let mut launches = transpose(&sparse, &lists).unwrap();
+            let plain = sparse_forward(&sparse, facts, &regions).unwrap();
+            let plain = [launches.clone(), plain].concat();
+            launches.extend(
+                sparse_forward_with_moments(&sparse, facts, &regions, layer.moments).unwrap(),
+            );
+            let outcome = if at == 0 {
+                memory.run(&launches).unwrap()
+            } else {
+                memory.run_unchecked(&launches).unwrap()
+            };
+            check(&shape, [regions.output, layer.moments], &outcome);
+            let plain = memory.run_unchecked(&plain).unwrap();
+            assert_eq!(
+                outcome.read::<u32>(regions.output),
+                plain.read::<u32>(regions.output),
                 "the output is the same to the bit; {shape:?}"
             );
         }

@@ -87,7 +87,7 @@ fn normalisation([scale, shift]: &[Vec<f32>; 2]) -> Vec<f32> {
         .collect()
 }
 
-/// Plain, or with bias, accumulating, and reading the input through a normalisation and ReLU.
+/// Plain, or with bias, accumulating, and reading the input through a normalisation and ReLU, whose derivative ends the input gradient.
 fn check(
     case: &Case,
     block_quads: u32,
@@ -196,6 +196,7 @@ fn check(
         walk,
         input_gradient: by_input,
         accumulate: !plain,
+        derivative: (!plain).then_some(source),
     };
     launches.extend(sparse_input_gradient(&shape, facts, &regions).unwrap());
     for (value_gradient, workspace) in [(by_value, workspace), (by_value_alone, None)] {
@@ -256,6 +257,9 @@ fn check(
             .iter_mut()
             .zip(&before)
             .for_each(|(sum, before)| *sum += f64::from(*before));
+        (expected.iter_mut().zip(&x))
+            .filter(|(_, rectified)| **rectified <= 0.0)
+            .for_each(|(sum, _)| *sum = 0.0);
     }
     close("input gradient", &dx, &expected);
     let mut expected = twin::weight_gradient(case, &x, &dy);

@@ -79,14 +79,9 @@ impl Emitter {
         }
     }
 
-    /// The moments of a map, which the convolution that makes it is asked for; `None` if none does, or one with a sparse weight.
+    /// The moments of a map, which the convolution that makes it is asked for; `None` if none does.
     pub(crate) fn moments(&mut self, shape: MapShape, map: ValueId) -> Option<ValueId> {
-        let made = |operation: &Operation| match operation.kind {
-            OperationKind::Convolution { output, weight, .. } => {
-                output == map && matches!(self.values[weight.0].layout, Layout::Weight(_))
-            }
-            _ => false,
-        };
+        let made = |operation: &Operation| matches!(operation.kind, OperationKind::Convolution { output, .. } if output == map);
         let at = self.operations.iter().rposition(made)?;
         if let OperationKind::Convolution {
             moments: Some(known),

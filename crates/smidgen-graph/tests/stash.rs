@@ -2,7 +2,7 @@
 
 use smidgen_graph::{
     Activation, Content, FilterState, Graph, Layout, Lowering, Mode, OperationKind, Optimizer,
-    Program, Role, ValueId, zoo,
+    Program, Role, Sparsity, ValueId, zoo,
 };
 use std::collections::{BTreeMap, HashSet};
 
@@ -239,4 +239,25 @@ fn a_norm_and_the_activation_behind_it_are_applied_by_those_who_read_them() {
         }
     }
     assert_eq!(rectified.len(), 35);
+}
+
+#[test]
+fn a_sparse_network_has_no_pass_that_a_dense_one_does_not_need() {
+    let mut graph = zoo::build("resnet32x2", 10, [3, 32, 32]).unwrap();
+    graph.sparsify(&Sparsity::uniform(0.1)).unwrap();
+    let program = train(&graph, 1, None);
+    let mut merged = 0;
+    for operation in &program.operations {
+        match operation.kind {
+            OperationKind::Apply { .. } | OperationKind::ActivationBackward { .. } => {
+                panic!("{}: a pass of its own", operation.layer)
+            }
+            OperationKind::BatchNormStatistics { input, .. } => {
+                assert!(matches!(program.value(input).layout, Layout::Moments(_)));
+                merged += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(merged, 31);
 }

@@ -6,7 +6,7 @@ use super::{SparseError, SparseShape};
 use crate::gather::groups_of;
 use crate::geometry::Axis;
 use crate::passes::{extents, sized, sized_source};
-use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, params};
+use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, moments_bytes, params};
 
 /// What the forward pass reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub struct SparseInputGradient {
     pub input_gradient: Region,
     /// Add to what `input_gradient` holds instead of replacing it.
     pub accumulate: bool,
+    /// Then multiply with the derivative of this activation, where it was (for ReLU and ReLU6 the region may hold what it gave): the
+    /// gradient that is written is one in front of the activation. `shape.convolution.input_bytes()`.
+    pub derivative: Option<Source>,
 }
 
 /// What [`transpose`] reads and writes.
@@ -83,7 +86,7 @@ struct Gather<'g> {
     transposed: bool,
     accumulate: bool,
     bias: bool,
-    /// How the source is read.
+    /// How the source is read, or what is done to what is written.
     source: Vec<(&'static str, String)>,
     regions: Vec<Region>,
     /// What the kernel of strips binds.
@@ -92,7 +95,8 @@ struct Gather<'g> {
 
 impl Gather<'_> {
     fn launch(&self, y: Axis, x: Axis) -> Option<Launch> {
-        if self.accumulate && y.taps * x.taps == 0 {
+        let is_sum = self.accumulate && self.source.is_empty();
+        if is_sum && y.taps * x.taps == 0 {
             return None;
         }
         let shape = &self.shape.convolution;
@@ -170,6 +174,34 @@ pub fn sparse_forward(
     facts: &DeviceFacts,
     regions: &SparseForward,
 ) -> Result<Vec<Launch>, SparseError> {
+    launches(shape, facts, regions, None)
+}
+
+/// The same, and of every workgroup's pixels the mean and the squared deviations, while they are in registers: what the statistics of a
+/// normalisation are merged from. `moments` is of [`moments_bytes`] bytes.
+///
+/// # Errors
+/// As [`sparse_forward`].
+pub fn sparse_forward_with_moments(
+    shape: &SparseShape,
+    facts: &DeviceFacts,
+    regions: &SparseForward,
+    moments: Region,
+) -> Result<Vec<Launch>, SparseError> {
+    let convolution = &shape.convolution;
+    shape.validate()?;
+    let pixels = u64::from(convolution.output_plane());
+    let bytes = moments_bytes(convolution.output_channels, pixels);
+    let moments = sized("moments", moments, bytes)?;
+    launches(shape, facts, regions, Some(moments))
+}
+
+fn launches(
+    shape: &SparseShape,
+    facts: &DeviceFacts,
+    regions: &SparseForward,
+    moments: Option<Region>,
+) -> Result<Vec<Launch>, SparseError> {
     shape.validate()?;
     let convolution = &shape.convolution;
     let input = sized_source("input", regions.input, convolution)?;
@@ -185,14 +217,16 @@ pub fn sparse_forward(
     let rest: Vec<_> = (bias.transpose()?.into_iter())
         .chain(input.normalisation)
         .chain([output])
+        .chain(moments)
         .collect();
+    let flag = moments.map(|_| ("MOMENTS", String::new()));
     let gather = Gather {
         shape,
         facts,
         transposed: false,
         accumulate: false,
         bias: regions.bias.is_some(),
-        source: input.defines().collect(),
+        source: input.defines().chain(flag).collect(),
         regions: [&read, rest.as_slice()].concat(),
         strip_regions: [&read, [walk].as_slice(), &rest].concat(),
     };
@@ -226,6 +260,18 @@ pub fn sparse_input_gradient(
         regions.input_gradient,
         convolution.input_bytes(),
     )?;
+    let derivative = (regions.derivative)
+        .map(|source| sized_source("derivative", source, convolution))
+        .transpose()?;
+    let mut source = Vec::new();
+    let mut rest = Vec::new();
+    if let Some(derivative) = derivative {
+        source.push(("DERIVATIVE", String::new()));
+        source.extend(derivative.defines());
+        rest.extend(derivative.normalisation);
+        rest.push(derivative.region);
+    }
+    rest.push(input_gradient);
     let read = [output_gradient, columns, values];
     let gather = Gather {
         shape,
@@ -233,9 +279,9 @@ pub fn sparse_input_gradient(
         transposed: true,
         accumulate: regions.accumulate,
         bias: false,
-        source: Vec::new(),
-        regions: [&read, [starts, entries, input_gradient].as_slice()].concat(),
-        strip_regions: [&read, [walk, starts, input_gradient].as_slice()].concat(),
+        source,
+        regions: [&read, [starts, entries].as_slice(), &rest].concat(),
+        strip_regions: [&read, [walk, starts].as_slice(), &rest].concat(),
     };
     let [along_y, along_x] = extents(convolution).map(Axis::input_gradient);
     Ok(along_y

@@ -19,7 +19,8 @@ mod weight_gradient;
 
 pub use columns::{EMPTY, Imported, column, column_parts};
 pub use gather::{
-    SparseForward, SparseInputGradient, Transpose, sparse_forward, sparse_input_gradient, transpose,
+    SparseForward, SparseInputGradient, Transpose, sparse_forward, sparse_forward_with_moments,
+    sparse_input_gradient, transpose,
 };
 pub use mutate::{Mutation, Order, block_norms, mutate};
 pub use shape::{SparseError, SparseShape};

@@ -80,6 +80,10 @@ impl Strip {
             ("FOURS", (self.span / 4).to_string()),
             ("PARTS", (self.tile + 1).to_string()),
         ]);
+        if defines.iter().any(|(name, _)| *name == "MOMENTS") {
+            // Quads whose moments stand in the workgroup's memory together.
+            defines.push(("QUADS", "4".to_owned()));
+        }
         let batch = shape.convolution.batch;
         let params = StripParams {
             pixels: batch * y.targets * x.targets,

@@ -43,7 +43,8 @@ pub(super) fn launch(
             if let Some(blocks) = blocks_of(at.program, *weight) {
                 let layer = (attributes, &blocks, convolution);
                 let values = [*weight, *output];
-                return at.sparse_forward(layer, input, values, optional(bias)?, facts);
+                let options = [optional(bias)?, optional(moments)?];
+                return at.sparse_forward(layer, input, values, options, facts);
             }
             let regions = smidgen_conv::Forward {
                 input: at.source(input)?,

@@ -121,7 +121,7 @@ impl Binder<'_> {
         ),
         input: &Source,
         [weight, output]: [ValueId; 2],
-        bias: Option<Region>,
+        [bias, moments]: [Option<Region>; 2],
         facts: &DeviceFacts,
     ) -> Result<Vec<Launch>, Error> {
         let parts = self.sparse_parts(weight, attributes, blocks)?;
@@ -133,11 +133,11 @@ impl Binder<'_> {
             bias,
             output: self.region(output)?,
         };
-        Ok(sparse::sparse_forward(
-            &shape(convolution, blocks),
-            facts,
-            &regions,
-        )?)
+        let shape = shape(convolution, blocks);
+        Ok(match moments {
+            Some(moments) => sparse::sparse_forward_with_moments(&shape, facts, &regions, moments)?,
+            None => sparse::sparse_forward(&shape, facts, &regions)?,
+        })
     }
 
     pub(super) fn sparse_input_gradient(
@@ -161,24 +161,13 @@ impl Binder<'_> {
             walk: parts.walk,
             input_gradient: self.region(input_gradient)?,
             accumulate,
+            derivative,
         };
-        let shape = shape(convolution, blocks);
-        let mut launches = sparse::sparse_input_gradient(&shape, facts, &regions)?;
-        if let Some(value) = derivative {
-            let map = smidgen_ops::MapShape::new(
-                convolution.batch,
-                convolution.input_channels,
-                convolution.input_height,
-                convolution.input_width,
-            );
-            let regions = smidgen_ops::activation::Backward {
-                value,
-                output_gradient: regions.input_gradient,
-                input_gradient: regions.input_gradient,
-            };
-            launches.extend(smidgen_ops::activation::backward(&map, &regions)?);
-        }
-        Ok(launches)
+        Ok(sparse::sparse_input_gradient(
+            &shape(convolution, blocks),
+            facts,
+            &regions,
+        )?)
     }
 
     pub(super) fn sparse_weight_gradient(
