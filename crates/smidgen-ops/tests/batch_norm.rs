@@ -258,9 +258,12 @@ fn every_activation_agrees_with_the_twin() {
 }
 
 #[test]
-fn the_slicing_of_a_large_device_gives_the_same() {
+fn the_slicing_of_another_kind_of_device_gives_the_same() {
     let mut facts = device(false).facts().clone();
-    facts.kind = DeviceKind::Discrete;
+    facts.kind = match facts.kind {
+        DeviceKind::Software => DeviceKind::Discrete,
+        _ => DeviceKind::Software,
+    };
     let map = *reference::cases().last().unwrap();
     assert_ne!(
         batch_norm::statistics_workspace(&shape(&map), &facts),
