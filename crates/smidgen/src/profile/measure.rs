@@ -3,8 +3,9 @@
 use super::{Layer, Profile, ProfileOptions, Reserved, Times};
 use crate::bench::{noise, peak_flops};
 use crate::session::settle;
+use crate::tuning::WARM_UP;
 use crate::{Bytes, Error, Session, SessionOptions, StepOptions};
-use smidgen_gpu::{Category, Device, Timeline};
+use smidgen_gpu::{Category, Device, DeviceKind, Timeline};
 use smidgen_graph::{Graph, Layout};
 use std::time::Instant;
 
@@ -55,30 +56,31 @@ impl Profile {
         let (images, labels) = batch(&session);
         let samples = profile.samples.max(1);
         let mut runs = Vec::with_capacity(samples);
-        // The first step compiles.
-        for step in 0..=samples as u64 {
-            let options = StepOptions {
-                step,
-                learning_rate: 1e-3,
-                seed: step as u32,
-            };
-            let run = session.time_step(&timeline, &images, &labels, &options)?;
-            if step > 0 {
-                runs.push(run);
+        let mut steps = (0..).map(|step| StepOptions {
+            step,
+            learning_rate: 1e-3,
+            seed: step as u32,
+        });
+        let mut options = || steps.next().expect("steps without an end");
+        // The first step compiles, and a GPU needs more of them to raise its clocks.
+        let start = Instant::now();
+        loop {
+            session.time_step(&timeline, &images, &labels, &options())?;
+            let kind = session.device().facts().kind;
+            if kind == DeviceKind::Software || start.elapsed() >= WARM_UP {
+                break;
             }
+        }
+        for _ in 0..samples {
+            runs.push(session.time_step(&timeline, &images, &labels, &options())?);
         }
         for (at, step) in result.steps.iter_mut().enumerate() {
             step.seconds = Some(median(runs.iter().map(|run| run[at]).collect()));
         }
         let mut whole = Vec::with_capacity(samples);
-        for step in 0..samples as u64 {
-            let options = StepOptions {
-                step: samples as u64 + 1 + step,
-                learning_rate: 1e-3,
-                seed: step as u32,
-            };
+        for _ in 0..samples {
             let start = Instant::now();
-            session.train_step(&images, &labels, &options)?;
+            session.train_step(&images, &labels, &options())?;
             session.metrics()?;
             whole.push(start.elapsed().as_secs_f64());
         }

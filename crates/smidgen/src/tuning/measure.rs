@@ -6,8 +6,9 @@ use smidgen_conv::{Forward, InputGradient, Pass, Variant, WeightGradient};
 use smidgen_gpu::{
     Category, Device, DeviceFacts, DeviceKind, Launch, Region, Sequence, Timeline, wgpu,
 };
+use smidgen_ops::probe::{FmaPeak, fma_peak};
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const LABEL: &str = "tuning";
 /// The names of what is reserved for each class, in the ledger.
@@ -21,6 +22,8 @@ const HOPELESS: f64 = 1.3;
 /// Without timestamps a measurement takes at least so long, so that submitting and waiting do not count.
 const SAMPLE_SECONDS: f64 = 0.003;
 const MOST_REPEATS: u32 = 200;
+/// A GPU is kept busy for so long before it is timed: at rest its clocks are a fraction of what they are at work.
+pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 
 /// A class and what may compute it.
 #[derive(Debug, Clone)]
@@ -137,7 +140,7 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// Reserves a buffer of zeros for as long as `work` takes.
+/// Reserves a buffer for as long as `work` takes, of zeros on a software device, of small numbers where a GPU was warmed up.
 pub(super) fn with_scratch(
     device: &Device,
     bytes: u64,
@@ -145,13 +148,37 @@ pub(super) fn with_scratch(
 ) -> Result<(), Error> {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let scratch = device.buffer(LABEL, Category::Arena, bytes, usage, false)?;
-    let result = work(&scratch);
+    let result = warm_up(device, &scratch).and_then(|()| work(&scratch));
     scratch.destroy();
     drop(scratch);
     device.ledger().release(LABEL);
     // Memory goes back to the driver once the device is polled.
     device.wait()?;
     result
+}
+
+fn warm_up(device: &Device, scratch: &wgpu::Buffer) -> Result<(), Error> {
+    let probe = |groups| FmaPeak {
+        chains: 4,
+        rounds: 256,
+        groups,
+    };
+    let groups = (scratch.size() / probe(1).output_bytes()).min(4096) as u32;
+    if device.facts().kind == DeviceKind::Software || groups == 0 {
+        return Ok(());
+    }
+    let probe = probe(groups);
+    let output = Region::whole(0, probe.output_bytes());
+    let launch = fma_peak(&probe, device.facts(), output)?;
+    let sequence = Sequence::prepare(device, &[launch], &[scratch])?;
+    let start = Instant::now();
+    let mut result = Ok(());
+    while result.is_ok() && start.elapsed() < WARM_UP {
+        result = device.run(|pass| sequence.record(pass));
+    }
+    drop(sequence);
+    device.ledger().release(UNIFORMS);
+    Ok(result?)
 }
 
 /// Seconds of one candidate, round by round.

@@ -9,6 +9,7 @@ mod repeat;
 
 pub use choices::Choices;
 pub(crate) use choices::{Measurements, ShapeClass};
+pub(crate) use measure::WARM_UP;
 pub use operations::CostReport;
 pub(crate) use operations::OperationCosts;
 
