@@ -1,5 +1,6 @@
 // transformed[position, o, i] = (G weight[o, i] G^T)[position]    for F(SIZE, 3) in both directions, positions row by row
-// TRANSPOSED: the block transposed and the taps in reverse, for the input gradient.
+// TRANSPOSED: the block transposed and the taps in reverse, for the input gradient; its weights are read number by number, since a vector is a
+// row of a block, and a column is wanted.
 //
 // Tile: one row of a block (four target channels for one source channel) an invocation, from target quad `first_quad` on.
 // Dispatch: [ceil(rows / 64)] workgroups of 64, folded.
@@ -16,7 +17,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+#ifdef TRANSPOSED
+@group(0) @binding(1) var<storage, read_write> weight: array<f32>;
+#else
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read_write> transformed: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
@@ -33,10 +38,9 @@ fn main(
 #for tap_y in 0..3
 #for tap_x in 0..3
 #ifdef TRANSPOSED
-    let block_{tap_y}_{tap_x} = ((source_quad * 9u + (8u - {tap_y}u * 3u - {tap_x}u)) * params.slots + target_quad) * 4u;
+    let block_{tap_y}_{tap_x} = ((source_quad * 9u + (8u - {tap_y}u * 3u - {tap_x}u)) * params.slots + target_quad) * 16u + channel;
     let tap_{tap_y}_{tap_x} = vec4<f32>(
-        weight[block_{tap_y}_{tap_x}][channel], weight[block_{tap_y}_{tap_x} + 1u][channel],
-        weight[block_{tap_y}_{tap_x} + 2u][channel], weight[block_{tap_y}_{tap_x} + 3u][channel]);
+        weight[block_{tap_y}_{tap_x}], weight[block_{tap_y}_{tap_x} + 4u], weight[block_{tap_y}_{tap_x} + 8u], weight[block_{tap_y}_{tap_x} + 12u]);
 #else
     let tap_{tap_y}_{tap_x} = weight[((target_quad * 9u + {tap_y}u * 3u + {tap_x}u) * params.slots + source_quad) * 4u + channel];
 #endif

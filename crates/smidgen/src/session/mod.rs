@@ -6,6 +6,7 @@ mod diagnosis;
 mod draft;
 mod examples;
 mod guarded;
+mod host;
 mod memory;
 mod options;
 mod plan_file;
@@ -17,6 +18,7 @@ mod sparse;
 mod state;
 
 pub use blueprint::Blueprint;
+pub use host::HostTime;
 pub use options::{SessionOptions, StepOptions, Training};
 pub use plan_file::PlanFile;
 pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
@@ -27,13 +29,13 @@ pub use sparse::{MASK_SUFFIX, MaskReport};
 use crate::tuning::{Choices, Tuning, TuningReport};
 use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
+use host::Stopwatch;
 use memory::Memory;
 use smidgen_gpu::{Device, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
 use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
 use smidgen_plan::Plan;
-use std::time::{Duration, Instant};
 
 /// How many steps may be under way before the host must read the metrics of the oldest.
 pub const STEPS_IN_FLIGHT: usize = 3;
@@ -59,22 +61,6 @@ pub struct Session {
     mutation: Option<Sequence>,
     /// Whether an evaluation may have halted the device, which concerns only training.
     evaluated: bool,
-}
-
-/// What the host has spent on submitting batches: filling buffers, recording and submitting, without waiting for the device.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HostTime {
-    /// Batches submitted.
-    pub batches: u64,
-    /// For all of them.
-    pub time: Duration,
-}
-
-impl HostTime {
-    fn add(&mut self, time: Duration) {
-        self.batches += 1;
-        self.time += time;
-    }
 }
 
 impl Session {
@@ -417,7 +403,7 @@ fn submit(
     }
     // Waiting for the device is not the host's work.
     memory.wait_for_staging()?;
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let mut encoder = memory.encoder();
     memory.upload(&mut encoder, compiled, batch, control)?;
     let mut uploaded = false;
