@@ -2,7 +2,8 @@
 
 use smidgen::data::{DataSource, Dataset, IGNORE_LABEL, Split};
 use smidgen::gpu::{Device, DeviceRequest};
-use smidgen::{Graph, Session, SessionOptions, Training, zoo};
+use smidgen::{Graph, Session, SessionOptions, Sparsity, Training, zoo};
+use smidgen_graph::{Builder, Convolution, GraphError};
 use smidgen_reference::golden::{data_folder, say_skipped};
 use smidgen_reference::layout::to_quads;
 use std::path::PathBuf;
@@ -51,6 +52,38 @@ pub fn session(model: &str, batch: u32, training: Option<Training>) -> Session {
 #[must_use]
 pub fn network(model: &str) -> Graph {
     zoo::build(model, 10, [3, 32, 32]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A network of a convolution that stays dense, two that can be sparse (3x3 with a bias and no norm, and 1x1), and two linear layers, of
+/// which the first can be sparse; with so many channels.
+///
+/// # Panics
+/// If these cannot be so sparse.
+#[must_use]
+pub fn sparse_network([stem, middle, point]: [u32; 3], density: Option<f64>) -> Graph {
+    let build = || -> Result<Graph, GraphError> {
+        let mut network = Builder::new("small", [3, 32, 32])?;
+        let x = network.input();
+        let convolution = Convolution::new(stem, 3).stride(4).padding(1);
+        let x = network.convolution("stem", x, convolution)?;
+        let x = network.batch_norm("norm", x)?;
+        let x = network.relu(x)?;
+        let convolution = Convolution::new(middle, 3).stride(2).padding(1);
+        let x = network.convolution("middle", x, convolution)?;
+        let x = network.relu(x)?;
+        let x = network.convolution("point", x, Convolution::new(point, 1))?;
+        let x = network.batch_norm("norm2", x)?;
+        let x = network.relu(x)?;
+        let x = network.global_average_pool(x)?;
+        let x = network.linear("hidden", x, 16)?;
+        let x = network.linear("classes", x, 10)?;
+        let mut graph = network.finish(x)?;
+        if let Some(density) = density {
+            graph.sparsify(&Sparsity::uniform(density))?;
+        }
+        Ok(graph)
+    };
+    build().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A batch of NCHW pictures in planes of quads.

@@ -2,12 +2,12 @@
 
 use smidgen::data::{Shapes, Split};
 use smidgen::{
-    Checkpoints, Distribution, Graph, Optimizer, Order, Session, SessionOptions, Sparsity,
-    StepOptions, Trainer, TrainerOptions, Training, checkpoint, zoo,
+    Blueprint, Checkpoints, Distribution, Graph, Growth, Optimizer, Order, Session, SessionOptions,
+    Sparsity, StepOptions, Trainer, TrainerOptions, Training, checkpoint, zoo,
 };
-use smidgen_graph::{Builder, Convolution, Role};
+use smidgen_graph::Role;
 use smidgen_recipes::{Mest, MestOptions};
-use smidgen_tests::device;
+use smidgen_tests::{device, sparse_network};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -39,36 +39,21 @@ fn parameter_bytes(graph: &Graph) -> u64 {
 }
 
 fn small(density: Option<f64>) -> Graph {
-    let mut network = Builder::new("small", [3, 32, 32]).unwrap();
-    let x = network.input();
-    let x = network
-        .convolution("stem", x, Convolution::new(8, 3).stride(4).padding(1))
-        .unwrap();
-    let x = network.batch_norm("norm", x).unwrap();
-    let x = network.relu(x).unwrap();
-    let x = network
-        .convolution("middle", x, Convolution::new(16, 3).stride(2).padding(1))
-        .unwrap();
-    let x = network.relu(x).unwrap();
-    let x = network
-        .convolution("point", x, Convolution::new(24, 1))
-        .unwrap();
-    let x = network.batch_norm("norm2", x).unwrap();
-    let x = network.relu(x).unwrap();
-    let x = network.global_average_pool(x).unwrap();
-    let x = network.linear("hidden", x, 16).unwrap();
-    let x = network.linear("classes", x, 10).unwrap();
-    let mut graph = network.finish(x).unwrap();
-    if let Some(density) = density {
-        graph.sparsify(&Sparsity::uniform(density)).unwrap();
-    }
-    graph
+    sparse_network([8, 16, 24], density)
 }
 
 fn session(graph: &Graph) -> Session {
+    growing(graph, Growth::Random)
+}
+
+fn growing(graph: &Graph, growth: Growth) -> Session {
+    let training = Training {
+        growth,
+        ..Training::default()
+    };
     let options = SessionOptions {
         batch: 4,
-        training: Some(Training::default()),
+        training: Some(training),
         budget: None,
     };
     Session::new(device(), graph, &options, 3).unwrap()
@@ -186,7 +171,7 @@ fn masks_mutate_between_steps_and_optimiser_state_goes_with_what_is_pruned() {
 }
 
 /// Trains with MEST to the end, or for `stop` steps and then on from the checkpoint, and returns all that the checkpoint holds.
-fn train(folder: &Path, stop: Option<u64>) -> BTreeMap<String, Vec<u32>> {
+fn train(folder: &Path, growth: Growth, stop: Option<u64>) -> BTreeMap<String, Vec<u32>> {
     const EPOCHS: u32 = 6;
     let mest = MestOptions::soft(0.4, EPOCHS);
     let mut graph = small(None);
@@ -197,7 +182,7 @@ fn train(folder: &Path, stop: Option<u64>) -> BTreeMap<String, Vec<u32>> {
     graph.sparsify(&sparsity).unwrap();
     let path = checkpoint::path_in(folder);
     for steps in [stop, None] {
-        let mut session = session(&graph);
+        let mut session = growing(&graph, growth);
         let options = TrainerOptions {
             epochs: EPOCHS,
             checkpoints: Some(Checkpoints {
@@ -239,15 +224,47 @@ fn train(folder: &Path, stop: Option<u64>) -> BTreeMap<String, Vec<u32>> {
 
 #[test]
 fn a_resumed_run_with_changing_masks_is_the_same_bit_for_bit() {
-    let folders = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
-    let whole = train(folders[0].path(), None);
-    assert!(whole.keys().any(|name| name.contains("columns of")));
-    // Within an epoch, and where one ends.
-    for (folder, stop) in folders[1..].iter().zip([5, 9]) {
-        let resumed = train(folder.path(), Some(stop));
-        for (name, bits) in &whole {
-            assert_eq!(&resumed[name], bits, "{name} after a stop at step {stop}");
+    let [random, gradient] = [Growth::Random, Growth::Gradient].map(|growth| {
+        let folders = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
+        let whole = train(folders[0].path(), growth, None);
+        assert!(whole.keys().any(|name| name.contains("columns of")));
+        // Within an epoch, and where one ends.
+        for (folder, stop) in folders[1..].iter().zip([5, 9]) {
+            let resumed = train(folder.path(), growth, Some(stop));
+            for (name, bits) in &whole {
+                assert_eq!(&resumed[name], bits, "{name} after a stop at step {stop}");
+            }
         }
+        whole
+    });
+    assert!(random != gradient);
+}
+
+#[test]
+fn the_plan_has_room_for_the_largest_stage_of_a_schedule() {
+    for mest in [MestOptions::soft(0.1, 160), MestOptions::elastic(0.1, 160)] {
+        let mut graph = zoo::build("resnet32x2", 10, [3, 32, 32]).unwrap();
+        let sparsity = Sparsity {
+            most: mest.most(),
+            ..Sparsity::uniform(0.1)
+        };
+        graph.sparsify(&sparsity).unwrap();
+        let options = SessionOptions {
+            batch: 1,
+            training: Some(Training::default()),
+            budget: None,
+        };
+        let blueprint = Blueprint::new(&graph, device().facts(), &options).unwrap();
+        let program = blueprint.program();
+        let planned: u64 = (graph.sparse_layers().iter())
+            .flat_map(|layer| {
+                ["", "gradient of ", "momentum of "].map(|of| format!("{of}{}", layer.name))
+            })
+            .map(|name| program.value(program.find(&name).unwrap()).layout.bytes())
+            .sum();
+        let stages = Mest::new(&graph, &mest).unwrap().stages(1);
+        let most = stages.iter().map(|stage| stage.bytes).max().unwrap();
+        assert_eq!(most, planned);
     }
 }
 
@@ -293,6 +310,47 @@ fn networks_that_cannot_be_sparse_are_refused_with_a_reason() {
         ..Sparsity::uniform(0.5)
     };
     assert!(message("resnet20", blocks).contains("use blocks of 4"));
+    let falling = Sparsity {
+        most: 0.2,
+        ..Sparsity::uniform(0.5)
+    };
+    assert!(message("resnet20", falling).contains("below the density of 0.5"));
+
+    // What is refused leaves the network as it was; what is sparse can be made sparse otherwise, and is not filtered.
+    let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+    assert!(graph.sparsify(&Sparsity::uniform(0.01)).is_err());
+    assert!(graph.sparse_layers().is_empty());
+    graph.sparsify(&Sparsity::uniform(0.5)).unwrap();
+    let layers = graph.sparse_layers().len();
+    graph.sparsify(&Sparsity::uniform(0.25)).unwrap();
+    assert_eq!(graph.sparse_layers().len(), layers);
+    assert!(
+        graph
+            .sparse_layers()
+            .iter()
+            .all(|layer| layer.live(1.0) * 4 == layer.candidates)
+    );
+    let filtered = graph.filter_last(2, 2).unwrap_err().to_string();
+    assert!(filtered.contains("its weight is sparse"), "{filtered}");
+}
+
+#[test]
+fn columns_that_name_no_block_are_refused() {
+    let mut session = session(&small(Some(0.5)));
+    let name = "middle.weight";
+    let blocks = session.live_blocks(name).unwrap();
+    let mut wrong = |change: fn(&mut Vec<Option<u32>>)| {
+        let mut other = blocks.clone();
+        change(&mut other);
+        session
+            .set_live_blocks(name, &other)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(wrong(|blocks| blocks[0] = Some(10_000)).contains("names no block"));
+    assert!(wrong(|blocks| blocks[0] = blocks[1]).contains("another slot holds"));
+    assert!(wrong(|blocks| blocks.truncate(3)).contains("columns of 3 elements"));
+    assert_eq!(session.live_blocks(name).unwrap(), blocks);
 }
 
 #[test]

@@ -128,6 +128,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_enum, requires = "sparse")]
     #[serde(default)]
     pub(crate) recipe: Option<RecipeName>,
+    /// Which blocks grow where masks change: any, or those of the largest gradient, in a step of its own
+    #[arg(long, value_enum, default_value_t, requires = "recipe")]
+    #[serde(default)]
+    pub(crate) grow: GrowthName,
     /// Leave out this share of the training images from 7/16 of the epochs on, such as 0.2: those least often forgotten
     #[arg(long, value_name = "SHARE", value_parser = below_one)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -297,6 +301,14 @@ pub(crate) enum DistributionName {
 pub(crate) enum RecipeName {
     Mest,
     MestSoft,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GrowthName {
+    #[default]
+    Random,
+    Gradient,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 use crate::INTERRUPTED;
 use crate::arguments::{
-    DataArgument, DistributionName, FilterArgument, OptimizerName, RecipeName, RunArguments,
-    TrainArguments,
+    DataArgument, DistributionName, FilterArgument, GrowthName, OptimizerName, RecipeName,
+    RunArguments, TrainArguments,
 };
 use crate::comparison::Comparison;
 use crate::hint;
@@ -13,8 +13,8 @@ use smidgen::data::{DataSource, Split};
 use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceFacts, DeviceRequest};
 use smidgen::{
-    Checkpoints, Closeness, Distribution, End, Error, Event, ExampleMemory, FilterChoice,
-    FilterPoint, Graph, MaskReport, Optimizer, PlanFile, Session, SessionOptions, Sparsity,
+    Bytes, Checkpoints, Closeness, Distribution, End, Error, Event, ExampleMemory, FilterChoice,
+    FilterPoint, Graph, Growth, MaskReport, Optimizer, PlanFile, Session, SessionOptions, Sparsity,
     Trainer, TrainerOptions, Training, Tuning, checkpoint, largest_batch, zoo,
 };
 use smidgen_recipes::{Choice, Mest, MestOptions, Removal, RemovalOptions};
@@ -40,6 +40,44 @@ struct Start<'a> {
     footprint: &'a smidgen::Footprint,
     stashes: Stashes,
     filtered: &'a [FilterPoint],
+    stages: &'a [Stage],
+}
+
+/// A stage of the schedule of masks.
+#[derive(Serialize)]
+struct Stage {
+    epoch: u32,
+    density: f64,
+    bytes: u64,
+}
+
+impl Stage {
+    fn all_of(recipe: &Mest, optimizer: &Optimizer) -> Vec<Self> {
+        let stages = recipe.stages(optimizer.states()).into_iter();
+        stages
+            .map(|stage| Self {
+                epoch: stage.epoch,
+                density: stage.density,
+                bytes: stage.bytes,
+            })
+            .collect()
+    }
+
+    /// The stages in a line, if there are several.
+    fn told(stages: &[Self]) -> Option<String> {
+        let told: Vec<String> = stages
+            .iter()
+            .map(|stage| {
+                let percent = 100.0 * stage.density;
+                format!(
+                    "{percent:.3} % ({}) from epoch {}",
+                    Bytes(stage.bytes),
+                    stage.epoch
+                )
+            })
+            .collect();
+        (told.len() > 1).then(|| format!("live: {}; planned for the most", told.join(", ")))
+    }
 }
 
 /// How many of the stashes are held in which way.
@@ -223,6 +261,9 @@ pub(crate) fn run(
     let facts = session.device().facts().clone();
     let (footprint, variants) = (session.footprint().clone(), session.choices().clone());
     let (stashes, plan) = (Stashes::of(&session), PlanFile::of(&session));
+    let stages = recipe.as_ref().map_or_else(Vec::new, |recipe| {
+        Stage::all_of(recipe, &training(&settings).optimizer)
+    });
     let options = trainer_options(&settings, &source)?;
     let mut trainer = Trainer::new(&mut session, train, Some(test), options)?;
     if let Some(recipe) = recipe {
@@ -254,6 +295,7 @@ pub(crate) fn run(
         footprint: &footprint,
         stashes,
         filtered: &filtered,
+        stages: &stages,
     });
     output.text(&format!(
         "{} ({} parameters) on {}, {}",
@@ -273,6 +315,9 @@ pub(crate) fn run(
     }
     for layer in &filtered {
         output.text(&layer.to_string());
+    }
+    if let Some(words) = Stage::told(&stages) {
+        output.text(&words);
     }
 
     let interrupted = stop_on_ctrl_c();
@@ -369,7 +414,8 @@ fn sparsify(graph: &mut Graph, settings: &RunArguments) -> Result<Option<Mest>, 
     let Some(sparsity) = settings.sparse else {
         return Ok(None);
     };
-    let density = 1.0 - sparsity;
+    // 1 - 0.99 would be told as 0.010000000000000009.
+    let density = ((1.0 - sparsity) * 1e12).round() / 1e12;
     let mest = settings.recipe.map(|recipe| MestOptions {
         soft: recipe == RecipeName::MestSoft,
         seed: settings.seed as u32,
@@ -526,6 +572,10 @@ fn training(settings: &RunArguments) -> Training {
         keep_gradients: false,
         filter_state: settings.filter_state.map(Into::into),
         quality: settings.quality,
+        growth: match settings.grow {
+            GrowthName::Random => Growth::Random,
+            GrowthName::Gradient => Growth::Gradient,
+        },
         ..Training::default()
     }
 }

@@ -203,6 +203,16 @@ impl Operation {
                 all.push(*control);
                 all
             }
+            Kind::GrowthScores {
+                input,
+                output_gradient,
+                ..
+            } => reading(&[*input], &[Some(*output_gradient)]),
+            Kind::Mutation {
+                parameter,
+                scores,
+                states,
+            } => [&[*parameter, *scores], states.as_slice()].concat(),
         }
     }
 
@@ -295,7 +305,11 @@ impl Operation {
             }
             Kind::Rehearse { images, .. } => vec![*images],
             Kind::ClipNorm { control, .. } => vec![*control],
+            Kind::GrowthScores { scores, .. } => vec![*scores],
             Kind::Update {
+                parameter, states, ..
+            }
+            | Kind::Mutation {
                 parameter, states, ..
             } => {
                 let mut all = vec![*parameter];
@@ -313,6 +327,7 @@ impl Operation {
         match &self.kind {
             Kind::ConvolutionWeightGradient { input, .. }
             | Kind::ConvolutionBackward { input, .. }
+            | Kind::GrowthScores { input, .. }
             | Kind::BatchNormBackward { input, .. } => input.needs(),
             Kind::ActivationBackward { source, .. } => derivative_needs(source),
             Kind::ConvolutionInputGradient { derivative, .. }

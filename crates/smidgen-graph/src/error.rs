@@ -96,6 +96,16 @@ pub enum GraphError {
         /// The number given.
         given: String,
     },
+    /// A largest density below that of the end.
+    #[error(
+        "a largest density of {most} is below the density of {density}: give what the masks grow to at most, or the same"
+    )]
+    LargestDensity {
+        /// The largest density given.
+        most: String,
+        /// The density given.
+        density: String,
+    },
     /// No layer of the network can be sparse.
     #[error(
         "`{network}` has no layer that can be sparse: a first convolution, shortcuts, depthwise convolutions and the classifier stay dense"

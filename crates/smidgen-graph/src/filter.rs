@@ -4,6 +4,7 @@ use crate::attributes::ConvolutionAttributes;
 use crate::error::GraphError;
 use crate::graph::{Graph, Layer};
 use crate::operation::Optimizer;
+use crate::program::Layout;
 use crate::shape::MapShape;
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +124,16 @@ impl Graph {
                 layer: layer.name.clone(),
                 problem: "only a convolution over maps, dense or depthwise, can be filtered"
                     .to_owned(),
+            });
+        }
+        let sparse = matches!(layer.layer, Layer::Convolution { weight, .. }
+            if matches!(self.parameters[weight.0].layout, Layout::SparseWeight(..)));
+        if sparse {
+            return Err(GraphError::DoesNotFit {
+                layer: layer.name.clone(),
+                problem:
+                    "its weight is sparse, so its gradient cannot be filtered: filter or sparsify"
+                        .to_owned(),
             });
         }
         self.filters.insert(node, patch);

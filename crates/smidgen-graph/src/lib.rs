@@ -13,6 +13,7 @@ pub mod forms;
 mod fusion;
 mod gradients;
 mod graph;
+mod growth;
 mod init;
 mod layers;
 mod lower;

@@ -6,6 +6,7 @@ use crate::lower::Rehearsal;
 use crate::program::ValueId;
 use crate::shape::MapShape;
 use crate::source::Source;
+use crate::sparsity::SparseBlocks;
 use serde::{Deserialize, Serialize};
 
 /// Which part of the step an operation belongs to.
@@ -447,6 +448,22 @@ pub enum OperationKind {
         gradient: ValueId,
         states: Vec<ValueId>,
         control: ValueId,
+    },
+    /// Writes `scores`: for every block that a sparse weight would have if it were dense, the norm of its gradient.
+    GrowthScores {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        blocks: SparseBlocks,
+        input: Source,
+        output_gradient: ValueId,
+        scores: ValueId,
+    },
+    /// Changes which blocks of `parameter` are live, as the order says that stands with it: those of the highest of `scores` grow. What is
+    /// pruned is gone from `states` too.
+    Mutation {
+        parameter: ValueId,
+        scores: ValueId,
+        states: Vec<ValueId>,
     },
 }
 

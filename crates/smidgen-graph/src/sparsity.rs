@@ -21,9 +21,18 @@ pub struct SparseBlocks {
 }
 
 impl SparseBlocks {
+    fn groups(&self, attributes: &ConvolutionAttributes) -> u32 {
+        attributes.output_channels.div_ceil(4) / self.block_quads.max(1)
+    }
+
     fn blocks(&self, attributes: &ConvolutionAttributes) -> u64 {
-        let groups = attributes.output_channels.div_ceil(4) / self.block_quads.max(1);
-        u64::from(groups) * u64::from(self.slots)
+        u64::from(self.groups(attributes)) * u64::from(self.slots)
+    }
+
+    /// Blocks of all output groups, if all were live.
+    #[must_use]
+    pub fn candidates(&self, attributes: &ConvolutionAttributes) -> u32 {
+        self.groups(attributes) * candidates(attributes)
     }
 
     /// Multiply-adds of one output pixel, all slots being live.
@@ -131,6 +140,18 @@ impl SparseLayer {
         let blocks = f64::from(self.candidates) * (density * self.share).min(1.0);
         (blocks.round() as u32).clamp(1, self.blocks.slots)
     }
+
+    /// Bytes of the weight, of its gradient and of so many states of its optimiser, as far as they are live where the network's density is
+    /// `density`. A plan has room for all slots throughout: for the largest density of any stage.
+    #[must_use]
+    pub fn bytes(&self, density: f64, states: usize) -> u64 {
+        let blocks = SparseBlocks {
+            slots: self.live(density),
+            ..self.blocks
+        };
+        let values = blocks.value_bytes(&self.attributes);
+        blocks.weight_bytes(&self.attributes) + (1 + states as u64) * values
+    }
 }
 
 impl Graph {
@@ -154,7 +175,12 @@ impl Graph {
                         .to_owned(),
             });
         }
-        let most = sparsity.most.max(sparsity.density);
+        if sparsity.most < sparsity.density {
+            return Err(GraphError::LargestDensity {
+                most: sparsity.most.to_string(),
+                density: sparsity.density.to_string(),
+            });
+        }
         let chosen = self.can_be_sparse();
         if chosen.is_empty() {
             let network = self.name.clone();
@@ -164,8 +190,10 @@ impl Graph {
             Distribution::Uniform => vec![1.0; chosen.len()],
             Distribution::ErdosRenyi => erdos_renyi(&chosen, sparsity.density),
         };
+        // All layers or none.
+        let mut sparse = Vec::with_capacity(chosen.len());
         for ((weight, attributes), share) in chosen.into_iter().zip(shares) {
-            let parameter = &mut self.parameters[weight.0];
+            let parameter = &self.parameters[weight.0];
             let wrong = |problem: String| GraphError::DoesNotFit {
                 layer: parameter.name.clone(),
                 problem,
@@ -192,13 +220,17 @@ impl Graph {
                     1.0 / f64::from(candidates) / share
                 )));
             }
-            let slots = f64::from(candidates) * (most * share).min(1.0);
+            let slots = f64::from(candidates) * (sparsity.most * share).min(1.0);
             let blocks = SparseBlocks {
                 block_quads: sparsity.block_quads,
                 slots: (slots.round() as u32).clamp(1, candidates),
                 masks_gradient: sparsity.masks_gradient,
             };
-            parameter.layout = Layout::SparseWeight(attributes, blocks);
+            sparse.push((weight, share, Layout::SparseWeight(attributes, blocks)));
+        }
+        self.shares.clear();
+        for (weight, share, layout) in sparse {
+            self.parameters[weight.0].layout = layout;
             self.shares.push((weight, share));
         }
         Ok(())

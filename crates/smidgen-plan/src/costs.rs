@@ -50,6 +50,12 @@ pub fn multiply_adds(program: &Program, kind: &OperationKind) -> u64 {
             shape,
             weight_gradient: weight,
             ..
+        }
+        | OperationKind::GrowthScores {
+            attributes,
+            shape,
+            scores: weight,
+            ..
         } => attributes.output_shape(*shape).map_or(0, |output| {
             let layout = program.value(*weight).layout;
             output.pixels() * layout.multiply_adds_per_pixel(attributes)

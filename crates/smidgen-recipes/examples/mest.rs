@@ -1,7 +1,7 @@
 //! MEST against the controls that could embarrass it, on a subset of CIFAR-10: a table of `docs/src/sparse.md`.
 //!
-//! `cargo run --release -p smidgen-recipes --example mest -- --data DIR [--sparsity 0.9] [--images 2000] [--epochs 8] [--interval 2] [--seeds 3] [--arms NAME,NAME]
-//! [--out FILE]`
+//! `cargo run --release -p smidgen-recipes --example mest -- --data DIR [--sparsity 0.9] [--images 2000] [--test-images 2000] [--epochs 8] [--interval 2]
+//! [--seeds 3] [--arms NAME,NAME] [--out FILE]`
 
 #![allow(clippy::print_stdout)]
 
@@ -9,13 +9,14 @@ mod common;
 mod unstructured;
 
 use common::{
-    BATCH, Data, LEARNING_RATE, Outcome, Runs, SMALL_80, SMALL_90, WIDTHS, Words, network,
-    parameter_bytes, random_masks, session, spread,
+    BATCH, Data, LEARNING_RATE, Outcome, Runs, SMALL_80, SMALL_90, TEST_IMAGES, WIDTHS, Words,
+    network, parameter_bytes, random_masks, session, spread,
 };
-use smidgen::{Sparsity, Trainer, TrainerOptions, Training};
+use smidgen::{Growth, Sparsity, Trainer, TrainerOptions, Training};
 use smidgen_recipes::{Mest, MestOptions};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use unstructured::Masks;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Arm {
@@ -24,11 +25,12 @@ enum Arm {
     Random,
     Magnitude,
     Elastic,
+    Gradient,
     Soft,
-    Unstructured,
+    Unstructured(Masks),
 }
 
-const ARMS: [(Arm, &str, &str); 7] = [
+const ARMS: [(Arm, &str, &str); 10] = [
     (Arm::Dense, "dense", "dense"),
     (
         Arm::Small,
@@ -42,15 +44,26 @@ const ARMS: [(Arm, &str, &str); 7] = [
         "static mask by magnitude at the start",
     ),
     (Arm::Elastic, "elastic", "MEST, elastic mutation"),
+    (Arm::Gradient, "gradient", "the same, grown by gradients"),
     (
         Arm::Soft,
         "soft",
         "MEST, elastic mutation with the soft bound",
     ),
     (
-        Arm::Unstructured,
+        Arm::Unstructured(Masks::Elastic),
         "unstructured",
         "MEST, elastic mutation of single weights, simulated",
+    ),
+    (
+        Arm::Unstructured(Masks::Magnitude),
+        "unstructured-magnitude",
+        "static mask of single weights by magnitude at the start, simulated",
+    ),
+    (
+        Arm::Unstructured(Masks::Random),
+        "unstructured-random",
+        "static random mask of single weights, simulated",
     ),
 ];
 
@@ -72,7 +85,9 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
     let small = if density < 0.15 { SMALL_90 } else { SMALL_80 };
     let mut graph = network(if arm == Arm::Small { small } else { WIDTHS })?;
     let mest = match arm {
-        Arm::Elastic | Arm::Unstructured => Some(MestOptions::elastic(density, epochs)),
+        Arm::Elastic | Arm::Gradient | Arm::Unstructured(_) => {
+            Some(MestOptions::elastic(density, epochs))
+        }
         Arm::Soft => Some(MestOptions::soft(density, epochs)),
         _ => None,
     };
@@ -81,8 +96,8 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
         interval,
         ..mest
     });
-    if let (Arm::Unstructured, Some(mest)) = (arm, &mest) {
-        return unstructured::run(&graph, mest, seed, &settings.data);
+    if let (Arm::Unstructured(masks), Some(mest)) = (arm, &mest) {
+        return unstructured::run(&graph, (masks, mest), seed, &settings.data);
     }
     if !matches!(arm, Arm::Dense | Arm::Small) {
         graph.sparsify(&Sparsity {
@@ -90,7 +105,14 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
             ..Sparsity::uniform(density)
         })?;
     }
-    let mut session = session(&graph, BATCH, Training::default(), seed)?;
+    let training = Training {
+        growth: match arm {
+            Arm::Gradient => Growth::Gradient,
+            _ => Growth::Random,
+        },
+        ..Training::default()
+    };
+    let mut session = session(&graph, BATCH, training, seed)?;
     if arm == Arm::Random {
         let mut weights = graph.initialize(seed);
         random_masks(&graph, &mut weights, seed);
@@ -117,22 +139,30 @@ fn run(arm: Arm, seed: u64, settings: &Settings) -> Outcome<Vec<f64>> {
 
 fn main() -> Outcome<()> {
     let words = Words::of_the_command_line(&[
-        "data", "sparsity", "images", "epochs", "interval", "seeds", "arms", "out",
+        "data",
+        "sparsity",
+        "images",
+        "test-images",
+        "epochs",
+        "interval",
+        "seeds",
+        "arms",
+        "out",
     ])?;
     let (sparsity, images) = (words.get("sparsity", 0.9)?, words.get("images", 2000)?);
     let (epochs, seeds) = (words.get("epochs", 8)?, words.get("seeds", 3_u64)?);
     let interval = words.get("interval", 2)?;
+    let test_images = words.get("test-images", TEST_IMAGES)?;
     let arms = words.get("arms", String::new())?;
     let head = format!(
-        "CIFAR-10, first {images} training and {} test images, {epochs} epochs, a mutation every {interval}, sparsity {sparsity}",
-        common::TEST_IMAGES
+        "CIFAR-10, first {images} training and {test_images} test images, {epochs} epochs, a mutation every {interval}, sparsity {sparsity}"
     );
     let mut runs = Runs::open(words.needed("out").ok(), &head)?;
     let settings = Settings {
         density: 1.0 - sparsity,
         epochs,
         interval,
-        data: Data::first(words.needed("data")?, images)?,
+        data: Data::of(words.needed("data")?, [images, test_images])?,
     };
     println!("{head}, seeds 1 to {seeds}\n");
     println!(

@@ -22,6 +22,6 @@ mod mest;
 mod removal;
 mod sparcl;
 
-pub use mest::{Mest, MestOptions};
+pub use mest::{Mest, MestOptions, StageNeeds};
 pub use removal::{Choice, Removal, RemovalOptions};
 pub use sparcl::{DataRemoval, GradientMask, Masking, Pick, Sparcl, SparclOptions, TaskReport};

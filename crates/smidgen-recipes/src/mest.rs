@@ -28,6 +28,17 @@ pub struct MestOptions {
     pub seed: u32,
 }
 
+/// What a stage of a schedule needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StageNeeds {
+    /// Its first epoch.
+    pub epoch: u32,
+    /// The share of blocks that is live.
+    pub density: f64,
+    /// Bytes of what is live of all sparse layers: weights, gradients and optimiser state.
+    pub bytes: u64,
+}
+
 /// Densities in a stage: after pruning, and after growing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Stage {
@@ -70,10 +81,15 @@ impl MestOptions {
         [stage.prune_to, stage.grow_to]
     }
 
+    /// The first epochs of the second and third stage.
+    fn starts(&self) -> [u32; 2] {
+        [9, 12].map(|sixteenths| (self.epochs * sixteenths).div_ceil(16))
+    }
+
     fn stage(&self, epoch: u32) -> Stage {
         // A run too short for them has the first stage and the last.
-        let at = [9, 12].map(|sixteenths| (self.epochs * sixteenths).div_ceil(16));
-        let stage = at.iter().filter(|start| epoch >= **start).count();
+        let starts = self.starts();
+        let stage = starts.iter().filter(|start| epoch >= **start).count();
         let density = self.density;
         if self.soft {
             let beyond = [0.05, 0.025, 0.0][stage];
@@ -102,7 +118,7 @@ impl Mest {
     /// For a network that has been made sparse, with slots for [`MestOptions::most`]; every mutation of the run is checked.
     ///
     /// # Errors
-    /// A network without sparse layers, a density outside (0, 1], slots for less than the schedule grows to, or a layer in which a
+    /// A network without sparse layers or with frozen ones, a density outside (0, 1], slots for less than the schedule grows to, or a layer in which a
     /// mutation cannot be done exactly.
     pub fn new(graph: &Graph, options: &MestOptions) -> Result<Self, Error> {
         let wrong = |what: String| Error::Recipe { name: "mest", what };
@@ -120,6 +136,13 @@ impl Mest {
             return Err(wrong(
                 "the network has no sparse layers; give a sparsity, such as --sparse 0.9".into(),
             ));
+        }
+        let is_frozen = |layer: &&SparseLayer| !graph.parameters()[layer.weight.0].trainable;
+        if let Some(frozen) = layers.iter().find(is_frozen) {
+            return Err(wrong(format!(
+                "`{}` is frozen, so what grows there would stay zero; train it, or leave the mask as it is",
+                frozen.name
+            )));
         }
         let recipe = Self {
             options: *options,
@@ -151,6 +174,32 @@ impl Mest {
         Ok(recipe)
     }
 
+    /// What each stage needs, with an optimiser of so many states: what a session has planned is the most of them.
+    #[must_use]
+    pub fn stages(&self, states: usize) -> Vec<StageNeeds> {
+        let [second, third] = self.options.starts();
+        // Masks change before an epoch of the interval.
+        let first_change = |start: u32| start.next_multiple_of(self.options.interval);
+        let epochs = [0, first_change(second), first_change(third)];
+        let mut stages: Vec<StageNeeds> = Vec::new();
+        for epoch in epochs
+            .into_iter()
+            .filter(|epoch| *epoch < self.options.epochs)
+        {
+            let density = self.options.stage(epoch).grow_to;
+            stages.retain(|stage| stage.epoch < epoch);
+            if stages.last().is_none_or(|stage| stage.density != density) {
+                let bytes = self.layers.iter().map(|layer| layer.bytes(density, states));
+                stages.push(StageNeeds {
+                    epoch,
+                    density,
+                    bytes: bytes.sum(),
+                });
+            }
+        }
+        stages
+    }
+
     /// Live blocks of every output group of a layer when an epoch begins, before its mutation.
     fn live_before(&self, layer: &SparseLayer, epoch: u32) -> u32 {
         match epoch.checked_sub(self.options.interval) {
@@ -180,6 +229,25 @@ impl Mest {
 }
 
 impl Recipe for Mest {
+    fn check(&self, session: &mut Session) -> Result<(), Error> {
+        for layer in &self.layers {
+            let blocks = session.live_blocks(&layer.name)?;
+            let groups = blocks.chunks(layer.blocks.slots as usize);
+            let fewest = groups.map(|own| own.iter().flatten().count()).min();
+            if let Some(fewest) = fewest.filter(|count| *count < layer.blocks.slots as usize) {
+                return Err(Error::Recipe {
+                    name: "mest",
+                    what: format!(
+                        "the mask that was loaded leaves {fewest} blocks live in an output group of `{}`, which begins with {}; load \
+                         weights without a mask, or lower the density",
+                        layer.name, layer.blocks.slots
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn before_epoch(&mut self, session: &mut Session, epoch: u64) -> Result<(), Error> {
         let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
         if !epoch.is_multiple_of(self.options.interval) {
@@ -251,6 +319,22 @@ mod tests {
     }
 
     #[test]
+    fn stages_know_their_bytes() {
+        let options = MestOptions::soft(0.2, 160);
+        let mest = Mest::new(&network(0.2, options.most()), &options).unwrap();
+        let stages = mest.stages(1);
+        let epochs: Vec<u32> = stages.iter().map(|stage| stage.epoch).collect();
+        assert_eq!(epochs, [0, 90, 120]);
+        assert!(stages.is_sorted_by(|before, after| before.bytes > after.bytes));
+        let elastic = MestOptions::elastic(0.2, 160);
+        let mest = Mest::new(&network(0.2, 0.2), &elastic).unwrap();
+        let last = stages[2].bytes;
+        assert!(
+            matches!(mest.stages(1)[..], [StageNeeds { epoch: 0, bytes, .. }] if bytes == last)
+        );
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_before_training() {
         let graph = network(0.2, 0.2);
         let soft = Mest::new(&graph, &MestOptions::soft(0.2, 20)).unwrap_err();
@@ -261,6 +345,10 @@ mod tests {
             let wrong = Mest::new(&graph, &MestOptions::elastic(density, 20)).unwrap_err();
             assert!(wrong.to_string().contains("outside (0, 1]"));
         }
+        let mut frozen = network(0.2, 0.2);
+        frozen.train_last(1).unwrap();
+        let frozen = Mest::new(&frozen, &MestOptions::elastic(0.2, 20)).unwrap_err();
+        assert!(frozen.to_string().contains("is frozen"), "{frozen}");
         let nearly = network(0.95, 0.95);
         let crowded = Mest::new(&nearly, &MestOptions::elastic(0.95, 20)).unwrap_err();
         assert!(crowded.to_string().contains("too small"), "{crowded}");

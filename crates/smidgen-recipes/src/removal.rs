@@ -72,14 +72,18 @@ impl Removal {
 }
 
 impl Recipe for Removal {
+    fn check(&self, session: &mut Session) -> Result<(), Error> {
+        if session.examples().counted > 0 {
+            return Ok(());
+        }
+        Err(wrong(
+            "the session does not count what is forgotten; give `Training::examples` the number of examples".into(),
+        ))
+    }
+
     fn before_epoch(&mut self, session: &mut Session, epoch: u64) -> Result<(), Error> {
         if epoch != self.epoch() {
             return Ok(());
-        }
-        if session.examples().counted == 0 {
-            return Err(wrong(
-                "the session does not count what is forgotten; give `Training::examples` the number of examples".into(),
-            ));
         }
         let mut records = session.example_records()?;
         let count = self.count(records.len());

@@ -52,7 +52,7 @@ pub use footprint::Footprint;
 pub use metrics::Metrics;
 pub use schedule::Schedule;
 pub use session::{
-    Blueprint, HostTime, MASK_SUFFIX, MaskReport, PlanFile, PlanPoint, Plans, RaceTime,
+    Blueprint, Growth, HostTime, MASK_SUFFIX, MaskReport, PlanFile, PlanPoint, Plans, RaceTime,
     STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions, Training, WholePlan,
     largest_batch,
 };

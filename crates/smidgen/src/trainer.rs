@@ -112,8 +112,9 @@ impl<'s> Trainer<'s> {
     /// The same run with a recipe, which acts after those it has.
     ///
     /// # Errors
-    /// Recipes that would leave fewer examples than a batch has.
+    /// Recipes that would leave fewer examples than a batch has, or that cannot act on this session.
     pub fn with_recipe(mut self, recipe: impl Recipe + 'static) -> Result<Self, Error> {
+        recipe.check(self.session)?;
         self.recipes.push(Box::new(recipe));
         let examples = self.train.dataset().len();
         let removals = self.recipes.iter().map(|recipe| recipe.removals(examples));

@@ -7,4 +7,5 @@ mod bench;
 mod output;
 mod profile;
 mod resume;
+mod sparse;
 mod support;

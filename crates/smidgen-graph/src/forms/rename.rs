@@ -274,6 +274,19 @@ impl OperationKind {
                 .into_iter()
                 .chain(states)
                 .collect(),
+            Kind::GrowthScores {
+                input,
+                output_gradient,
+                scores,
+                ..
+            } => (input.values_mut())
+                .chain([output_gradient, scores])
+                .collect(),
+            Kind::Mutation {
+                parameter,
+                scores,
+                states,
+            } => [parameter, scores].into_iter().chain(states).collect(),
         }
     }
 }

@@ -651,6 +651,9 @@ impl<'program> Interpreter<'program> {
                 }
             }
             Kind::Rehearse { .. } => unreachable!("no program here rehearses"),
+            Kind::GrowthScores { .. } | Kind::Mutation { .. } => {
+                unreachable!("no program here changes masks")
+            }
             // Here every code is exact: what is checked is who reads and writes what, and when.
             Kind::Encode { input, stash, .. } => self.set(*stash, self.get(*input).to_vec()),
             Kind::Slope {

@@ -64,6 +64,11 @@ pub(crate) struct Data {
 impl Data {
     /// The first images of both splits.
     pub(crate) fn first(folder: &str, images: usize) -> Outcome<Self> {
+        Self::of(folder, [images, TEST_IMAGES])
+    }
+
+    /// So many of the training and of the test images, from the first on.
+    pub(crate) fn of(folder: &str, [images, test_images]: [usize; 2]) -> Outcome<Self> {
         let source: DataSource = format!("cifar10:{folder}").parse()?;
         let first = |split, len: usize| -> Outcome<Arc<dyn Dataset>> {
             let all = source.open(split)?;
@@ -72,7 +77,7 @@ impl Data {
         };
         Ok(Self {
             train: first(Split::Train, images)?,
-            test: first(Split::Test, TEST_IMAGES)?,
+            test: first(Split::Test, test_images)?,
             normalization: source.normalization(),
         })
     }

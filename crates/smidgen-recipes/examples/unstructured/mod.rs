@@ -9,14 +9,25 @@ use smidgen::{Graph, Schedule, Session, Sparsity, StepOptions, Training};
 use smidgen_recipes::MestOptions;
 use std::sync::Arc;
 
-struct Masked {
-    name: String,
-    mask: Vec<bool>,
+/// What happens to the masks, which have the density of the recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Masks {
+    /// The largest weights at the start are live, and the masks mutate as the recipe says.
+    Elastic,
+    /// The same weights stay live.
+    Magnitude,
+    /// Any weights are live, and stay so.
+    Random,
+}
+
+pub(crate) struct Masked {
+    pub(crate) name: String,
+    pub(crate) mask: Vec<bool>,
 }
 
 impl Masked {
-    /// Keeps what is live of the weight, and of its momentum.
-    fn apply(&self, session: &mut Session) -> Outcome<()> {
+    /// Keeps what is live of the weight, and of its momentum: after every step, this is training with the gradient times the mask.
+    pub(crate) fn apply(&self, session: &mut Session) -> Outcome<()> {
         for name in [self.name.clone(), format!("momentum of {}", self.name)] {
             let mut values = session.read(&name)?;
             let masked = values
@@ -56,7 +67,12 @@ impl Masked {
 }
 
 /// Test accuracy in percent, and bytes of weights, gradients and momentum, which are those of the dense network.
-pub(crate) fn run(graph: &Graph, mest: &MestOptions, seed: u64, data: &Data) -> Outcome<Vec<f64>> {
+pub(crate) fn run(
+    graph: &Graph,
+    (masks, mest): (Masks, &MestOptions),
+    seed: u64,
+    data: &Data,
+) -> Outcome<Vec<f64>> {
     let mut session = session(graph, BATCH, Training::default(), seed)?;
     let mut sparse = network(WIDTHS)?;
     sparse.sparsify(&Sparsity::uniform(mest.density))?;
@@ -65,12 +81,18 @@ pub(crate) fn run(graph: &Graph, mest: &MestOptions, seed: u64, data: &Data) -> 
     for layer in sparse.sparse_layers() {
         let weights = session.read(&layer.name)?;
         let live = (weights.len() as f64 * mest.density).round() as usize;
-        let mask = vec![true; weights.len()];
         let mut layer = Masked {
             name: layer.name,
-            mask,
+            mask: vec![true; weights.len()],
         };
-        layer.mutate(&mut session, [live, live], &mut random)?;
+        if masks == Masks::Random {
+            let mut any: Vec<usize> = (0..weights.len()).collect();
+            random.draw(&mut any, live);
+            layer.apply_only(any.into_iter());
+            layer.apply(&mut session)?;
+        } else {
+            layer.mutate(&mut session, [live, live], &mut random)?;
+        }
         layers.push(layer);
     }
     let loader = Loader::training(
@@ -85,7 +107,7 @@ pub(crate) fn run(graph: &Graph, mest: &MestOptions, seed: u64, data: &Data) -> 
     let schedule = Schedule::Cosine { warm_up: 0.0 };
     let mut step = 0;
     for epoch in 0..mest.epochs {
-        if epoch.is_multiple_of(mest.interval) {
+        if masks == Masks::Elastic && epoch.is_multiple_of(mest.interval) {
             let [keep, grow] = mest.densities(epoch);
             for layer in &mut layers {
                 let share = |density: f64| (layer.mask.len() as f64 * density).round() as usize;

@@ -195,6 +195,19 @@ impl<'s> Sparcl<'s> {
         {
             return Err(wrong(format!("a share of {share} is not from 0 to 1")));
         }
+        if let Some(masking) = options.masking {
+            if masking.density == 0.0 {
+                return Err(wrong(
+                    "a density of 0 is outside (0, 1]; give the share of weights that stay, such as 0.1".into(),
+                ));
+            }
+            if !masking.alpha.is_finite() {
+                return Err(wrong(format!(
+                    "a factor of {} of the gradient is not finite; give one such as 0.5",
+                    masking.alpha
+                )));
+            }
+        }
         if options
             .gradient
             .is_some_and(|gradient| gradient.interval == 0)

@@ -570,6 +570,23 @@ pub(super) fn launch(
             gradients,
             control,
         } => clip_launches(at, operation, *max_norm, gradients, *control, facts)?,
+        OperationKind::GrowthScores {
+            attributes,
+            shape,
+            blocks,
+            input,
+            output_gradient,
+            scores,
+        } => {
+            let layer = (convolution_shape(attributes, *shape), blocks);
+            let values = [*output_gradient, *scores];
+            at.growth_scores(operation, layer, input, values, variant, facts)?
+        }
+        OperationKind::Mutation {
+            parameter,
+            scores,
+            states,
+        } => at.mutation(*parameter, states, Some(*scores))?,
         // Launched with the others that follow.
         OperationKind::Update { .. } => Vec::new(),
     })

@@ -6,11 +6,13 @@ mod convert;
 mod filter;
 mod launch;
 mod layout;
+mod mutation;
 pub(crate) mod sparse;
 mod update;
 
 pub(crate) use codes::StashCodes;
 pub(crate) use layout::{pack, unpack};
+pub(crate) use mutation::mutations;
 
 use crate::Error;
 use crate::tuning::{Choices, ShapeClass};
@@ -44,6 +46,12 @@ pub(crate) fn shape_class(program: &Program, kind: &OperationKind) -> Option<Sha
             weight_gradient,
             ..
         } => (Pass::WeightGradient, attributes, shape, weight_gradient),
+        OperationKind::GrowthScores {
+            attributes,
+            shape,
+            scores,
+            ..
+        } => (Pass::WeightGradient, attributes, shape, scores),
         _ => return None,
     };
     if sparse::blocks_of(program, *weight).is_some() {
@@ -111,6 +119,9 @@ fn workspace(
     if let Some(class) = shape_class(program, kind) {
         let ShapeClass { pass, shape } = &class;
         let variant = choices.get(&class);
+        if matches!(kind, OperationKind::GrowthScores { .. }) {
+            return mutation::scores_workspace(shape, facts, variant);
+        }
         return Ok(smidgen_conv::workspace(*pass, shape, facts, variant)?);
     }
     Ok(match kind {

@@ -6,14 +6,13 @@ use super::layout::weight_shape;
 use crate::Error;
 use smidgen_conv::ConvolutionShape;
 use smidgen_conv::sparse::{
-    self, Mutation, SparseForward, SparseInputGradient, SparseShape, SparseWeightGradient,
-    Transpose,
+    self, SparseForward, SparseInputGradient, SparseShape, SparseWeightGradient,
 };
 use smidgen_gpu::{DeviceFacts, Launch, Region, bytemuck};
 use smidgen_graph::{
     ConvolutionAttributes, Layout, OperationKind, Program, Role, Source, SparseBlocks, ValueId,
 };
-use smidgen_plan::{Limits, Place, ProgramPlan};
+use smidgen_plan::Place;
 
 /// The parts of a sparse weight, from the place of the whole.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +65,7 @@ pub(crate) fn places(
     })
 }
 
-fn shape(convolution: ConvolutionShape, blocks: &SparseBlocks) -> SparseShape {
+pub(super) fn shape(convolution: ConvolutionShape, blocks: &SparseBlocks) -> SparseShape {
     SparseShape {
         convolution,
         block_quads: blocks.block_quads,
@@ -88,7 +87,7 @@ pub(super) fn blocks_of(program: &Program, id: ValueId) -> Option<SparseBlocks> 
 }
 
 impl Binder<'_> {
-    fn sparse_parts(
+    pub(super) fn sparse_parts(
         &self,
         weight: ValueId,
         attributes: &ConvolutionAttributes,
@@ -255,53 +254,6 @@ pub(crate) fn weights(
         }
         _ => None,
     })
-}
-
-/// The launches that change the masks of all sparse weights as their orders say.
-pub(crate) fn mutations(
-    program: &Program,
-    plan: &ProgramPlan,
-    limits: Limits,
-) -> Result<Vec<Launch>, Error> {
-    let binder = Binder {
-        program,
-        plan,
-        limits,
-    };
-    let mut launches = Vec::new();
-    for (weight, attributes, blocks) in weights(program) {
-        let parts = binder.sparse_parts(weight, &attributes, &blocks)?;
-        let states = program
-            .operations
-            .iter()
-            .find_map(|operation| match &operation.kind {
-                OperationKind::Update {
-                    parameter, states, ..
-                } if *parameter == weight => Some(states.as_slice()),
-                _ => None,
-            });
-        let regions = Mutation {
-            order: parts.order,
-            columns: parts.columns,
-            values: parts.values,
-            states: states
-                .unwrap_or_default()
-                .iter()
-                .map(|id| binder.region(*id))
-                .collect::<Result<_, _>>()?,
-            growth: None,
-        };
-        let shape = shape_of(&attributes, &blocks);
-        let lists = Transpose {
-            columns: parts.columns,
-            starts: parts.starts,
-            entries: parts.entries,
-            walk: parts.walk,
-        };
-        launches.push(sparse::mutate(&shape, &regions)?);
-        launches.extend(sparse::transpose(&shape, &lists)?);
-    }
-    Ok(launches)
 }
 
 /// The words of a sparse weight with these columns and values: its lists are made on the way.

@@ -56,6 +56,12 @@ impl Blueprint {
         &self.footprint
     }
 
+    /// The training program, or that of evaluation in a session that does not train.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.programs[0]
+    }
+
     /// Where every tensor will stand.
     #[must_use]
     pub fn plan(&self) -> &Plan {
@@ -68,10 +74,12 @@ impl Blueprint {
         &self.forms
     }
 
-    /// The layer at which the main program needs the most memory.
+    /// The layer at which the session needs the most memory.
     pub(super) fn binding_layer(&self) -> String {
-        let at = self.plan.programs[0].peak.operation;
-        let operation = self.programs[0].operations.get(at);
+        let programs = self.programs.iter().zip(&self.plan.programs).rev();
+        let highest = programs.max_by_key(|(_, plan)| plan.peak.height);
+        let operation =
+            highest.and_then(|(program, plan)| program.operations.get(plan.peak.operation));
         operation.map_or_else(String::new, |operation| operation.layer.clone())
     }
 }

@@ -1,6 +1,7 @@
+use super::growth::{self, GROWTH};
 use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
 use super::roofline::roofline;
-use super::{Blueprint, PlanFile, STEPS_IN_FLIGHT, SessionOptions};
+use super::{Blueprint, Growth, PlanFile, STEPS_IN_FLIGHT, SessionOptions};
 use crate::kernels::StashCodes;
 use crate::tuning::{Choices, OperationCosts, ShapeClass, Source};
 use crate::{Bytes, Error, Footprint, Metrics, kernels};
@@ -12,7 +13,7 @@ use smidgen_plan::{Limits, Plan};
 /// What a session is to run, before it is settled how its stashes are held.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// Training first, where there is any; every stash is whole.
+    /// Training first, where there is any; every stash is whole. After evaluation, the step that changes masks by gradients, if one does.
     pub(super) programs: Vec<Program>,
     /// Of the first program.
     pub(super) outline: Outline,
@@ -52,10 +53,14 @@ impl Draft {
             );
         }
         let batch = options.batch;
-        let programs = modes
+        let mut programs = modes
             .into_iter()
             .map(|mode| graph.lower(&Lowering { batch, mode }))
             .collect::<Result<Vec<_>, _>>()?;
+        if (options.training.as_ref()).is_some_and(|training| training.growth == Growth::Gradient) {
+            growth::check(graph)?;
+            programs.push(programs[0].growing());
+        }
         let limits = Limits {
             alignment: facts.storage_alignment.max(256),
             max_binding_bytes: facts.max_binding_bytes,
@@ -132,15 +137,18 @@ impl Draft {
     /// The session in which stashes are held in these forms, with these variants of kernels.
     pub(super) fn blueprint(&self, forms: &Forms, choices: &Choices) -> Result<Blueprint, Error> {
         let (facts, limits) = (&self.facts, self.limits);
-        let mut programs = vec![self.outline.apply(&self.programs[0], forms)?];
-        programs.extend_from_slice(&self.programs[1..]);
+        let mut programs = self.programs.clone();
+        set_main(&mut programs, self.outline.apply(&self.programs[0], forms)?);
         let plan = self.fuse(&mut programs, choices)?;
         let launches = programs
             .iter()
             .zip(&plan.programs)
             .map(|(program, places)| kernels::launches(program, places, limits, facts, choices))
             .collect::<Result<Vec<_>, _>>()?;
-        let mutations = kernels::sparse::mutations(&programs[0], &plan.programs[0], limits)?;
+        let mutations = match self.growth() {
+            Some(_) => Vec::new(),
+            None => kernels::mutations(&programs[0], &plan.programs[0], limits)?,
+        };
         let mut uniforms: Vec<u64> = launches
             .iter()
             .map(|list| Sequence::uniform_bytes(&list.concat(), facts.uniform_alignment))
@@ -191,7 +199,7 @@ impl Draft {
         let main = programs[0].clone();
         let mut pairs = kernels::fusable(&main, &self.facts, choices)?;
         while !pairs.is_empty() {
-            programs[0] = main.fused(&pairs);
+            set_main(programs, main.fused(&pairs));
             let plan = plan_of(programs)?;
             if plan.arena_bytes <= apart.arena_bytes {
                 return Ok(plan);
@@ -201,9 +209,17 @@ impl Draft {
             let nearest = (0..pairs.len()).min_by_key(|at| (pairs[*at] - at).abs_diff(peak));
             pairs.remove(nearest.unwrap_or(0));
         }
-        programs[0] = main;
+        set_main(programs, main);
         Ok(apart)
     }
+}
+
+/// Sets the main program, and with it the step that changes masks as it holds its stashes.
+fn set_main(programs: &mut [Program], main: Program) {
+    if let Some(growth) = programs.get_mut(GROWTH) {
+        *growth = main.growing();
+    }
+    programs[0] = main;
 }
 
 /// What variants have to be chosen for, each with how many operations of the main program it stands for.

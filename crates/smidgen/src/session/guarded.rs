@@ -28,6 +28,14 @@ impl Session {
         let Some((training, compiled)) = &self.training else {
             return Err(Error::NotTraining);
         };
+        let due = self.growth.as_mut().filter(|growth| growth.is_due);
+        let compiled = match due {
+            Some(growth) => {
+                growth.is_due = false;
+                &growth.compiled
+            }
+            None => compiled,
+        };
         let control = control(training, options);
         let memory = &mut self.memory;
         let cut = self.plan.limits.max_buffer_bytes;

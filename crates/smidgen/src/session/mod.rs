@@ -5,6 +5,7 @@ mod compiled;
 mod diagnosis;
 mod draft;
 mod examples;
+mod growth;
 mod guarded;
 mod host;
 mod memory;
@@ -19,7 +20,7 @@ mod state;
 
 pub use blueprint::Blueprint;
 pub use host::HostTime;
-pub use options::{SessionOptions, StepOptions, Training};
+pub use options::{Growth, SessionOptions, StepOptions, Training};
 pub use plan_file::PlanFile;
 pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
 pub use race::RaceTime;
@@ -29,6 +30,7 @@ pub use sparse::{MASK_SUFFIX, MaskReport};
 use crate::tuning::{Choices, Tuning, TuningReport};
 use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
+use growth::Growing;
 use host::Stopwatch;
 use memory::Memory;
 use smidgen_gpu::{Device, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
@@ -57,8 +59,10 @@ pub struct Session {
     choices: Choices,
     tuning: TuningReport,
     host: HostTime,
-    /// Changes the masks of sparse layers.
+    /// Changes the masks of sparse layers, at random.
     mutation: Option<Sequence>,
+    /// Changes them by gradients, in place of a step.
+    growth: Option<Growing>,
     /// Whether an evaluation may have halted the device, which concerns only training.
     evaluated: bool,
 }
@@ -164,6 +168,10 @@ impl Session {
             report.notes.push(note);
         }
 
+        let growth = (compiled.len() > growth::GROWTH)
+            .then(|| compiled.pop())
+            .flatten();
+        let growth = growth.map(Growing::new);
         let evaluation = compiled.pop().ok_or(Error::EmptyBatch)?;
         let training = options.training.clone().zip(compiled.pop());
         let mut session = Self {
@@ -180,6 +188,7 @@ impl Session {
             tuning: report,
             host: HostTime::default(),
             mutation,
+            growth,
             evaluated: false,
         };
         session.memory.clear();
@@ -282,7 +291,8 @@ impl Session {
 
     /// Submits one training step: upload, forward, loss, backward, update. `images` are planes of quads, `labels` one a picture; where
     /// forgetting is counted, the number of every picture's example follows (see [`Batch::words`](smidgen_data::Batch::words)).
-    /// Its metrics arrive later: see [`metrics`](Self::metrics).
+    /// Its metrics arrive later: see [`metrics`](Self::metrics). Where masks are to change by gradients, the step changes them in place of the
+    /// parameters (see [`mutate`](Self::mutate)).
     ///
     /// # Errors
     /// The session cannot train, the batch has another size, [`STEPS_IN_FLIGHT`] results are unread, or the device failed.
@@ -299,6 +309,8 @@ impl Session {
         let Some((training, compiled)) = &self.training else {
             return Err(Error::NotTraining);
         };
+        let growing = self.growth.as_mut().filter(|growth| growth.is_due);
+        let compiled = growing.as_ref().map_or(compiled, |growth| &growth.compiled);
         let control = control(training, options);
         submit(
             &mut self.memory,
@@ -307,7 +319,12 @@ impl Session {
             compiled,
             (images, labels),
             &control,
-        )
+        )?;
+        if let Some(growth) = growing {
+            growth.is_due = false;
+            self.compute_all_gradients()?;
+        }
+        Ok(())
     }
 
     /// As [`train_step`](Self::train_step), but waits, and returns the seconds of each operation of the training program instead of the

@@ -30,10 +30,23 @@ pub struct Training {
     /// How lossy stashes may be held to meet a budget: the mean over stashes of the squared error by the squared value. 0, the default,
     /// for not at all: then a budget changes no bit of what is computed. 0.016 is what 4 bits bring.
     pub quality: f64,
+    /// What grows where the masks of sparse layers change.
+    pub growth: Growth,
     /// What is kept of single training examples, such as how often each was forgotten.
     pub examples: ExampleMemory,
     /// How stashes are held, written down before; `None` leaves it to the planner.
     pub plan: Option<PlanFile>,
+}
+
+/// Which blocks grow where the masks of sparse layers change, of those that were not live before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Growth {
+    /// Any, as in SET and MEST; between two steps.
+    #[default]
+    Random,
+    /// Those whose gradient has the largest norm on the batch of the next step, as in RigL (Evci et al., ICML 2020). That step changes
+    /// masks instead of parameters. The dense gradient of one layer at a time is a temporary that plan and budget know.
+    Gradient,
 }
 
 impl Default for Training {
@@ -49,6 +62,7 @@ impl Default for Training {
             keep_gradients: false,
             filter_state: None,
             quality: 0.0,
+            growth: Growth::Random,
             examples: ExampleMemory::default(),
             plan: None,
         }

@@ -1,5 +1,5 @@
 use super::draft::{Draft, shape_classes};
-use super::{Blueprint, PlanFile, SessionOptions, settle};
+use super::{Blueprint, PlanFile, SessionOptions, growth, settle};
 use crate::tuning::{Measurements, Source, Tuning};
 use crate::{Bytes, Error, kernels};
 use serde::Serialize;
@@ -344,7 +344,11 @@ impl Draft {
             .map(|(class, _)| class)
             .collect();
         let lean = Source::Measured(&rule).choose(&classes, &self.facts, 0)?;
-        let workspaces = kernels::workspaces(program, &self.facts, &lean)?;
+        let mut workspaces = kernels::workspaces(program, &self.facts, &lean)?;
+        if let Some(growth) = self.growth() {
+            let needed = kernels::workspaces(growth, &self.facts, &lean)?;
+            growth::add_needs(&mut workspaces, program, growth, &needed);
+        }
         Ok(Planner::new(
             &self.programs[0],
             &self.outline,

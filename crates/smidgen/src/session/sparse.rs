@@ -3,7 +3,7 @@
 use super::Session;
 use crate::Error;
 use crate::kernels::sparse::{self, Parts};
-use smidgen_conv::sparse::{EMPTY, Imported, Order, SparseShape};
+use smidgen_conv::sparse::{EMPTY, Imported, Order, SparseError, SparseShape};
 use smidgen_gpu::bytemuck;
 pub use smidgen_graph::MASK_SUFFIX;
 use smidgen_graph::{Layout, Weights};
@@ -91,7 +91,7 @@ impl Session {
             let before = self.columns(&weight)?;
             let values: Vec<f32> = floats(&self.memory.read(weight.parts.values)?);
             let dense = weight.shape.unpack(&before, &values)?;
-            let columns = columns_of(&weight.shape, numbers);
+            let columns = columns_of(&weight.shape, numbers)?;
             let values = weight.shape.pack(&columns, &dense)?;
             self.set(&weight, &columns, &values)?;
             return Ok(true);
@@ -161,14 +161,13 @@ impl Session {
 
     /// Changes the masks of all sparse layers, between two steps, each as its order says (in the order of
     /// [`Graph::sparse_layers`](smidgen_graph::Graph::sparse_layers)): weights and optimiser state of what is pruned are gone, what grows
-    /// starts from zero.
+    /// starts from zero. Where a session grows by gradients ([`Growth::Gradient`](crate::Growth)) they change with the next training step,
+    /// whose batch says where gradients are large; there must be one before the session's state is saved.
     ///
     /// # Errors
     /// Not as many orders as sparse layers, an order that cannot be done exactly (then nothing is changed), or the device failed.
     pub fn mutate(&mut self, orders: &[Order]) -> Result<(), Error> {
-        let weights: Vec<_> = sparse::weights(&self.program().program)
-            .map(|(id, ..)| self.program().program.value(id).name.clone())
-            .collect();
+        let weights = self.sparse_weights();
         if weights.len() != orders.len() {
             return Err(Error::Orders {
                 given: orders.len(),
@@ -190,15 +189,33 @@ impl Session {
         for (place, order) in places.into_iter().zip(orders) {
             self.memory.write(place, bytemuck::bytes_of(order))?;
         }
+        if let Some(growth) = &mut self.growth {
+            growth.is_due = true;
+            return Ok(());
+        }
         let Some(mutation) = &self.mutation else {
             return Ok(());
         };
         self.memory.device.run(|pass| mutation.record(pass))?;
         self.memory.device.check()?;
-        for name in &weights {
-            self.choose_gradients(name, |_| true)?;
+        self.compute_all_gradients()
+    }
+
+    /// Computes the gradients of all live blocks, as after every change of masks.
+    pub(super) fn compute_all_gradients(&mut self) -> Result<(), Error> {
+        for name in self.sparse_weights() {
+            self.choose_gradients(&name, |_| true)?;
         }
         Ok(())
+    }
+
+    /// The names of the sparse weights, in the order of the layers.
+    fn sparse_weights(&self) -> Vec<String> {
+        let program = &self.program().program;
+        let weights = sparse::weights(program);
+        weights
+            .map(|(id, ..)| program.value(id).name.clone())
+            .collect()
     }
 
     /// Computes the gradients of only those live blocks of a sparse weight that are `chosen` by the number of their slot (of all output
@@ -268,16 +285,35 @@ fn places_of(shape: &SparseShape, columns: &[u32]) -> Vec<f32> {
         .collect()
 }
 
-fn columns_of(shape: &SparseShape, places: &[f32]) -> Vec<u32> {
-    let groups = (0..).zip(places.chunks(shape.live as usize));
-    groups
-        .flat_map(|(group, own)| {
-            let candidates: Vec<u32> = shape.candidate_columns(group).collect();
-            own.iter().map(move |place| {
-                // A number below zero is cast to 0, so it is asked for first.
-                let column = (*place >= 0.0).then(|| candidates.get(*place as usize));
-                column.flatten().copied().unwrap_or(EMPTY)
-            })
-        })
-        .collect()
+fn columns_of(shape: &SparseShape, places: &[f32]) -> Result<Vec<u32>, SparseError> {
+    if places.len() != shape.blocks() as usize {
+        return Err(SparseError::Length {
+            what: "columns",
+            given: places.len(),
+            expected: shape.blocks() as usize,
+        });
+    }
+    let mut columns = Vec::with_capacity(places.len());
+    for (group, own) in (0..).zip(places.chunks(shape.live as usize)) {
+        let candidates: Vec<u32> = shape.candidate_columns(group).collect();
+        for place in own {
+            columns.push(match *place {
+                -1.0 => EMPTY,
+                // A number below zero, or none, would be cast to 0.
+                place if place >= 0.0 => {
+                    *candidates.get(place as usize).ok_or(SparseError::Column {
+                        group,
+                        column: place as u32,
+                    })?
+                }
+                _ => {
+                    return Err(SparseError::Column {
+                        group,
+                        column: EMPTY,
+                    });
+                }
+            });
+        }
+    }
+    Ok(columns)
 }

@@ -10,6 +10,15 @@ pub trait Recipe {
     /// What the session refuses.
     fn before_epoch(&mut self, session: &mut Session, epoch: u64) -> Result<(), Error>;
 
+    /// Called once, when a recipe joins a run: whether the session is one that it can act on.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(&self, session: &mut Session) -> Result<(), Error> {
+        let _ = session;
+        Ok(())
+    }
+
     /// From which epochs on a training set of so many examples has fewer: before each of them, the recipe marks what is removed in the
     /// session's [example records](Session::example_records). Known before the run, so that its steps are.
     fn removals(&self, examples: usize) -> Vec<Remaining> {
