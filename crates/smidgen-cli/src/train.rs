@@ -41,6 +41,24 @@ struct Start<'a> {
     stashes: Stashes,
     filtered: &'a [FilterPoint],
     stages: &'a [Stage],
+    imported: Option<Imported>,
+}
+
+/// What became of the given weights of sparse layers: those that their masks kept, and of these those that found no place in live blocks.
+#[derive(Clone, Copy, Serialize)]
+struct Imported {
+    kept: usize,
+    lost: usize,
+}
+
+impl Imported {
+    fn of(reports: &[MaskReport]) -> Option<Self> {
+        let sum = |of: fn(&MaskReport) -> usize| reports.iter().map(of).sum();
+        (!reports.is_empty()).then(|| Self {
+            kept: sum(|report| report.kept),
+            lost: sum(|report| report.lost),
+        })
+    }
 }
 
 /// A stage of the schedule of masks.
@@ -252,11 +270,14 @@ pub(crate) fn run(
     for note in &session.tuning().notes {
         output.hint(note);
     }
-    if let Some(weights) = weights {
-        let reports = session.load(&weights)?;
-        if let Some(words) = lost(&reports) {
-            output.text(&words);
-        }
+    let imported = match weights {
+        Some(weights) => Imported::of(&session.load(&weights)?),
+        None => None,
+    };
+    if let Some(Imported { kept, lost }) = imported.filter(|imported| imported.lost > 0) {
+        output.text(&format!(
+            "{lost} of {kept} weights of sparse layers found no place in their live blocks"
+        ));
     }
     let facts = session.device().facts().clone();
     let (footprint, variants) = (session.footprint().clone(), session.choices().clone());
@@ -296,6 +317,7 @@ pub(crate) fn run(
         stashes,
         filtered: &filtered,
         stages: &stages,
+        imported,
     });
     output.text(&format!(
         "{} ({} parameters) on {}, {}",
@@ -441,15 +463,6 @@ fn removal(settings: &RunArguments) -> Result<Option<Removal>, Error> {
         seed: settings.seed,
     });
     options.map(|options| Removal::new(&options)).transpose()
-}
-
-/// What of the given weights found no place in the live blocks.
-fn lost(reports: &[MaskReport]) -> Option<String> {
-    let sum = |of: fn(&MaskReport) -> usize| reports.iter().map(of).sum::<usize>();
-    let (kept, lost) = (sum(|report| report.kept), sum(|report| report.lost));
-    (lost > 0).then(|| {
-        format!("{lost} of {kept} weights of sparse layers found no place in their live blocks")
-    })
 }
 
 /// Tells of an event; of a step, returns what was told.

@@ -83,7 +83,8 @@ impl MestOptions {
 
     /// The first epochs of the second and third stage.
     fn starts(&self) -> [u32; 2] {
-        [9, 12].map(|sixteenths| (self.epochs * sixteenths).div_ceil(16))
+        let last = self.epochs.saturating_sub(1);
+        [9, 12].map(|sixteenths| (self.epochs * sixteenths).div_ceil(16).min(last))
     }
 
     fn stage(&self, epoch: u32) -> Stage {
@@ -159,7 +160,16 @@ impl Mest {
                 )));
             }
         }
-        for epoch in (0..options.epochs).step_by(options.interval as usize) {
+        let changes = (0..options.epochs).step_by(options.interval as usize);
+        let last = changes.clone().last().unwrap_or(0);
+        if options.stage(last).grow_to > density {
+            return Err(wrong(format!(
+                "a mutation every {} epochs leaves none in the last stage of {}, in which masks come back to a density of {density}; give a \
+                 shorter interval",
+                options.interval, options.epochs
+            )));
+        }
+        for epoch in changes {
             for (layer, order) in recipe.layers.iter().zip(recipe.orders(epoch)) {
                 let before = recipe.live_before(layer, epoch);
                 if before + order.grow > layer.candidates {
@@ -341,6 +351,17 @@ mod tests {
         assert!(soft.to_string().contains("has slots for"), "{soft}");
         let dense = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
         assert!(Mest::new(&dense, &MestOptions::elastic(0.2, 20)).is_err());
+        for epochs in 1..20 {
+            let soft = MestOptions::soft(0.2, epochs);
+            let mest = Mest::new(&network(0.2, soft.most()), &soft).unwrap();
+            assert_eq!(mest.stages(1).last().unwrap().density, 0.2);
+        }
+        let rare = MestOptions {
+            interval: 5,
+            ..MestOptions::soft(0.2, 8)
+        };
+        let rare = Mest::new(&network(0.2, rare.most()), &rare).unwrap_err();
+        assert!(rare.to_string().contains("shorter interval"), "{rare}");
         for density in [0.0, 1.5, f64::NAN] {
             let wrong = Mest::new(&graph, &MestOptions::elastic(density, 20)).unwrap_err();
             assert!(wrong.to_string().contains("outside (0, 1]"));

@@ -94,13 +94,13 @@ fn settings_that_cannot_be_followed() {
 }
 
 /// Weights of a ResNet-20 in which a sparse layer has a mask.
-fn masked(file: &Path, shape: &[usize], value: f32) {
+fn masked(file: &Path, shape: &[usize], value: impl Fn(usize) -> f32) {
     let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
     graph.sparsify(&Sparsity::uniform(0.5)).unwrap();
     let mut weights = graph.initialize(1);
     let mut mask = weights.tensors["layer1.0.conv1.weight"].clone();
     mask.shape = shape.to_vec();
-    mask.values = vec![value; shape.iter().product()];
+    mask.values = (0..shape.iter().product()).map(value).collect();
     let name = "layer1.0.conv1.weight_mask".to_owned();
     weights.tensors.insert(name, mask);
     weights.save(file).unwrap();
@@ -125,7 +125,7 @@ fn masks_that_do_not_fit() {
         "--sparse",
         "0.5",
     ];
-    masked(&file, &[16, 16, 3, 1], 1.0);
+    masked(&file, &[16, 16, 3, 1], |_| 1.0);
     let words = [
         "layer1.0.conv1.weight_mask",
         "[16, 16, 3, 1]",
@@ -133,12 +133,12 @@ fn masks_that_do_not_fit() {
     ];
     assert_names(&refuse(&train), &words);
 
-    masked(&file, &[16, 16, 3, 3], f32::NAN);
+    masked(&file, &[16, 16, 3, 3], |_| f32::NAN);
     let words = ["layer1.0.conv1.weight_mask", "not finite"];
     assert_names(&refuse(&train), &words);
 
     // A mask that keeps nothing leaves a recipe nothing to prune; a mask that stays may be so.
-    masked(&file, &[16, 16, 3, 3], 0.0);
+    masked(&file, &[16, 16, 3, 3], |_| 0.0);
     let words = [
         "mest",
         "layer1.0.conv1.weight",
@@ -150,6 +150,34 @@ fn masks_that_do_not_fit() {
         &words,
     );
     assert!(!Path::new(&out).exists(), "something was written");
+}
+
+#[test]
+fn a_mask_of_single_weights_tells_what_is_lost() {
+    let folder = scratch("").0;
+    let file = folder.path().join("masked.safetensors");
+    let weights = file.display().to_string();
+    // Every other weight of a layer of 2304, of which half of the blocks become live.
+    masked(&file, &[16, 16, 3, 3], |at| (at % 2) as f32);
+    let lines = succeed(&[
+        "train",
+        "--data",
+        &shared().source(),
+        "--batch",
+        "4",
+        "--steps",
+        "1",
+        "--sparse",
+        "0.5",
+        "--weights",
+        &weights,
+    ]);
+    let imported = |of: &str| lines[0]["imported"][of].as_u64().unwrap();
+    let all: u64 = zoo::build("resnet20", 10, [3, 32, 32])
+        .unwrap()
+        .parameter_count();
+    assert!(imported("kept") < all && imported("lost") < imported("kept"));
+    assert!(imported("lost") > 2304 / 4, "{} are lost", imported("lost"));
 }
 
 #[test]
