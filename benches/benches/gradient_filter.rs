@@ -2,8 +2,8 @@
 //! and the gradient written to every pixel and every tap, against input and weight gradient of `smidgen-conv`, each by the fastest of all
 //! variants that tuning would measure (Winograd's method among them).
 //!
-//! `cargo bench -p smidgen-benches --bench gradient_filter`, with parts of layer names to run only those, and `--parts` for the time of
-//! each launch.
+//! `cargo bench -p smidgen-benches --bench gradient_filter`, with parts of layer names to run only those, `--parts` for the time of
+//! each launch, and `--batch=N` for other batches than 8.
 #![allow(clippy::print_stdout)] // A table is what this program is for.
 
 use smidgen_benches::{Memory, device};
@@ -275,13 +275,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         .iter()
         .filter(|argument| !argument.starts_with("--"))
         .collect();
+    let batch = (arguments.iter())
+        .find_map(|argument| argument.strip_prefix("--batch="))
+        .map_or(Ok(8), str::parse)?;
     let device = device();
     println!("{}, {}", device.facts().name, device.facts().driver);
-    println!("batch 8, median of {ROUNDS} rounds; ratios are medians of the ratios of a round");
+    println!(
+        "batch {batch}, median of {ROUNDS} rounds; ratios are medians of the ratios of a round"
+    );
     println!(
         "| layer | exact by | exact | patch 2 | patch 4 | ratio 2 | ratio 4 |\n|---|---|---|---|---|---|---|"
     );
-    for layer in &LAYERS {
+    for layer in &LAYERS.map(|layer| Layer { batch, ..layer }) {
         if !names.is_empty() && !names.iter().any(|name| layer.name.contains(name.as_str())) {
             continue;
         }
