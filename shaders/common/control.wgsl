@@ -1,12 +1,12 @@
-// The control block that all kernels of a step share: the host writes the first four members before every step, kernels the rest.
+// The control block that all kernels of a step share: the host writes the first five members before every step, kernels the rest.
 
 struct Control {
     learning_rate: f32,
     first_correction: f32,
     second_correction: f32,
     seed: u32,
+    samples: u32,
     gradient_scale: f32,
     halted: u32,
-    reserved_0: u32,
-    reserved_1: u32,
+    reserved: u32,
 }

@@ -1,8 +1,10 @@
 // gradient[n, c] = scale / count * (softmax(x[n])[c] - (1 - s) * [c = y[n]] - s / C), zero for ignored samples and for padding
+// count = control.samples, or where that is 0 the samples of the batch that count
 //
 // Tile: one quad of one sample an invocation. Dispatch: [ceil(ceil(classes / 4) * samples / 256)] workgroups of 256, folded.
 #import common/grid
 #import common/metrics
+#import common/control
 
 struct Params {
     samples: u32,
@@ -16,7 +18,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> labels: array<u32>;
 @group(0) @binding(3) var<storage, read_write> records: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> metrics: Metrics;
-@group(0) @binding(5) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> control: Control;
+@group(0) @binding(6) var<storage, read_write> gradient: array<vec4<f32>>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -37,6 +40,7 @@ fn main(
     let hit = select(vec4(0.0), vec4(1.0 - params.smoothing), classes == vec4(labels[sample]));
     let wanted = hit + vec4(params.smoothing / f32(params.classes));
     let kept = (classes < vec4(params.classes)) & vec4(record.w != IGNORED);
-    let factor = params.scale / f32(max(metrics.count, 1u));
+    let count = select(control.samples, metrics.count, control.samples == 0u);
+    let factor = params.scale / f32(max(count, 1u));
     gradient[element] = select(vec4(0.0), (probability - wanted) * factor, kept);
 }

@@ -175,6 +175,7 @@ fn every_kind_of_operation_is_met_by_the_random_networks() {
                     keep_gradients: true,
                     filter_state: smidgen_graph::FilterState::Tap,
                     examples: smidgen_graph::ExampleMemory::default(),
+                    micro_batches: 1,
                 },
             })
             .unwrap();

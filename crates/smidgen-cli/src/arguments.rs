@@ -1,3 +1,4 @@
+use crate::micro_batch::MicroBatch;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use smidgen::data::{Augment, DataSource};
@@ -71,6 +72,11 @@ pub(crate) struct RunArguments {
     #[arg(long, requires = "budget", conflicts_with = "batch")]
     #[serde(default)]
     pub(crate) max_batch: bool,
+    /// Images of --batch that are computed at once, a divisor of it, or auto: as many as the budget allows. Gradients are summed, and one step
+    /// taken; batch norms take their statistics over a micro-batch [default: auto for networks where that changes nothing, else all]
+    #[arg(long, value_name = "IMAGES|auto", conflicts_with = "max_batch")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) micro_batch: Option<MicroBatch>,
     /// How parameters are updated
     #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
     pub(crate) optimizer: OptimizerName,
@@ -211,6 +217,10 @@ pub(crate) struct NetworkArguments {
     /// Images in a step
     #[arg(long, default_value_t = 64)]
     pub(crate) batch: u32,
+    /// Images of --batch that are computed at once, a divisor of it, or auto: as many as the budget allows. Gradients are summed, and one step
+    /// taken; batch norms take their statistics over a micro-batch [default: auto for networks where that changes nothing, else all]
+    #[arg(long, value_name = "IMAGES|auto")]
+    pub(crate) micro_batch: Option<MicroBatch>,
     /// How parameters are updated
     #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
     pub(crate) optimizer: OptimizerName,

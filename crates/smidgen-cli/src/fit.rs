@@ -1,4 +1,5 @@
 use crate::arguments::FitArguments;
+use crate::micro_batch::divide;
 use crate::output::Output;
 use crate::profile::{session, write};
 use smidgen::cache_folder;
@@ -12,12 +13,13 @@ pub(crate) fn run(
     output: &Output,
 ) -> Result<(), Error> {
     let network = &arguments.network;
-    let (graph, options) = session(network, network.image, network.classes)?;
+    let (graph, mut options) = session(network, network.image, network.classes)?;
     let device = Device::open(&DeviceRequest {
         adapter,
         cache: cache_folder(),
         ..Default::default()
     })?;
+    divide(network.micro_batch, &graph, device.facts(), &mut options)?;
     let fit = Fit::new(device.facts(), &graph, &options, &arguments.network.model)?;
     output.json(&fit);
     output.text(fit.text().trim_end());

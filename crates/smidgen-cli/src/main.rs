@@ -7,6 +7,7 @@ mod devices;
 mod evaluate;
 mod fit;
 mod hint;
+mod micro_batch;
 mod output;
 mod profile;
 mod run_folder;

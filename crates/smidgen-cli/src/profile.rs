@@ -1,5 +1,6 @@
 use crate::arguments::{FilterArgument, NetworkArguments, OptimizerName, ProfileArguments};
 use crate::comparison::Comparison;
+use crate::micro_batch::divide;
 use crate::output::Output;
 use smidgen::cache_folder;
 use smidgen::data::Split;
@@ -27,7 +28,7 @@ pub(crate) fn run(
         }
         None => (network.image, network.classes),
     };
-    let (mut graph, options) = session(network, image, classes)?;
+    let (mut graph, mut options) = session(network, image, classes)?;
     let request = DeviceRequest {
         adapter,
         cache: cache_folder(),
@@ -46,6 +47,7 @@ pub(crate) fn run(
         .run(&request, device.facts(), &mut graph, None)?,
         None => Vec::new(),
     };
+    divide(network.micro_batch, &graph, device.facts(), &mut options)?;
     let profile = if arguments.plan_only {
         Profile::planned(device.facts(), &graph, &options, &network.model)?
     } else {

@@ -5,6 +5,7 @@ use crate::arguments::{
 };
 use crate::comparison::Comparison;
 use crate::hint;
+use crate::micro_batch::{MicroBatch, describe, divide};
 use crate::output::{Output, share};
 use crate::run_folder::RunFolder;
 use serde::Serialize;
@@ -33,6 +34,7 @@ struct Start<'a> {
     device: &'a str,
     driver: &'a str,
     batch: u32,
+    micro_batch: u32,
     step: u64,
     steps: u64,
     reserved_bytes: u64,
@@ -249,6 +251,8 @@ pub(crate) fn run(
             (None, _) => None,
         };
     }
+    // From here on it is divided as it is, when the run is resumed too.
+    settings.micro_batch = divide(settings.micro_batch, &graph, device.facts(), &mut options)?;
     let tuning = match Tuning::from_environment(device.facts())? {
         // A run goes on with the kernels it was started with, whatever would be chosen now.
         _ if resumed => path
@@ -280,6 +284,7 @@ pub(crate) fn run(
         ));
     }
     let facts = session.device().facts().clone();
+    let micro_batches = session.micro_batches();
     let (footprint, variants) = (session.footprint().clone(), session.choices().clone());
     let (stashes, plan) = (Stashes::of(&session), PlanFile::of(&session));
     let stages = recipe.as_ref().map_or_else(Vec::new, |recipe| {
@@ -309,6 +314,7 @@ pub(crate) fn run(
         device: &facts.name,
         driver: &facts.driver,
         batch: settings.batch,
+        micro_batch: settings.batch / micro_batches,
         step,
         steps: trainer.steps(),
         reserved_bytes: reserved.0,
@@ -328,10 +334,13 @@ pub(crate) fn run(
     ));
     output.text(&format!(
         "batch {}, steps {step} to {}, device memory {}",
-        settings.batch,
+        describe(settings.batch, micro_batches),
         trainer.steps(),
         share(reserved, settings.budget)
     ));
+    if micro_batches > 1 && graph.uses_statistics_of_batches() {
+        output.text("batch norms take their statistics over a micro-batch");
+    }
     if stashes.recomputed + stashes.coded > 0 {
         output.text(&stashes.to_string());
     }
@@ -588,6 +597,10 @@ fn training(settings: &RunArguments) -> Training {
         growth: match settings.grow {
             GrowthName::Random => Growth::Random,
             GrowthName::Gradient => Growth::Gradient,
+        },
+        micro_batch: match settings.micro_batch {
+            Some(MicroBatch::Images(images)) => Some(images),
+            _ => None,
         },
         ..Training::default()
     }

@@ -190,8 +190,8 @@ impl ReadbackRing {
         self.pending() == self.slots.len()
     }
 
-    /// Records the copy of `bytes` from `buffer` at `offset` into the next free buffer. [`submitted`](Self::submitted) must follow
-    /// the submission.
+    /// Records the copy of `bytes` from `buffer` at `offset` into the next free buffer, there at `to`. [`submitted`](Self::submitted)
+    /// must follow the submission of the last copy into it.
     ///
     /// # Errors
     /// The ring is full.
@@ -200,6 +200,7 @@ impl ReadbackRing {
         encoder: &mut wgpu::CommandEncoder,
         buffer: &wgpu::Buffer,
         offset: u64,
+        to: u64,
         bytes: u64,
     ) -> Result<(), GpuError> {
         if self.is_full() {
@@ -208,7 +209,7 @@ impl ReadbackRing {
             ));
         }
         let slot = &self.slots[self.written as usize % self.slots.len()];
-        encoder.copy_buffer_to_buffer(buffer, offset, &slot.buffer, 0, bytes);
+        encoder.copy_buffer_to_buffer(buffer, offset, &slot.buffer, to, bytes);
         Ok(())
     }
 

@@ -46,7 +46,9 @@ fn uploads_arrive_in_order_and_nothing_grows() {
                 write_words(view, &sent)
             })
             .unwrap();
-        readback.download(&mut commands, &target, 0, 4096).unwrap();
+        readback
+            .download(&mut commands, &target, 0, 0, 4096)
+            .unwrap();
         let submission = device.queue().submit([commands.finish()]);
         staging.submitted(submission.clone());
         readback.submitted(submission);
@@ -90,7 +92,7 @@ fn results_come_back_in_order_and_later() {
     assert_eq!(ring.oldest(&device, words).unwrap(), None);
     let send = |ring: &mut ReadbackRing, at: u64| -> Result<(), GpuError> {
         let mut commands = encoder(&device);
-        ring.download(&mut commands, &source, at * 16, 16)?;
+        ring.download(&mut commands, &source, at * 16, 0, 16)?;
         let submission = device.queue().submit([commands.finish()]);
         ring.submitted(submission);
         Ok(())
@@ -156,7 +158,7 @@ fn rings_on_a_lost_device_say_so() {
         write_words(view, &[1, 2, 3, 4]);
     });
     assert!(!matches!(uploaded, Err(GpuError::OverBudget { .. })));
-    readback.download(&mut commands, &buffer, 0, 16).unwrap();
+    readback.download(&mut commands, &buffer, 0, 0, 16).unwrap();
     let submission = device.queue().submit([commands.finish()]);
     readback.submitted(submission);
     let error = readback.oldest(&device, words).unwrap_err();

@@ -19,6 +19,7 @@ pub(crate) fn differentiate(
     optimizer: Optimizer,
     clip_norm: Option<f32>,
     filter_state: FilterState,
+    sums: bool,
 ) -> Vec<ValueId> {
     let mut gradients = Gradients::default();
     gradients.hand(emitter, "loss", logits.into(), logit_gradient);
@@ -27,7 +28,8 @@ pub(crate) fn differentiate(
         gradients,
         control,
         optimizer,
-        at_once: clip_norm.is_none(),
+        at_once: clip_norm.is_none() && !sums,
+        sums,
         filter_state,
         parameters: Vec::new(),
         small: Vec::new(),
@@ -44,7 +46,7 @@ pub(crate) fn differentiate(
     if let Some(max_norm) = clip_norm {
         backward.clip(max_norm);
     }
-    backward.update_small();
+    backward.update_rest();
     backward
         .parameters
         .into_iter()
@@ -59,6 +61,8 @@ pub(crate) struct Backward<'emitter> {
     pub(crate) optimizer: Optimizer,
     /// Whether the weight of a layer is updated as soon as its gradient is complete.
     pub(crate) at_once: bool,
+    /// Whether gradients are added to those of other micro-batches before any update.
+    pub(crate) sums: bool,
     /// Those of one number a channel, which wait for each other: together they are few bytes, and few launches.
     pub(crate) small: Vec<usize>,
     filter_state: FilterState,

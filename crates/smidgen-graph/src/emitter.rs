@@ -43,6 +43,14 @@ impl Emitter {
         ValueId(self.values.len() - 1)
     }
 
+    /// Gives away the name of a value, which is called otherwise from now on.
+    pub(crate) fn rename(&mut self, id: ValueId, name: String) -> String {
+        self.names.insert(name.clone());
+        let before = std::mem::replace(&mut self.values[id.0].name, name);
+        self.names.remove(&before);
+        before
+    }
+
     pub(crate) fn push(&mut self, layer: &str, phase: Phase, kind: OperationKind) {
         self.operations.push(Operation {
             layer: layer.to_owned(),

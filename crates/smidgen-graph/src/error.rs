@@ -122,6 +122,11 @@ pub enum GraphError {
         /// The names that there are.
         known: String,
     },
+    /// A memory to rehearse from, and a batch in parts.
+    #[error(
+        "a step that rehearses from a memory takes its batch in one piece: leave out micro-batches"
+    )]
+    RehearsalInParts,
     /// A value is too large for any device.
     #[error(
         "layer `{layer}` makes a value of {bytes} bytes: use a smaller batch or smaller pictures"

@@ -81,6 +81,8 @@ pub enum Mode {
         filter_state: FilterState,
         /// What is kept of single training examples.
         examples: ExampleMemory,
+        /// Batches whose gradients are summed before one update: the program then computes one of them, and adds. Above 0.
+        micro_batches: u32,
     },
     /// Forward and loss. Batch norm uses the running statistics, and nothing is dropped.
     Evaluate,
@@ -109,6 +111,7 @@ impl Graph {
             optimizer,
             clip_norm,
             filter_state,
+            micro_batches,
             ..
         } = &lowering.mode
         {
@@ -118,6 +121,12 @@ impl Graph {
                 (filter_state, self.filters.is_empty(), against)
             {
                 return Err(GraphError::PairState { why });
+            }
+            if *micro_batches == 0 {
+                return Err(GraphError::EmptyBatch);
+            }
+            if *micro_batches > 1 && examples.rehearsal.is_some() {
+                return Err(GraphError::RehearsalInParts);
             }
         }
         for node in &self.nodes {
@@ -155,6 +164,15 @@ impl Graph {
                 rehearsal.slots
             ),
         })
+    }
+
+    /// Whether training computes statistics of a batch, so that what a picture brings depends on those it stands among: then the gradient of a
+    /// batch is not the sum of those of its parts.
+    #[must_use]
+    pub fn uses_statistics_of_batches(&self) -> bool {
+        self.nodes
+            .iter()
+            .any(|node| self.uses_batch_statistics(&node.layer))
     }
 
     /// Whether a layer, while training, normalises by the statistics of the batch.
@@ -290,6 +308,7 @@ impl<'graph> Forward<'graph> {
                 keep_gradients,
                 filter_state,
                 examples: _,
+                micro_batches,
             } => {
                 let name = format!("gradient of {}", self.emitter.name(logits));
                 let layout = self.emitter.layout(logits);
@@ -304,6 +323,7 @@ impl<'graph> Forward<'graph> {
                     optimizer,
                     clip_norm,
                     filter_state,
+                    micro_batches > 1,
                 );
                 if self.graph.frozen_statistics {
                     slopes::keep(emitter);
@@ -318,6 +338,10 @@ impl<'graph> Forward<'graph> {
         };
         Program {
             batch: self.batch,
+            micro_batches: match *mode {
+                Mode::Train { micro_batches, .. } => micro_batches,
+                Mode::Evaluate => 1,
+            },
             values: self.emitter.values,
             operations: self.emitter.operations,
             images: self.images,

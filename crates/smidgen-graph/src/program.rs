@@ -1,7 +1,7 @@
 //! A training step as one fixed list of operations over values: what the planner places and the host executes.
 
 use crate::attributes::ConvolutionAttributes;
-use crate::operation::Operation;
+use crate::operation::{Operation, Phase};
 use crate::shape::MapShape;
 use crate::sparsity::SparseBlocks;
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,8 @@ pub enum Role {
     Gradient,
     /// The gradient of a parameter.
     ParameterGradient,
+    /// The gradient of a parameter, summed over the micro-batches of a step. Holds from one to the next; zero before the first.
+    GradientSum,
 }
 
 impl Role {
@@ -135,6 +137,7 @@ impl Role {
                 | Self::Control
                 | Self::Metrics
                 | Self::Examples
+                | Self::GradientSum
         )
     }
 }
@@ -153,8 +156,10 @@ pub struct Value {
 /// Values and, in the order they run, operations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Program {
-    /// Images in a batch.
+    /// Images in a batch, or in a micro-batch.
     pub batch: u32,
+    /// How often a step runs what comes before the updates, each time on other images.
+    pub micro_batches: u32,
     /// Every value, by [`ValueId`].
     pub values: Vec<Value>,
     /// In the order in which they run.
@@ -181,6 +186,23 @@ impl Program {
     #[must_use]
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0]
+    }
+
+    /// The first of the updates with which a step ends. Where it runs several micro-batches, all updates stand there.
+    #[must_use]
+    pub fn first_update(&self) -> usize {
+        let updates = (self.operations.iter()).rev();
+        let updates = updates.take_while(|operation| operation.phase == Phase::Update);
+        self.operations.len() - updates.count()
+    }
+
+    /// How often a step runs an operation.
+    #[must_use]
+    pub fn runs(&self, operation: &Operation) -> u32 {
+        match operation.phase {
+            Phase::Update => 1,
+            _ => self.micro_batches,
+        }
     }
 
     /// A value by its name.

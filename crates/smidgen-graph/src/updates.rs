@@ -3,6 +3,7 @@
 use crate::differentiate::Backward;
 use crate::operation::{OperationKind, Phase};
 use crate::program::{Layout, Role, ValueId};
+use crate::shape::MapShape;
 
 /// A parameter whose gradient is complete.
 pub(crate) struct Complete {
@@ -18,7 +19,7 @@ impl Backward<'_> {
         self.emitter.value(name, layout, Role::ParameterGradient)
     }
 
-    /// Notes the trained ones of these parameters as complete, and updates weights unless all gradients are to be clipped first.
+    /// Notes the trained ones of these parameters as complete, and updates weights unless all gradients are to be summed or clipped first.
     pub(crate) fn complete(&mut self, layer: &str, pairs: &[(ValueId, ValueId)]) {
         for &(parameter, gradient) in pairs {
             if self.wanted(parameter) {
@@ -28,6 +29,11 @@ impl Backward<'_> {
                 } else if self.at_once {
                     self.update(layer, parameter, gradient);
                 }
+                let gradient = if self.sums {
+                    self.sum(layer, gradient)
+                } else {
+                    gradient
+                };
                 let layer = layer.to_owned();
                 self.parameters.push(Complete {
                     layer,
@@ -36,6 +42,24 @@ impl Backward<'_> {
                 });
             }
         }
+    }
+
+    /// Adds the gradient of a micro-batch to those before it. The sum has its name.
+    fn sum(&mut self, layer: &str, gradient: ValueId) -> ValueId {
+        let part = format!("part of {}", self.emitter.name(gradient));
+        let name = self.emitter.rename(gradient, part);
+        let layout = self.emitter.layout(gradient);
+        let sum = self.emitter.value(name, layout, Role::GradientSum);
+        // As a map of one row, for those who add quad by quad.
+        let quads = layout.bytes().div_ceil(16) as u32;
+        let shape = MapShape::new(1, 4, 1, quads);
+        let kind = OperationKind::Accumulate {
+            shape,
+            source: gradient,
+            target: sum,
+        };
+        self.emitter.push(layer, Phase::Backward, kind);
+        sum
     }
 
     fn update(&mut self, layer: &str, parameter: ValueId, gradient: ValueId) {
@@ -75,13 +99,16 @@ impl Backward<'_> {
             control,
         };
         self.emitter.push("clip", Phase::Update, kind);
-        (0..self.parameters.len()).for_each(|index| self.update_complete(index));
     }
 
-    /// Updates the parameters that have waited for each other.
-    pub(crate) fn update_small(&mut self) {
-        let small = std::mem::take(&mut self.small);
-        small
+    /// Updates the parameters that have waited: small ones for each other, or all for their sums or for the clipping.
+    pub(crate) fn update_rest(&mut self) {
+        let waiting = if self.at_once {
+            std::mem::take(&mut self.small)
+        } else {
+            (0..self.parameters.len()).collect()
+        };
+        waiting
             .into_iter()
             .for_each(|index| self.update_complete(index));
     }

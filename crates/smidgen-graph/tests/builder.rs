@@ -173,6 +173,7 @@ fn a_norm_over_one_pixel_cannot_be_trained() {
         keep_gradients: false,
         filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
+        micro_batches: 1,
     };
     let error = graph.lower(&Lowering { batch: 1, mode }).unwrap_err();
     assert!(error.to_string().contains("`last`"), "{error}");

@@ -28,6 +28,7 @@ fn train(batch: u32, keep_gradients: bool) -> Lowering {
         keep_gradients,
         filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
+        micro_batches: 1,
     };
     Lowering { batch, mode }
 }
@@ -40,6 +41,7 @@ fn held(optimizer: Optimizer, clip_norm: Option<f32>, filter_state: FilterState)
         keep_gradients: false,
         filter_state,
         examples: smidgen_graph::ExampleMemory::default(),
+        micro_batches: 1,
     };
     Lowering { batch: 2, mode }
 }

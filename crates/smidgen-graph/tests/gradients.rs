@@ -22,6 +22,7 @@ fn train(optimizer: Optimizer, clip_norm: Option<f32>) -> Lowering {
         keep_gradients: true,
         filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
+        micro_batches: 1,
     };
     Lowering { batch: BATCH, mode }
 }

@@ -21,6 +21,7 @@ fn train(graph: &Graph, batch: u32, clip_norm: Option<f32>) -> Program {
         keep_gradients: false,
         filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
+        micro_batches: 1,
     };
     graph.lower(&Lowering { batch, mode }).unwrap()
 }

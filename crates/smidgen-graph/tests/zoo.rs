@@ -156,6 +156,7 @@ fn training() -> Lowering {
             keep_gradients: false,
             filter_state: FilterState::Tap,
             examples: ExampleMemory::default(),
+            micro_batches: 1,
         },
     }
 }

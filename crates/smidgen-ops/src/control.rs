@@ -16,15 +16,15 @@ params! {
         second_correction: f32,
         /// Seed of everything random in this step.
         seed: u32,
+        /// Samples that the mean loss is over, where they are more than a batch holds (its micro-batches together); 0 for those of the batch.
+        samples: u32,
         /// Factor of every gradient; 1 unless clipping writes it.
         gradient_scale: f32,
         /// Not 0 once a loss or a gradient norm was not finite. Optimisers then change nothing, so that the parameters stay as
         /// they were before the bad step; only the host clears it.
         halted: u32,
         /// Unused; zero.
-        reserved_0: u32,
-        /// Unused; zero.
-        reserved_1: u32,
+        reserved: u32,
     }
 }
 
@@ -32,7 +32,7 @@ impl Control {
     /// Size of the block.
     pub const BYTES: u64 = size_of::<Self>() as u64;
     /// The leading bytes that the host writes before every step.
-    pub const HOST_BYTES: u64 = 16;
+    pub const HOST_BYTES: u64 = 20;
 
     /// The bias corrections `1 - beta^t` of Adam for step `step`, which counts from 1.
     #[must_use]
@@ -50,10 +50,10 @@ impl Default for Control {
             first_correction: 1.0,
             second_correction: 1.0,
             seed: 0,
+            samples: 0,
             gradient_scale: 1.0,
             halted: 0,
-            reserved_0: 0,
-            reserved_1: 0,
+            reserved: 0,
         }
     }
 }

@@ -18,7 +18,8 @@ pub struct CrossEntropy {
     pub classes: u32,
     /// Share of the target that is spread evenly over all classes, from 0 to below 1.
     pub label_smoothing: f32,
-    /// Factor of the logit gradient, beside `1 / count`.
+    /// Factor of the logit gradient, beside `1 / count`: of the samples of the batch that count, or of
+    /// [`Control::samples`](crate::control::Control).
     pub scale: f32,
 }
 
@@ -223,6 +224,7 @@ pub fn cross_entropy(
                 regions.labels,
                 regions.workspace,
                 regions.metrics,
+                regions.control,
                 gradient,
             ],
             folded_grid(logits.elements().div_ceil(256)),

@@ -20,6 +20,16 @@ fn run(
     labels: &[u32],
     train: bool,
 ) -> (Metrics, Option<Vec<f32>>, u32) {
+    run_as(Control::default(), shape, logits, labels, train)
+}
+
+fn run_as(
+    control: Control,
+    shape: &CrossEntropy,
+    logits: &[f32],
+    labels: &[u32],
+    train: bool,
+) -> (Metrics, Option<Vec<f32>>, u32) {
     let (samples, classes) = (shape.samples as usize, shape.classes as usize);
     let mut memory = Guarded::new();
     let quads = to_quads(logits, samples, classes, 1);
@@ -30,7 +40,7 @@ fn run(
         gradient,
         metrics: memory.output(8),
         workspace: memory.output(workspace_bytes(shape) as usize / 4),
-        control: memory.input(&[Control::default()]),
+        control: memory.input(&[control]),
         forgetting: None,
     };
     let launches = cross_entropy(shape, device(false).facts(), &regions).unwrap();
@@ -94,6 +104,25 @@ fn every_case_agrees_with_the_twin() {
         assert!(error < 1e-5, "{name}: gradient off by {error}");
         let (evaluated, none, _) = run(&shape, &logits, &labels, false);
         assert_eq!((evaluated, none), (metrics, None), "{name}");
+    }
+}
+
+#[test]
+fn a_part_of_a_batch_has_its_part_of_the_mean() {
+    let (logits, labels) = (normal(1, 60), [3, IGNORED_LABEL, 0, 1, 9, 9]);
+    let (_, whole, _) = run(&plain(6, 10), &logits, &labels, true);
+    let whole = whole.unwrap();
+    // Of the two parts one has two labels that count, the other three.
+    let control = Control {
+        samples: 5,
+        ..Control::default()
+    };
+    for (part, counted) in [(0, 2), (1, 3)] {
+        let (own, labels) = (&logits[part * 30..][..30], &labels[part * 3..][..3]);
+        let (metrics, gradient, _) = run_as(control, &plain(3, 10), own, labels, true);
+        assert_eq!(metrics.count, counted);
+        let error = relative_error(&gradient.unwrap(), &widen(&whole[part * 30..][..30]));
+        assert!(error < 1e-6, "{error}");
     }
 }
 

@@ -202,7 +202,7 @@ fn remedy(batch: Option<u64>) -> String {
             "no batch makes it fit: use a smaller network, smaller pictures or another device"
                 .into()
         },
-        |batch| format!("use a batch of {batch} or less"),
+        |batch| format!("use a batch of {batch} or less, or micro-batches of so many"),
     )
 }
 

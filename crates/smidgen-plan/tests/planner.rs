@@ -30,6 +30,7 @@ fn program(model: &str, side: u32, batch: u32, clip_norm: Option<f32>) -> Progra
         keep_gradients: false,
         filter_state: FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
+        micro_batches: 1,
     };
     let graph = zoo::build(model, 10, [3, side, side]).unwrap();
     graph.lower(&Lowering { batch, mode }).unwrap()

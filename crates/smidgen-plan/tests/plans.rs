@@ -92,6 +92,7 @@ fn program(sizes: &[u32], again: &[usize], kept: bool) -> Program {
         }
     }
     Program {
+        micro_batches: 1,
         batch: 1,
         values,
         operations,

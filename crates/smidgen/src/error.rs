@@ -75,7 +75,7 @@ pub enum Error {
     /// The plan does not fit the budget.
     #[error(
         "a budget of {budget} ({} bytes) is too small: batch {batch} needs at least {least} ({} bytes), most of it at `{operation}`; {}",
-        budget.0, least.0, remedy(*fitting_batch)
+        budget.0, least.0, remedy(*fitting_batch, *micro_batch)
     )]
     BudgetTooSmall {
         /// What was named.
@@ -88,6 +88,8 @@ pub enum Error {
         operation: String,
         /// The largest batch that fits the budget; `None` if not even one image does.
         fitting_batch: Option<u32>,
+        /// The largest micro-batch with which the batch fits the budget; `None` if there is none, or it is divided already.
+        micro_batch: Option<u32>,
     },
     /// A plan that was written down and cannot be used.
     #[error("the plan cannot be used: {what}")]
@@ -126,6 +128,16 @@ pub enum Error {
     /// A batch of no images.
     #[error("a batch of 0 images cannot be trained or evaluated; use at least 1")]
     EmptyBatch,
+    /// Micro-batches that do not make up the batch.
+    #[error(
+        "micro-batches of {images} images do not make up a batch of {batch}: {}", division(*images, *batch)
+    )]
+    MicroBatch {
+        /// Images of a micro-batch.
+        images: u32,
+        /// Images of the batch.
+        batch: u32,
+    },
     /// A batch of another size than the session was made for.
     #[error("the batch holds {images} numbers, the session was made for {expected}")]
     BatchSize {
@@ -236,9 +248,23 @@ pub enum Error {
     },
 }
 
-fn remedy(fitting_batch: Option<u32>) -> String {
-    match fitting_batch {
-        Some(batch) => format!("a batch of {batch} would fit the budget"),
-        None => "not even one image fits the budget: raise it, or train a smaller network".into(),
+fn division(images: u32, batch: u32) -> String {
+    let divisor = (1..=images.min(batch)).rfind(|images| batch.is_multiple_of(*images));
+    match divisor {
+        Some(images) => format!("{images} would"),
+        None => "use at least 1".into(),
+    }
+}
+
+fn remedy(fitting_batch: Option<u32>, micro_batch: Option<u32>) -> String {
+    match (fitting_batch, micro_batch) {
+        (Some(batch), None) => format!("a batch of {batch} would fit the budget"),
+        (Some(batch), Some(images)) => {
+            format!("a batch of {batch} would fit the budget, or micro-batches of {images}")
+        }
+        (None, Some(images)) => format!("micro-batches of {images} would fit the budget"),
+        (None, None) => {
+            "not even one image fits the budget: raise it, or train a smaller network".into()
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::bench::DeviceDescription;
 use crate::{
-    Bytes, Error, FilterPoint, PlanFile, PlanPoint, Plans, SessionOptions, StashPoint,
-    explain_filters,
+    Bytes, Error, FilterPoint, MicroBatchPoint, PlanFile, PlanPoint, Plans, SessionOptions,
+    StashPoint, explain_filters, micro_batch_points,
 };
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;
@@ -20,6 +20,8 @@ pub struct Fit {
     pub network: String,
     /// Images of a step.
     pub batch: u32,
+    /// Images of it that are computed at once.
+    pub micro_batch: u32,
     /// The device.
     pub device: DeviceDescription,
     /// Plans by falling bytes: the first is the fastest, the last needs the least.
@@ -32,6 +34,10 @@ pub struct Fit {
     pub plan: Option<PlanFile>,
     /// How that plan (without a budget, the fastest) holds every stash.
     pub stashes: Vec<StashPoint>,
+    /// What dividing the batch would take, where it is not divided.
+    pub micro_batches: Vec<MicroBatchPoint>,
+    /// Whether the network uses statistics of the batch, which are of a micro-batch where it is divided.
+    pub statistics_of_batches: bool,
     /// What each filtered layer saves. Every plan has all of these filters; their bias is not measured, as nothing runs.
     pub filters: Vec<FilterPoint>,
 }
@@ -49,6 +55,7 @@ impl Fit {
     ) -> Result<Self, Error> {
         // Every plan is one under a budget.
         let options = &options.settling_filter_state(true);
+        let (micro_batches, micro_batch) = options.parts()?;
         let plans = Plans::new(graph, facts, options)?;
         let points = plans.points()?;
         let chosen = match options.budget {
@@ -66,6 +73,13 @@ impl Fit {
         Ok(Self {
             network: network.to_owned(),
             batch: options.batch,
+            micro_batch,
+            micro_batches: if micro_batches > 1 {
+                Vec::new()
+            } else {
+                micro_batch_points(graph, facts, options)?
+            },
+            statistics_of_batches: graph.uses_statistics_of_batches(),
             device: DeviceDescription::from(facts),
             budget: options.budget,
             chosen,
@@ -80,9 +94,14 @@ impl Fit {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{}, batch {}, on {}: {} plans\n\n",
+            "{}, batch {}{}, on {}: {} plans\n\n",
             self.network,
             self.batch,
+            if self.micro_batch < self.batch {
+                format!(" in micro-batches of {}", self.micro_batch)
+            } else {
+                String::new()
+            },
             self.device.title(),
             self.plans.len()
         );
@@ -113,6 +132,7 @@ impl Fit {
                 let _ = writeln!(text, "  {count:>4} {form}, {}", Bytes(bytes));
             }
         }
+        text.push_str(&self.division());
         if !self.filters.is_empty() {
             text.push_str(
                 "\nEvery plan has biased gradients, which only running tells the bias of:\n",
@@ -126,6 +146,39 @@ impl Fit {
         } else {
             "\nTimes are predictions; forms that change no bit of the result are all that is considered.\n"
         });
+        text
+    }
+
+    /// What dividing the batch would take.
+    fn division(&self) -> String {
+        if self.micro_batches.is_empty() {
+            return String::new();
+        }
+        let mut text =
+            String::from("\nThe same batch in micro-batches, whose gradients are summed");
+        text.push_str(if self.statistics_of_batches {
+            " (with batch statistics of a micro-batch)"
+        } else {
+            " (the same but for rounding)"
+        });
+        let _ = writeln!(
+            text,
+            ":\n{:>8} {:>15} {:>23}",
+            "images", "least bytes", "step"
+        );
+        for point in &self.micro_batches {
+            let MicroBatchPoint {
+                images,
+                least,
+                seconds,
+            } = point;
+            let (bytes, seconds) = (least.0, time(*seconds));
+            let _ = writeln!(
+                text,
+                "{images:>8} {bytes:>15} {:>11} {seconds:>11}",
+                least.to_string()
+            );
+        }
         text
     }
 

@@ -52,9 +52,9 @@ pub use footprint::Footprint;
 pub use metrics::Metrics;
 pub use schedule::Schedule;
 pub use session::{
-    Blueprint, Growth, HostTime, MASK_SUFFIX, MaskReport, PlanFile, PlanPoint, Plans, RaceTime,
-    STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions, Training, WholePlan,
-    largest_batch,
+    Blueprint, Growth, HostTime, MASK_SUFFIX, MaskReport, MicroBatchPoint, PlanFile, PlanPoint,
+    Plans, RaceTime, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions, Training,
+    WholePlan, largest_batch, micro_batch_points, micro_batch_within,
 };
 pub use trainer::{
     Checkpoints, End, Event, Recipe, Remaining, Summary, Trainer, TrainerOptions, evaluate,

@@ -26,9 +26,17 @@ fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::E
 impl Metrics {
     pub(crate) const BYTES: u64 = size_of::<smidgen_ops::loss::Metrics>() as u64;
 
+    /// The sum of the metrics of some micro-batches.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let raw: smidgen_ops::loss::Metrics =
-            bytemuck::pod_read_unaligned(&bytes[..Self::BYTES as usize]);
+        let mut sum = Self::default();
+        for part in bytes.chunks_exact(Self::BYTES as usize) {
+            sum.add(&Self::from_part(part));
+        }
+        sum
+    }
+
+    fn from_part(bytes: &[u8]) -> Self {
+        let raw: smidgen_ops::loss::Metrics = bytemuck::pod_read_unaligned(bytes);
         Self {
             loss_sum: f64::from(raw.loss_sum),
             images: u64::from(raw.count),

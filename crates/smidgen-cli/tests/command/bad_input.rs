@@ -26,6 +26,11 @@ fn settings_that_mean_nothing() {
             &["--remove-examples", "below 1"],
         ),
         (&["--batch", "-4"], &["-4"]),
+        (&["--micro-batch", "half"], &["half", "auto"]),
+        (
+            &["--micro-batch", "4", "--max-batch", "--budget", "64MiB"],
+            &["--max-batch", "cannot be used"],
+        ),
         (&["--filter", "last:0"], &["`last:0`", "above 0"]),
         (&["--patch", "2"], &["--filter"]),
         (&["--filter-state", "pair"], &["--filter"]),
@@ -39,8 +44,20 @@ fn settings_that_mean_nothing() {
     let train = ["train", "--data", &source];
     for (arguments, words) in [
         (
-            &["--filter", "last:2", "--patch", "9"][..],
-            &["patch of 9", "1 to 8"][..],
+            &["--batch", "8", "--micro-batch", "0"][..],
+            &["micro-batches of 0", "batch of 8", "at least 1"][..],
+        ),
+        (
+            &["--batch", "8", "--micro-batch", "3"],
+            &["micro-batches of 3", "batch of 8", "2 would"],
+        ),
+        (
+            &["--batch", "8", "--micro-batch", "16"],
+            &["micro-batches of 16", "batch of 8", "8 would"],
+        ),
+        (
+            &["--filter", "last:2", "--patch", "9"],
+            &["patch of 9", "1 to 8"],
         ),
         (&["--filter", "last:2", "--patch", "0"], &["patch of 0"]),
         (

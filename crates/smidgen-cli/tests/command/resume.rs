@@ -114,6 +114,52 @@ fn a_run_killed_before_its_first_checkpoint_starts_from_the_same_weights() {
 }
 
 #[test]
+fn a_batch_in_parts_goes_on_in_the_middle_of_an_epoch() {
+    let (_folder, out) = scratch("parts");
+    let (_other, whole) = scratch("whole");
+    let settings = shared().settings();
+    let settings = |out| {
+        let mut command = smidgen();
+        command.args(&settings).args(["--micro-batch", "2"]);
+        command.args(["--out", out, "--json"]);
+        command
+    };
+    let mut underway = Underway::start(&mut settings(&out));
+    underway.wait_for("step", 2);
+    underway.interrupt();
+    underway.finish();
+    let lines = succeed(&["train", "--resume", &out]);
+    assert_eq!(lines[0]["batch"], 4);
+    assert_eq!(lines[0]["micro_batch"], 2);
+    assert_ne!(lines[0]["step"], 0);
+    assert!(settings(&whole).output().unwrap().status.success());
+    assert!(weights(&out) == weights(&whole), "the weights differ");
+    assert_eq!(metrics(&out), metrics(&whole));
+}
+
+#[test]
+fn a_budget_is_met_in_parts_where_that_was_allowed() {
+    let source = shared().source();
+    let fit = succeed(&["fit", "--batch", "20", "--json"]);
+    let half = &fit[0]["micro_batches"][0];
+    assert_eq!(half["images"], 10);
+    let budget = half["least"].to_string();
+    let train = |more: &[&'static str]| {
+        let mut arguments = vec!["train", "--data", &source, "--batch", "20", "--steps", "1"];
+        arguments.extend(["--budget", &budget, "--seed", "1"]);
+        arguments.extend(more);
+        run(&arguments)
+    };
+    // Batch norms would take other statistics.
+    let message = refusal(&train(&[]));
+    assert_names(&message, &["too small", "micro-batches of 10"]);
+    let output = train(&["--micro-batch", "auto", "--json"]);
+    let lines = json_lines(std::str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(lines[0]["micro_batch"], 10, "{:?}", output.stderr);
+    assert!(lines[0]["reserved_bytes"].as_u64().unwrap() <= budget.parse().unwrap());
+}
+
+#[test]
 fn a_run_goes_on_with_the_variants_written_down() {
     let (_folder, out) = scratch("variants");
     let mut underway = start(&out);

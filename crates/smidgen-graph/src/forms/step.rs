@@ -133,6 +133,7 @@ impl FormPass {
             kind,
         };
         let program = Program {
+            micro_batches: 1,
             batch: shape.batch,
             values,
             operations: Vec::new(),

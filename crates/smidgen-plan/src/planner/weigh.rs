@@ -84,7 +84,8 @@ impl<'a> Scale<'a> {
                 for (pass, _) in stash.passes() {
                     let alone = pass.alone(stash, shape);
                     let seconds = alone.operations.iter().map(|o| costs.seconds(&alone, o));
-                    passes.insert((stash.value.0, pass), seconds.sum());
+                    let runs = f64::from(program.micro_batches);
+                    passes.insert((stash.value.0, pass), runs * seconds.sum::<f64>());
                 }
             }
         }
@@ -102,7 +103,9 @@ impl<'a> Scale<'a> {
                 .iter()
                 .map(|bytes| bytes.next_multiple_of(alignment))
                 .collect(),
-            seconds: seconds.map(|o| costs.seconds(program, o)).collect(),
+            seconds: seconds
+                .map(|o| f64::from(program.runs(o)) * costs.seconds(program, o))
+                .collect(),
             uploaded: [program.images.0, program.labels.0],
             kept: program.kept.iter().map(|id| id.0).collect(),
             stations: stations.collect(),

@@ -105,6 +105,7 @@ pub(crate) fn program(random: &mut Random) -> Result<Program, GraphError> {
         keep_gradients: false,
         filter_state: smidgen_graph::FilterState::Tap,
         examples: smidgen_graph::ExampleMemory::default(),
+        micro_batches: 1,
     };
     let batch = random.of(&[16, 32, 64]);
     layers

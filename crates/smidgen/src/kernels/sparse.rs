@@ -208,7 +208,7 @@ impl Binder<'_> {
         gradient: ValueId,
     ) -> Result<(ValueId, ConvolutionAttributes, SparseBlocks), Error> {
         let name = &self.program.value(gradient).name;
-        let weight = name.strip_prefix("gradient of ").and_then(|name| {
+        let weight = name.split_once("gradient of ").and_then(|(_, name)| {
             let id = self.program.find(name)?;
             match self.program.value(id).layout {
                 Layout::SparseWeight(attributes, blocks) => Some((id, attributes, blocks)),

@@ -122,7 +122,7 @@ fn batch(session: &Session) -> (Vec<f32>, Vec<u32>) {
     };
     let images = match program.value(program.images).layout {
         Layout::Map(shape) => {
-            let pixels = shape.pixels() as usize;
+            let pixels = shape.pixels() as usize * program.micro_batches as usize;
             let channel = |at: usize| (at / 4 / pixels * 4 + at % 4) as u32;
             let count = shape.channels.div_ceil(4) as usize * pixels * 4;
             noise()
@@ -139,7 +139,7 @@ fn batch(session: &Session) -> (Vec<f32>, Vec<u32>) {
         }
         _ => Vec::new(),
     };
-    let labels = (0..program.batch).map(|image| image % classes).collect();
+    let labels = (0..session.batch()).map(|image| image % classes).collect();
     (images, labels)
 }
 

@@ -216,7 +216,7 @@ fn category(role: Role) -> Category {
         Role::Images | Role::Labels => Category::Batch,
         Role::Activation | Role::Statistics => Category::Transient,
         Role::Gradient => Category::Gradient,
-        Role::ParameterGradient => Category::ParameterGradient,
+        Role::ParameterGradient | Role::GradientSum => Category::ParameterGradient,
     }
 }
 

@@ -1,6 +1,6 @@
 use crate::Error;
 use smidgen_gpu::{Device, DeviceKind, Launch, Sequence, wgpu};
-use smidgen_graph::{Program, ValueId};
+use smidgen_graph::{Program, Role, ValueId};
 use smidgen_plan::{Place, ProgramPlan};
 use std::ops::Range;
 
@@ -13,7 +13,11 @@ pub(super) struct Compiled {
     /// The launches of each operation.
     pub(super) launches: Vec<Range<usize>>,
     /// The launches of each submission of a step.
-    pub(super) submissions: Vec<Range<usize>>,
+    submissions: Vec<Range<usize>>,
+    /// Those of a micro-batch before the last, which does not update.
+    sums_only: Vec<Range<usize>>,
+    /// What is zero before the first micro-batch.
+    pub(super) sums: Vec<Place>,
 }
 
 /// On a GPU, a step is submitted in so many parts: the device begins with the first while the host records the others. More would cost
@@ -42,7 +46,7 @@ impl Compiled {
         launches: Vec<Vec<Launch>>,
     ) -> Result<Self, Error> {
         let mut end = 0;
-        let ranges = launches
+        let ranges: Vec<Range<usize>> = launches
             .iter()
             .map(|list| {
                 let start = end;
@@ -50,15 +54,40 @@ impl Compiled {
                 start..end
             })
             .collect();
+        let updates = ranges.get(program.first_update());
+        let updates = updates.map_or(end, |launches| launches.start);
+        let sums = program.values.iter().zip(&plan.values);
+        let sums = sums.filter(|(value, _)| value.role == Role::GradientSum);
         let buffers: Vec<&wgpu::Buffer> = arena.iter().collect();
         let sequence = Sequence::prepare(device, &launches.concat(), &buffers)?;
         Ok(Self {
             submissions: submissions(device.facts().kind, sequence.len()),
+            sums_only: submissions(device.facts().kind, updates),
+            sums: sums.filter_map(|(_, place)| *place).collect(),
             program,
             plan,
             sequence,
             launches: ranges,
         })
+    }
+
+    /// The launches of each submission of a part of a step.
+    pub(super) fn submissions(&self, last: bool) -> &[Range<usize>] {
+        if last {
+            &self.submissions
+        } else {
+            &self.sums_only
+        }
+    }
+
+    /// The operations of a part of a step.
+    pub(super) fn operations(&self, last: bool) -> Range<usize> {
+        let all = self.program.operations.len();
+        0..if last {
+            all
+        } else {
+            self.program.first_update()
+        }
     }
 
     pub(super) fn place(&self, id: ValueId) -> Result<Place, Error> {

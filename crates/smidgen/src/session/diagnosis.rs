@@ -1,5 +1,6 @@
 //! Finding out where a number stopped being finite.
 
+use super::memory::Batch;
 use super::{Session, StepOptions};
 use crate::{Error, kernels};
 use smidgen_graph::{Layout, Phase, Role, ValueId};
@@ -23,17 +24,30 @@ impl Session {
                 return Ok(Some((layer, name)));
             }
         }
-        let control = Control {
+        for batch in self.in_parts(images, labels).parts() {
+            if let Some(place) = self.find_non_finite_in(batch, options)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_non_finite_in(
+        &mut self,
+        batch: Batch<'_>,
+        options: &StepOptions,
+    ) -> Result<Option<(String, String)>, Error> {
+        let control = batch.control(Control {
             seed: options.seed,
             ..Control::default()
-        };
+        });
         let compiled = self
             .training
             .as_ref()
             .map_or(&self.evaluation, |(_, compiled)| compiled);
         let mut encoder = self.memory.encoder();
         self.memory
-            .upload(&mut encoder, compiled, (images, labels), &control)?;
+            .upload(&mut encoder, compiled, batch, &control)?;
         self.memory.submit(encoder);
         if !self
             .memory

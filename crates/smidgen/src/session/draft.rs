@@ -1,10 +1,10 @@
 use super::growth::{self, GROWTH};
-use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, upload_bytes};
+use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, metrics_bytes, upload_bytes};
 use super::roofline::roofline;
 use super::{Blueprint, Growth, PlanFile, STEPS_IN_FLIGHT, SessionOptions};
 use crate::kernels::StashCodes;
 use crate::tuning::{Choices, OperationCosts, ShapeClass, Source};
-use crate::{Bytes, Error, Footprint, Metrics, kernels};
+use crate::{Bytes, Error, Footprint, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
 use smidgen_graph::{Graph, Layout, Lowering, Mode, Program};
@@ -35,9 +35,7 @@ impl Draft {
         options: &SessionOptions,
         source: Source<'_>,
     ) -> Result<Self, Error> {
-        if options.batch == 0 {
-            return Err(Error::EmptyBatch);
-        }
+        let (micro_batches, batch) = options.parts()?;
         let mut modes = vec![Mode::Evaluate];
         if let Some(training) = &options.training {
             modes.insert(
@@ -49,16 +47,16 @@ impl Draft {
                     keep_gradients: training.keep_gradients,
                     filter_state: training.filter_state(options.budget.is_some()),
                     examples: training.examples,
+                    micro_batches,
                 },
             );
         }
-        let batch = options.batch;
         let mut programs = modes
             .into_iter()
             .map(|mode| graph.lower(&Lowering { batch, mode }))
             .collect::<Result<Vec<_>, _>>()?;
         if (options.training.as_ref()).is_some_and(|training| training.growth == Growth::Gradient) {
-            growth::check(graph)?;
+            growth::check(graph, micro_batches)?;
             programs.push(programs[0].growing());
         }
         let limits = Limits {
@@ -158,7 +156,7 @@ impl Draft {
         }
         let staging_bytes = upload_bytes(&programs[0]).max(TRANSFER_BYTES);
         let readback = [
-            vec![Metrics::BYTES; STEPS_IN_FLIGHT],
+            vec![metrics_bytes(&programs[0]); STEPS_IN_FLIGHT],
             vec![TRANSFER_BYTES; STAGING_BUFFERS],
         ]
         .concat();

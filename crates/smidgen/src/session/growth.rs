@@ -33,11 +33,16 @@ impl Draft {
 }
 
 /// Refuses networks in which nothing, or not everything that changes its mask, has a gradient.
-pub(super) fn check(graph: &Graph) -> Result<(), Error> {
+pub(super) fn check(graph: &Graph, micro_batches: u32) -> Result<(), Error> {
     let wrong = |what: String| Error::Recipe {
         name: "growth by gradients",
         what,
     };
+    if micro_batches > 1 {
+        return Err(wrong(
+            "its step takes the batch in one piece; leave out micro-batches, or let masks grow at random".into(),
+        ));
+    }
     let layers = graph.sparse_layers();
     if layers.is_empty() {
         return Err(wrong(

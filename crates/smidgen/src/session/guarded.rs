@@ -25,6 +25,7 @@ impl Session {
         labels: &[u32],
         options: &StepOptions,
     ) -> Result<(), Error> {
+        let batch = self.in_parts(images, labels);
         let Some((training, compiled)) = &self.training else {
             return Err(Error::NotTraining);
         };
@@ -36,7 +37,7 @@ impl Session {
             }
             None => compiled,
         };
-        let control = control(training, options);
+        let control = control(training, options, batch);
         let memory = &mut self.memory;
         let cut = self.plan.limits.max_buffer_bytes;
         let persistent = compiled.plan.peak.persistent;
@@ -45,11 +46,21 @@ impl Session {
             bytes: self.plan.arena_bytes - persistent,
         };
         poison(memory, all, cut)?;
-        let mut encoder = memory.encoder();
-        memory.upload(&mut encoder, compiled, (images, labels), &control)?;
-        memory.submit(encoder);
         let lives = placements(&compiled.program);
-        for (at, launches) in compiled.launches.iter().enumerate() {
+        let steps = batch.parts().flat_map(|batch| {
+            let operations = compiled.operations(batch.is_last());
+            operations.map(move |at| (batch, at))
+        });
+        for (batch, at) in steps {
+            if at == 0 {
+                let mut encoder = memory.encoder();
+                if batch.part == 0 {
+                    memory.zero(&mut encoder, &compiled.sums);
+                }
+                memory.upload(&mut encoder, compiled, batch, &batch.control(control))?;
+                memory.submit(encoder);
+            }
+            let launches = &compiled.launches[at];
             let sequence = &compiled.sequence;
             (memory.device).run(|pass| sequence.record_range(pass, launches.clone()))?;
             for (life, place) in lives.iter().zip(&compiled.plan.values) {

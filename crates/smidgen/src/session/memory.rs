@@ -1,11 +1,12 @@
 //! The device memory of a session, and how bytes get in and out of it without allocating.
 
 use super::compiled::Compiled;
-use crate::Error;
+use crate::{Error, Metrics};
 use smidgen_gpu::wgpu::{self, CommandEncoder};
 use smidgen_gpu::{Device, ReadbackRing, StagingRing, bytemuck};
-use smidgen_graph::Program;
+use smidgen_graph::{Layout, Program};
 use smidgen_ops::control::Control;
+use smidgen_ops::loss::IGNORED_LABEL;
 use smidgen_plan::{Place, Plan};
 
 pub(super) const STAGING_BUFFERS: usize = 2;
@@ -16,6 +17,64 @@ pub(super) const TRANSFER_BYTES: u64 = 256 << 10;
 pub(super) fn upload_bytes(program: &Program) -> u64 {
     let bytes = |id| program.value(id).layout.bytes();
     bytes(program.images) + bytes(program.labels) + Control::HOST_BYTES
+}
+
+/// Bytes that come back after a step: the metrics of each micro-batch.
+pub(super) fn metrics_bytes(program: &Program) -> u64 {
+    Metrics::BYTES * u64::from(program.micro_batches)
+}
+
+/// A batch, of which a part is computed at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch<'a> {
+    /// Planes of quads.
+    pub(super) images: &'a [f32],
+    /// Planes of words.
+    pub(super) labels: &'a [u32],
+    /// Which part.
+    pub(super) part: usize,
+    /// Of how many.
+    pub(super) parts: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Each of its parts.
+    pub(super) fn parts(self) -> impl Iterator<Item = Self> {
+        (0..self.parts).map(move |part| Self { part, ..self })
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.part + 1 == self.parts
+    }
+
+    /// Pictures of all parts that count, where there are several: what the mean loss is over.
+    pub(super) fn samples(&self, words: usize) -> u32 {
+        let classes = &self.labels[..self.labels.len() / words.max(1)];
+        let counted = classes.iter().filter(|label| **label != IGNORED_LABEL);
+        if self.parts > 1 {
+            counted.count() as u32
+        } else {
+            0
+        }
+    }
+
+    /// What the host tells the device before this part: no two parts draw the same random numbers.
+    pub(super) fn control(&self, control: Control) -> Control {
+        Control {
+            seed: control.seed ^ (self.part as u32).wrapping_mul(0xc2b2_ae35),
+            ..control
+        }
+    }
+
+    /// The bytes of this part of a tensor of `planes`, plane by plane.
+    fn part_of(&self, tensor: &'a [u8], planes: usize) -> impl Iterator<Item = &'a [u8]> {
+        let Self { part, parts, .. } = *self;
+        let plane = (tensor.len() / planes).max(1);
+        let bytes = plane / parts;
+        tensor
+            .chunks(plane)
+            .map(move |plane| &plane[part * bytes..][..bytes])
+    }
 }
 
 /// The arena and the buffers that carry data to it and from it.
@@ -66,6 +125,14 @@ impl Memory {
         self.device.queue().submit([encoder.finish()]);
     }
 
+    /// Records that these places are zeroed.
+    pub(super) fn zero(&self, encoder: &mut CommandEncoder, places: &[Place]) {
+        for place in places {
+            let (buffer, offset) = self.locate(*place);
+            encoder.clear_buffer(buffer, offset, Some(place.bytes));
+        }
+    }
+
     pub(super) fn read(&mut self, place: Place) -> Result<Vec<u32>, Error> {
         let mut words = Vec::with_capacity((place.bytes / 4) as usize);
         let mut at = 0;
@@ -74,7 +141,7 @@ impl Memory {
             let mut encoder = self.encoder();
             let (buffer, offset) = locate(&self.arena, self.buffer_bytes, place);
             self.transfer
-                .download(&mut encoder, buffer, offset + at, bytes)?;
+                .download(&mut encoder, buffer, offset + at, 0, bytes)?;
             let submission = self.device.queue().submit([encoder.finish()]);
             self.transfer.submitted(submission);
             self.transfer.oldest(&self.device, |view| {
@@ -115,15 +182,16 @@ impl Memory {
         &mut self,
         encoder: &mut CommandEncoder,
         compiled: &Compiled,
-        (images, labels): (&[f32], &[u32]),
+        batch: Batch<'_>,
         control: &Control,
     ) -> Result<(), Error> {
         let program = &compiled.program;
-        let images: &[u8] = bytemuck::cast_slice(images);
-        let labels: &[u8] = bytemuck::cast_slice(labels);
-        let expected = program.value(program.images).layout.bytes();
-        if images.len() as u64 != expected
-            || labels.len() as u64 != program.value(program.labels).layout.bytes()
+        let images: &[u8] = bytemuck::cast_slice(batch.images);
+        let labels: &[u8] = bytemuck::cast_slice(batch.labels);
+        let own = |id| program.value(id).layout.bytes();
+        let (own_images, own_labels) = (own(program.images), own(program.labels));
+        let expected = own_images * batch.parts as u64;
+        if images.len() as u64 != expected || labels.len() as u64 != own_labels * batch.parts as u64
         {
             return Err(Error::BatchSize {
                 images: images.len() as u64 / 4,
@@ -132,25 +200,32 @@ impl Memory {
         }
         let control = &bytemuck::bytes_of(control)[..Control::HOST_BYTES as usize];
         let parts = [
-            (program.images, images),
-            (program.labels, labels),
-            (program.control, control),
+            (program.images, own_images),
+            (program.labels, own_labels),
+            (program.control, Control::HOST_BYTES),
         ];
         let (mut copies, mut from) = (Vec::with_capacity(parts.len()), 0);
-        for (id, part) in parts {
+        for (id, bytes) in parts {
             // A value that nothing reads has no place, and is not sent.
             if let Some(place) = compiled.plan.values[id.0] {
                 let (buffer, offset) = locate(&self.arena, self.buffer_bytes, place);
-                copies.push((from, buffer, offset, part.len() as u64));
+                copies.push((from, buffer, offset, bytes));
             }
-            from += part.len() as u64;
+            from += bytes;
         }
         self.staging
             .upload(&self.device, encoder, &copies, |view| {
                 let mut at = 0;
-                for (_, part) in parts {
-                    view.slice(at..at + part.len()).copy_from_slice(part);
-                    at += part.len();
+                let planes = match program.value(program.images).layout {
+                    Layout::Map(shape) => shape.quads() as usize,
+                    _ => 1,
+                };
+                let words = (own_labels / (4 * u64::from(program.batch))) as usize;
+                let images = batch.part_of(images, planes);
+                let labels = batch.part_of(labels, words);
+                for piece in images.chain(labels).chain([control]) {
+                    view.slice(at..at + piece.len()).copy_from_slice(piece);
+                    at += piece.len();
                 }
             })?;
         Ok(())

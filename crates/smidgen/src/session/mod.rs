@@ -9,6 +9,7 @@ mod growth;
 mod guarded;
 mod host;
 mod memory;
+mod micro_batches;
 mod options;
 mod plan_file;
 mod plans;
@@ -20,6 +21,7 @@ mod state;
 
 pub use blueprint::Blueprint;
 pub use host::HostTime;
+pub use micro_batches::{MicroBatchPoint, micro_batch_points, micro_batch_within};
 pub use options::{Growth, SessionOptions, StepOptions, Training};
 pub use plan_file::PlanFile;
 pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
@@ -32,12 +34,13 @@ use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
 use growth::Growing;
 use host::Stopwatch;
-use memory::Memory;
+use memory::{Batch, Memory, metrics_bytes};
 use smidgen_gpu::{Device, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
 use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
 use smidgen_plan::Plan;
+use std::time::Duration;
 
 /// How many steps may be under way before the host must read the metrics of the oldest.
 pub const STEPS_IN_FLIGHT: usize = 3;
@@ -161,7 +164,10 @@ impl Session {
         let mutation = (!mutations.is_empty())
             .then(|| Sequence::prepare(&memory.device, &mutations, &buffers))
             .transpose()?;
-        let metrics = ReadbackRing::new(&memory.device, Metrics::BYTES, STEPS_IN_FLIGHT)?;
+        let metrics = compiled
+            .first()
+            .map_or(Metrics::BYTES, |compiled| metrics_bytes(&compiled.program));
+        let metrics = ReadbackRing::new(&memory.device, metrics, STEPS_IN_FLIGHT)?;
         memory.device.ledger().seal();
         if let Err(error) = memory.device.save_pipelines() {
             let note = format!("compiled kernels cannot be kept for the next time: {error}");
@@ -271,10 +277,26 @@ impl Session {
         self.host
     }
 
-    /// Images in a batch.
+    /// Images of a step.
     #[must_use]
     pub fn batch(&self) -> u32 {
-        self.evaluation.program.batch
+        self.evaluation.program.batch * self.micro_batches()
+    }
+
+    /// How often a step runs, each time on an equal part of its images.
+    #[must_use]
+    pub fn micro_batches(&self) -> u32 {
+        self.main_program().micro_batches
+    }
+
+    /// The first part of a batch.
+    fn in_parts<'a>(&self, images: &'a [f32], labels: &'a [u32]) -> Batch<'a> {
+        Batch {
+            images,
+            labels,
+            part: 0,
+            parts: self.micro_batches() as usize,
+        }
     }
 
     /// The training program, or that of evaluation in a session that does not train.
@@ -306,19 +328,20 @@ impl Session {
             self.reset_control()?;
             self.evaluated = false;
         }
+        let batch = self.in_parts(images, labels);
         let Some((training, compiled)) = &self.training else {
             return Err(Error::NotTraining);
         };
         let growing = self.growth.as_mut().filter(|growth| growth.is_due);
         let compiled = growing.as_ref().map_or(compiled, |growth| &growth.compiled);
-        let control = control(training, options);
+        let control = control(training, options, batch);
         submit(
             &mut self.memory,
             &mut self.metrics,
             &mut self.host,
             compiled,
-            (images, labels),
-            &control,
+            batch,
+            control,
         )?;
         if let Some(growth) = growing {
             growth.is_due = false;
@@ -328,7 +351,7 @@ impl Session {
     }
 
     /// As [`train_step`](Self::train_step), but waits, and returns the seconds of each operation of the training program instead of the
-    /// metrics. `timeline` needs room for all launches, and to have been made before the session, which reserves nothing later.
+    /// metrics. Of several micro-batches the first runs, and counts for all. `timeline` needs room for all launches, and to have been made before the session, which reserves nothing later.
     ///
     /// # Errors
     /// As [`train_step`](Self::train_step).
@@ -339,20 +362,24 @@ impl Session {
         labels: &[u32],
         options: &StepOptions,
     ) -> Result<Vec<f64>, Error> {
+        let batch = self.in_parts(images, labels);
         let Some((training, compiled)) = &self.training else {
             return Err(Error::NotTraining);
         };
         let mut encoder = self.memory.encoder();
-        let control = control(training, options);
+        let control = control(training, options, batch);
+        self.memory.zero(&mut encoder, &compiled.sums);
         self.memory
-            .upload(&mut encoder, compiled, (images, labels), &control)?;
+            .upload(&mut encoder, compiled, batch, &control)?;
         self.memory.submit(encoder);
         let timings = timeline.measure(&self.memory.device, &compiled.sequence)?;
-        let seconds = |launches: &std::ops::Range<usize>| {
+        let operations = compiled.program.operations.iter().zip(&compiled.launches);
+        let seconds = operations.map(|(operation, launches)| {
             let timings = timings.get(launches.clone()).unwrap_or_default();
-            timings.iter().map(|timing| timing.time.as_secs_f64()).sum()
-        };
-        Ok(compiled.launches.iter().map(seconds).collect())
+            let seconds = timings.iter().map(|timing| timing.time.as_secs_f64());
+            f64::from(compiled.program.runs(operation)) * seconds.sum::<f64>()
+        });
+        Ok(seconds.collect())
     }
 
     /// Submits the evaluation of one batch; labels of `u32::MAX` are left out of the counts.
@@ -361,14 +388,14 @@ impl Session {
     /// As [`train_step`](Self::train_step).
     pub fn evaluate_batch(&mut self, images: &[f32], labels: &[u32]) -> Result<(), Error> {
         self.evaluated = true;
-        let (compiled, control) = (&self.evaluation, Control::default());
+        let batch = self.in_parts(images, labels);
         submit(
             &mut self.memory,
             &mut self.metrics,
             &mut self.host,
-            compiled,
-            (images, labels),
-            &control,
+            &self.evaluation,
+            batch,
+            Control::default(),
         )
     }
 
@@ -390,7 +417,7 @@ impl Session {
 }
 
 /// What the host tells the device before a training step.
-fn control(training: &Training, options: &StepOptions) -> Control {
+fn control(training: &Training, options: &StepOptions, batch: Batch<'_>) -> Control {
     let betas = match training.optimizer {
         Optimizer::Adam { beta1, beta2, .. } => (f64::from(beta1), f64::from(beta2)),
         Optimizer::Sgd { .. } => (0.0, 0.0),
@@ -401,52 +428,64 @@ fn control(training: &Training, options: &StepOptions) -> Control {
         first_correction,
         second_correction,
         seed: options.seed,
+        samples: batch.samples(training.examples.words() as usize),
         ..Control::default()
     }
 }
 
-/// Uploads a batch, runs a program on it and asks for its metrics. The device begins with the first part of the launches while the host
-/// records the next.
+/// Uploads a batch part by part, runs a program on each and asks for its metrics. The device begins with the first part of the launches
+/// while the host records the next.
 fn submit(
     memory: &mut Memory,
     metrics: &mut ReadbackRing,
     host: &mut HostTime,
     compiled: &Compiled,
-    batch: (&[f32], &[u32]),
-    control: &Control,
+    batch: Batch<'_>,
+    control: Control,
 ) -> Result<(), Error> {
     if metrics.is_full() {
         return Err(Error::UnreadMetrics);
     }
-    // Waiting for the device is not the host's work.
-    memory.wait_for_staging()?;
-    let start = Stopwatch::start();
-    let mut encoder = memory.encoder();
-    memory.upload(&mut encoder, compiled, batch, control)?;
-    let mut uploaded = false;
-    for (at, part) in compiled.submissions.iter().enumerate() {
-        compiled.sequence.record_range(
-            &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()),
-            part.clone(),
-        );
-        if at + 1 < compiled.submissions.len() {
-            let done = std::mem::replace(&mut encoder, memory.encoder());
-            if uploaded {
-                memory.device.queue().submit([done.finish()]);
-            } else {
-                memory.submit(done);
-            }
-            uploaded = true;
+    let mut time = Duration::ZERO;
+    for batch in batch.parts() {
+        // Waiting for the device is not the host's work.
+        memory.wait_for_staging()?;
+        let start = Stopwatch::start();
+        let mut encoder = memory.encoder();
+        if batch.part == 0 {
+            memory.zero(&mut encoder, &compiled.sums);
         }
+        memory.upload(&mut encoder, compiled, batch, &batch.control(control))?;
+        let submissions = compiled.submissions(batch.is_last());
+        let mut uploaded = false;
+        for (at, part) in submissions.iter().enumerate() {
+            compiled.sequence.record_range(
+                &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()),
+                part.clone(),
+            );
+            if at + 1 < submissions.len() {
+                let done = std::mem::replace(&mut encoder, memory.encoder());
+                if uploaded {
+                    memory.device.queue().submit([done.finish()]);
+                } else {
+                    memory.submit(done);
+                }
+                uploaded = true;
+            }
+        }
+        let (buffer, offset) = memory.locate(compiled.place(compiled.program.metrics)?);
+        let to = batch.part as u64 * Metrics::BYTES;
+        metrics.download(&mut encoder, buffer, offset, to, Metrics::BYTES)?;
+        let submission = if uploaded {
+            memory.device.queue().submit([encoder.finish()])
+        } else {
+            memory.submit(encoder)
+        };
+        if batch.is_last() {
+            metrics.submitted(submission);
+        }
+        time += start.elapsed();
     }
-    let (buffer, offset) = memory.locate(compiled.place(compiled.program.metrics)?);
-    metrics.download(&mut encoder, buffer, offset, Metrics::BYTES)?;
-    let submission = if uploaded {
-        memory.device.queue().submit([encoder.finish()])
-    } else {
-        memory.submit(encoder)
-    };
-    metrics.submitted(submission);
-    host.add(start.elapsed());
+    host.add(time);
     Ok(memory.device.check()?)
 }

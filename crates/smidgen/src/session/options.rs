@@ -5,7 +5,7 @@ use smidgen_graph::{ExampleMemory, FilterState, Optimizer};
 /// What a session is made for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionOptions {
-    /// Images in a batch.
+    /// Images of a step.
     pub batch: u32,
     /// How to train; `None` for a session that only evaluates.
     pub training: Option<Training>,
@@ -34,6 +34,10 @@ pub struct Training {
     pub growth: Growth,
     /// What is kept of single training examples, such as how often each was forgotten.
     pub examples: ExampleMemory,
+    /// Images that a step computes at once, a divisor of the batch: it runs once for each micro-batch and sums the gradients before its one
+    /// update, which is that of the mean loss over the whole batch. Batch norms take their statistics over a micro-batch. `None` for the
+    /// whole batch, or what the plan says.
+    pub micro_batch: Option<u32>,
     /// How stashes are held, written down before; `None` leaves it to the planner.
     pub plan: Option<PlanFile>,
 }
@@ -64,6 +68,7 @@ impl Default for Training {
             quality: 0.0,
             growth: Growth::Random,
             examples: ExampleMemory::default(),
+            micro_batch: None,
             plan: None,
         }
     }

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanFile {
     batch: u32,
+    /// Into how many parts a step divides the batch.
+    #[serde(default = "one")]
+    micro_batches: u32,
     limits: Limits,
     /// Names and bytes of the parameters: what a network is known by.
     parameters: BTreeMap<String, u64>,
@@ -37,11 +40,17 @@ impl PlanFile {
             .iter()
             .map(|(id, form)| (program.value(*id).name.clone(), *form));
         Self {
-            batch: program.batch,
+            batch: program.batch * program.micro_batches,
+            micro_batches: program.micro_batches,
             limits,
             parameters: parameters(program),
             forms: named.collect(),
         }
+    }
+
+    /// Images of a micro-batch, where it divides the batch.
+    pub(super) fn micro_batch(&self) -> Option<u32> {
+        (self.micro_batches > 1).then(|| self.batch / self.micro_batches)
     }
 
     /// Reads what was written as JSON.
@@ -65,10 +74,17 @@ impl PlanFile {
                 "it is of another network, in which `{name}` is not the same; plan this one anew"
             )));
         }
-        if self.batch != program.batch {
+        let batch = program.batch * program.micro_batches;
+        if self.batch != batch {
             return Err(refuse(format!(
                 "it is for a batch of {}, and this one is of {}; plan anew, or train with a batch of {0}",
-                self.batch, program.batch
+                self.batch, batch
+            )));
+        }
+        if self.micro_batches != program.micro_batches {
+            return Err(refuse(format!(
+                "it divides the batch by {}, and this one is divided by {}; plan anew, or leave the micro-batch to the plan",
+                self.micro_batches, program.micro_batches
             )));
         }
         // Keeping everything whole is the same plan on any device.
@@ -93,6 +109,10 @@ impl PlanFile {
         });
         forms.collect()
     }
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn parameters(program: &Program) -> BTreeMap<String, u64> {

@@ -1,5 +1,5 @@
 use super::draft::{Draft, shape_classes};
-use super::{Blueprint, PlanFile, SessionOptions, growth, settle};
+use super::{Blueprint, PlanFile, SessionOptions, growth, micro_batch_within, settle};
 use crate::tuning::{Measurements, Source, Tuning};
 use crate::{Bytes, Error, kernels};
 use serde::Serialize;
@@ -160,12 +160,17 @@ impl Plans {
         let least = self.least()?;
         let facts = &self.draft.facts;
         let fits = |batch: u32| fits(graph, facts, options, batch, budget);
+        let limited = SessionOptions {
+            budget: Some(budget),
+            ..options.clone()
+        };
         Err(Error::BudgetTooSmall {
             budget,
             least: least.footprint.total(),
             batch: options.batch,
             operation: least.binding_layer(),
             fitting_batch: largest(0, options.batch, fits),
+            micro_batch: micro_batch_within(graph, facts, &limited).unwrap_or_default(),
         })
     }
 
@@ -288,12 +293,14 @@ impl Plans {
         PlanFile::new(&self.draft.programs[0], self.draft.limits, forms)
     }
 
-    /// Predicted seconds of every operation of the main program of a blueprint.
+    /// Predicted seconds of every operation of the main program of a blueprint, in a step.
     pub(crate) fn operation_seconds(&self, blueprint: &Blueprint) -> Vec<f64> {
         let program = &blueprint.programs[0];
         let operations = program.operations.iter();
         operations
-            .map(|operation| self.draft.costs.seconds(program, operation))
+            .map(|operation| {
+                f64::from(program.runs(operation)) * self.draft.costs.seconds(program, operation)
+            })
             .collect()
     }
 
@@ -386,11 +393,14 @@ fn fits(
     batch: u32,
     budget: Bytes,
 ) -> bool {
-    let options = SessionOptions {
+    let mut options = SessionOptions {
         batch,
         budget: Some(budget),
         ..options.clone()
     };
+    if let Some(training) = &mut options.training {
+        training.micro_batch = None;
+    }
     let least = Plans::new(graph, facts, &options).and_then(|plans| plans.least());
     least.is_ok_and(|least| least.footprint.total() <= budget)
 }
