@@ -58,7 +58,7 @@ pub(crate) fn groups_of(invocations: u64) -> u64 {
 }
 
 impl Gather<'_> {
-    fn source_quads(&self) -> u32 {
+    pub(crate) fn source_quads(&self) -> u32 {
         if self.transposed {
             self.shape.output_quads()
         } else {
@@ -66,7 +66,7 @@ impl Gather<'_> {
         }
     }
 
-    fn target_quads(&self) -> u32 {
+    pub(crate) fn target_quads(&self) -> u32 {
         if self.transposed {
             self.shape.input_quads()
         } else {
@@ -74,7 +74,7 @@ impl Gather<'_> {
         }
     }
 
-    fn flags(&self, depthwise: bool) -> Vec<(&'static str, String)> {
+    pub(crate) fn flags(&self, depthwise: bool) -> Vec<(&'static str, String)> {
         let grouped = self.shape.groups > 1 && !depthwise;
         [
             ("ACCUMULATE", self.accumulate),

@@ -51,9 +51,11 @@ mod select;
 mod shape;
 pub mod sparse;
 mod strips;
+mod tiles;
 mod variant;
 mod weight;
 mod weight_gradient;
+mod weight_tiles;
 mod winograd;
 
 pub use backward::{backward, fuses};
@@ -62,7 +64,9 @@ pub use passes::{
 };
 pub use select::{candidates, fits};
 pub use shape::{ConvolutionShape, ShapeError};
-pub use variant::{BlockTile, GatherTile, ParseVariantError, Pass, StripTile, Variant};
+pub use variant::{
+    BlockTile, GatherTile, ParseVariantError, Pass, SharedBlockTile, SharedTile, StripTile, Variant,
+};
 pub use weight::{pack_weight, unpack_weight};
 pub use weight_gradient::{
     WeightGradient, bias_gradient, bias_gradient_workspace, weight_gradient, workspace,

@@ -5,7 +5,7 @@ use crate::geometry::{Axis, Extent};
 use crate::select::{choose, default_gather};
 use crate::strips::{ByInput, Strips};
 use crate::winograd::{Bound, Winograd};
-use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, StripTile, Variant};
+use crate::{ConvolutionShape, GatherTile, Pass, ShapeError, SharedTile, StripTile, Variant};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, moments_bytes, normalisation_bytes};
 
 /// What the forward pass reads and writes.
@@ -60,6 +60,7 @@ pub(crate) fn sized(name: &'static str, region: Region, needed: u64) -> Result<R
 /// How a pass gathers.
 enum Way {
     Tile(GatherTile),
+    Shared(SharedTile),
     Strips(StripTile),
     /// With the part of the workspace that it needs.
     Winograd(Winograd, Region),
@@ -75,6 +76,7 @@ fn way(
     let room = workspace.unwrap_or(Region::whole(0, 0));
     match choose(variant, pass, shape, facts)? {
         Variant::Gather(tile) => Ok(Way::Tile(tile)),
+        Variant::Tiles(tile) => Ok(Way::Shared(tile)),
         Variant::Winograd(size) => {
             let method = Winograd::of(size, pass, shape, facts);
             if variant.is_none() && room.size < method.workspace() {
@@ -84,7 +86,9 @@ fn way(
             Ok(Way::Winograd(method, workspace))
         }
         Variant::Strips(tile) => Ok(Way::Strips(tile)),
-        variant @ Variant::Blocks(_) => Err(ShapeError::UnfitVariant { variant, pass }),
+        variant @ (Variant::Blocks(_) | Variant::SharedBlocks(_)) => {
+            Err(ShapeError::UnfitVariant { variant, pass })
+        }
     }
 }
 
@@ -117,6 +121,40 @@ pub(crate) fn extents(shape: &ConvolutionShape) -> [Extent; 2] {
     })
 }
 
+/// The gathers that make up a pass of a shape, which must be [flattened](ConvolutionShape::flattened).
+pub(crate) fn gathers(pass: Pass, shape: &ConvolutionShape) -> Vec<[Axis; 2]> {
+    if pass != Pass::InputGradient {
+        return vec![extents(shape).map(Axis::forward)];
+    }
+    let [rows, columns] = extents(shape).map(Axis::input_gradient);
+    let both = |y: &Axis| columns.iter().map(|x| [*y, *x]).collect::<Vec<_>>();
+    rows.iter().flat_map(both).collect()
+}
+
+impl Gather<'_> {
+    /// All launches of the pass, by the shared tile where one is given.
+    fn launches(self, shared: Option<SharedTile>) -> Vec<Launch> {
+        let shape = self.shape.flattened();
+        if shared.is_none() && shape.is_pointwise() && shape.groups == 1 {
+            return vec![self.pointwise()];
+        }
+        let pass = if self.transposed {
+            Pass::InputGradient
+        } else {
+            Pass::Forward
+        };
+        let gather = Gather {
+            shape: &shape,
+            ..self
+        };
+        let launch = |[y, x]: &[Axis; 2]| match shared {
+            Some(tile) => gather.shared(tile, *y, *x),
+            None => gather.taps(*y, *x),
+        };
+        gathers(pass, &shape).iter().filter_map(launch).collect()
+    }
+}
+
 /// Launches of `output = convolution(input, weight) + bias`, by the given variant, or else the default of the device's class.
 ///
 /// # Errors
@@ -142,6 +180,8 @@ pub fn takes_moments(
     // With more quads a workgroup's moments would not fit the memory that every device has.
     Ok(match choose(variant, Pass::Forward, shape, facts)? {
         Variant::Gather(tile) => tile.quads <= MOST_QUADS_WITH_MOMENTS,
+        // There is room for the records of as many groups as take 64 pixels each.
+        Variant::Tiles(tile) => tile.all_pixels() >= 64,
         _ => false,
     })
 }
@@ -183,8 +223,9 @@ fn launches(
         .map(|bias| sized("bias", bias, shape.bias_bytes()))
         .transpose()?;
     let output = sized("output", regions.output, shape.output_bytes())?;
-    let tile = match way {
-        Way::Tile(tile) => tile,
+    let (tile, shared) = match way {
+        Way::Tile(tile) => (tile, None),
+        Way::Shared(tile) => (default_gather(Pass::Forward, shape, facts), Some(tile)),
         Way::Strips(tile) => {
             let (variant, pass) = (Variant::Strips(tile), Pass::Forward);
             return Err(ShapeError::UnfitVariant { variant, pass });
@@ -216,16 +257,7 @@ fn launches(
         source: input.defines().chain(flag).collect(),
         regions: bound,
     };
-    if shape.is_pointwise() && shape.groups == 1 {
-        return Ok(vec![gather.pointwise()]);
-    }
-    let flattened = shape.flattened();
-    let [y, x] = extents(&flattened).map(Axis::forward);
-    let gather = Gather {
-        shape: &flattened,
-        ..gather
-    };
-    Ok(gather.taps(y, x).into_iter().collect())
+    Ok(gather.launches(shared))
 }
 
 /// Launches of the gradient with respect to the input: one, or one for every residue of a pixel modulo the stride, so that none computes
@@ -260,8 +292,12 @@ pub fn input_gradient(
     let derivative = (regions.derivative)
         .map(|derivative| sized_source("activated input", derivative, shape))
         .transpose()?;
-    let tile = match way {
-        Way::Tile(tile) => tile,
+    let (tile, shared) = match way {
+        Way::Tile(tile) => (tile, None),
+        Way::Shared(tile) => (
+            default_gather(Pass::InputGradient, shape, facts),
+            Some(tile),
+        ),
         Way::Strips(tile) => {
             let by_input = ByInput {
                 weight,
@@ -304,17 +340,5 @@ pub fn input_gradient(
         source,
         regions: bound,
     };
-    if shape.is_pointwise() && shape.groups == 1 {
-        return Ok(vec![gather.pointwise()]);
-    }
-    let flattened = shape.flattened();
-    let [rows, columns] = extents(&flattened).map(Axis::input_gradient);
-    let gather = Gather {
-        shape: &flattened,
-        ..gather
-    };
-    Ok(rows
-        .iter()
-        .flat_map(|y| columns.iter().filter_map(|x| gather.taps(*y, *x)))
-        .collect())
+    Ok(gather.launches(shared))
 }

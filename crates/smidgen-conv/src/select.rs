@@ -2,7 +2,9 @@
 
 use crate::weight_gradient::{share_steps, workgroups_of_share};
 use crate::winograd::{self, Winograd};
-use crate::{BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant, strips};
+use crate::{
+    BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant, strips, tiles, weight_tiles,
+};
 use smidgen_gpu::{DeviceFacts, DeviceKind};
 
 /// The variants of a pass that are worth measuring on a device. The first is the one to take where nothing is measured: a rule that gives
@@ -20,7 +22,9 @@ pub fn candidates(
     let default = choose(None, pass, shape, facts)?;
     let others: Vec<Variant> = if pass == Pass::WeightGradient {
         let tiles = block_tiles(shape, facts, room).into_iter();
+        let shared = weight_tiles::candidates(shape, facts, room).into_iter();
         strip_tiles(pass, shape, facts)
+            .chain(shared.map(Variant::SharedBlocks))
             .chain(tiles.map(Variant::Blocks))
             .collect()
     } else {
@@ -35,7 +39,9 @@ pub fn candidates(
                 method.may_pay(shape) && method.workspace() <= room
             }
         });
+        let shared = tiles::candidates(pass, shape, facts).into_iter();
         strip_tiles(pass, shape, facts)
+            .chain(shared.map(Variant::Tiles))
             .chain(tiles.into_iter().map(Variant::Gather))
             .chain(sizes.map(Variant::Winograd))
             .collect()
@@ -60,6 +66,10 @@ pub fn fits(variant: Variant, pass: Pass, shape: &ConvolutionShape, facts: &Devi
                 && (shape.groups == 1 || tile.quads == 1)
                 && (tile.subgroup.is_none()
                     || !shape.is_depthwise() && tile.subgroup == subgroup(facts))
+        }
+        (Variant::Tiles(tile), _) => tiles::fits(tile, pass, shape, facts),
+        (Variant::SharedBlocks(tile), Pass::WeightGradient) => {
+            weight_tiles::fits(tile, shape, facts)
         }
         (Variant::Strips(tile), _) => strips::fits(tile, pass, shape, facts),
         (Variant::Winograd(size), _) => winograd::fits(size, pass, shape),
@@ -96,7 +106,10 @@ pub(crate) fn choose(
             return Ok(Variant::Strips(strips::default(shape, facts)));
         }
         return Ok(match pass {
-            Pass::WeightGradient => Variant::Blocks(default_blocks(shape, facts, u64::MAX)),
+            Pass::WeightGradient => weight_tiles::default(shape, facts).map_or_else(
+                || Variant::Blocks(default_blocks(shape, facts, u64::MAX)),
+                Variant::SharedBlocks,
+            ),
             _ => {
                 let software = facts.kind == DeviceKind::Software;
                 if software
@@ -104,6 +117,8 @@ pub(crate) fn choose(
                     && Winograd::of(4, pass, shape, facts).pays(shape)
                 {
                     Variant::Winograd(4)
+                } else if let Some(tile) = tiles::default(pass, shape, facts) {
+                    Variant::Tiles(tile)
                 } else {
                     Variant::Gather(default_gather(pass, shape, facts))
                 }
@@ -271,11 +286,19 @@ fn gather_tiles(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> Ve
         tiles.extend([8, 2].map(|pixels| targets.tile(pixels, 1, None)));
         return tiles;
     }
+    let software = facts.kind == DeviceKind::Software;
     if let Some(size) = subgroup(facts) {
-        tiles.extend([(8, 2), (4, 2), (2, 4), (4, 4)].map(|(p, q)| targets.tile(p, q, Some(size))));
+        let sizes: &[_] = if software {
+            &[(8, 2), (4, 2), (2, 4), (4, 4)]
+        } else {
+            &[(4, 4), (4, 2), (2, 4)]
+        };
+        tiles.extend(sizes.iter().map(|(p, q)| targets.tile(*p, *q, Some(size))));
     }
     // On a software device whose subgroups share, they lose by several times.
-    if facts.kind != DeviceKind::Software || subgroup(facts).is_none() {
+    if !software {
+        tiles.extend([(2, 2), (2, 4)].map(|(p, q)| targets.tile(p, q, None)));
+    } else if subgroup(facts).is_none() {
         tiles.extend([(8, 1), (4, 1), (2, 2), (2, 4)].map(|(p, q)| targets.tile(p, q, None)));
     }
     tiles
@@ -644,6 +667,7 @@ mod tests {
         let shares = |room| {
             found(room).into_iter().map(|variant| match variant {
                 Variant::Blocks(tile) => tile.shares,
+                Variant::SharedBlocks(tile) => tile.shares,
                 other => panic!("{other}"),
             })
         };

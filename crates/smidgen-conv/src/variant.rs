@@ -36,11 +36,17 @@ impl fmt::Display for Pass {
 pub enum Variant {
     /// Forward and input gradient: an invocation gathers all that its targets are the sum of. `direct 4x2`, `subgroup-8 4x4`.
     Gather(GatherTile),
+    /// Forward and input gradient, for GPUs: a workgroup keeps the source and the weights of its targets in workgroup memory.
+    /// `tiles 8x2 lanes 16x8 depth 1`.
+    Tiles(SharedTile),
     /// Forward and input gradient of 3x3 kernels of stride 1: Winograd's F(2x2, 3x3) or F(4x4, 3x3), by the side of the tile of targets.
     /// `winograd 4`.
     Winograd(u32),
     /// Weight gradient: a workgroup sums some blocks over its share of the pixels. `blocks 2x3x2 pixels 4 lanes 8 shares 16`.
     Blocks(BlockTile),
+    /// Weight gradient, for GPUs: a workgroup keeps the pixels of its share in workgroup memory.
+    /// `shared-blocks 2x3x1 pixels 4 lanes 8x4x1 runs 8 shares 16`.
+    SharedBlocks(SharedBlockTile),
     /// Both gradients of a depthwise convolution: an invocation walks down strips of the input. Where both passes take the same one, they
     /// are computed in one dispatch. `strips 4x14 lanes 8 shares 2`.
     Strips(StripTile),
@@ -57,6 +63,21 @@ pub struct GatherTile {
     pub subgroup: Option<u32>,
 }
 
+/// What a workgroup computes from workgroup memory, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SharedTile {
+    /// Pixels of an invocation.
+    pub pixels: u32,
+    /// Target quads of an invocation.
+    pub quads: u32,
+    /// Invocations that share target quads and compute neighbouring pixels; a power of two.
+    pub pixel_lanes: u32,
+    /// Invocations that share pixels and compute other target quads; a power of two.
+    pub quad_lanes: u32,
+    /// Source quads that are held at a time; a divisor of the number there are.
+    pub depth: u32,
+}
+
 /// What a workgroup of the weight gradient sums, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockTile {
@@ -70,6 +91,29 @@ pub struct BlockTile {
     pub pixels: u32,
     /// Invocations of the workgroup.
     pub lanes: u32,
+    /// Shares of the pixels, each summed apart where the workspace has room for their results.
+    pub shares: u32,
+}
+
+/// What a workgroup of the weight gradient sums from workgroup memory, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SharedBlockTile {
+    /// Output quads of an invocation.
+    pub output_quads: u32,
+    /// Taps of a row of the kernel, of an invocation; other invocations of the workgroup have the other taps.
+    pub taps: u32,
+    /// Input quads of an invocation.
+    pub input_quads: u32,
+    /// Neighbouring pixels that an invocation takes at a time, a run.
+    pub pixels: u32,
+    /// Invocations with other output quads.
+    pub output_lanes: u32,
+    /// Invocations with other input quads.
+    pub input_lanes: u32,
+    /// Invocations with other runs.
+    pub pixel_lanes: u32,
+    /// Runs that are held at a time.
+    pub runs: u32,
     /// Shares of the pixels, each summed apart where the workspace has room for their results.
     pub shares: u32,
 }
@@ -97,6 +141,11 @@ impl fmt::Display for Variant {
                 }
                 write!(formatter, " {}x{}", tile.pixels, tile.quads)
             }
+            Self::Tiles(tile) => write!(
+                formatter,
+                "tiles {}x{} lanes {}x{} depth {}",
+                tile.pixels, tile.quads, tile.pixel_lanes, tile.quad_lanes, tile.depth
+            ),
             Self::Winograd(size) => write!(formatter, "winograd {size}"),
             Self::Blocks(tile) => write!(
                 formatter,
@@ -106,6 +155,19 @@ impl fmt::Display for Variant {
                 tile.input_quads,
                 tile.pixels,
                 tile.lanes,
+                tile.shares
+            ),
+            Self::SharedBlocks(tile) => write!(
+                formatter,
+                "shared-blocks {}x{}x{} pixels {} lanes {}x{}x{} runs {} shares {}",
+                tile.output_quads,
+                tile.taps,
+                tile.input_quads,
+                tile.pixels,
+                tile.output_lanes,
+                tile.input_lanes,
+                tile.pixel_lanes,
+                tile.runs,
                 tile.shares
             ),
             Self::Strips(tile) => write!(
@@ -148,6 +210,50 @@ fn parse(text: &str) -> Option<Variant> {
             pixels: pixels.parse().ok()?,
             lanes: lanes.parse().ok()?,
             shares: shares.parse().ok()?,
+        }));
+    }
+    if family == "shared-blocks" {
+        let words: Vec<&str> = rest.split(' ').collect();
+        let [
+            size,
+            "pixels",
+            pixels,
+            "lanes",
+            lanes,
+            "runs",
+            runs,
+            "shares",
+            shares,
+        ] = words[..]
+        else {
+            return None;
+        };
+        let ([output_quads, taps, input_quads], [output_lanes, input_lanes, pixel_lanes]) =
+            (sizes(size)?, sizes(lanes)?);
+        return Some(Variant::SharedBlocks(SharedBlockTile {
+            output_quads,
+            taps,
+            input_quads,
+            pixels: pixels.parse().ok()?,
+            output_lanes,
+            input_lanes,
+            pixel_lanes,
+            runs: runs.parse().ok()?,
+            shares: shares.parse().ok()?,
+        }));
+    }
+    if family == "tiles" {
+        let words: Vec<&str> = rest.split(' ').collect();
+        let [size, "lanes", lanes, "depth", depth] = words[..] else {
+            return None;
+        };
+        let ([pixels, quads], [pixel_lanes, quad_lanes]) = (sizes(size)?, sizes(lanes)?);
+        return Some(Variant::Tiles(SharedTile {
+            pixels,
+            quads,
+            pixel_lanes,
+            quad_lanes,
+            depth: depth.parse().ok()?,
         }));
     }
     if family == "strips" {
@@ -228,6 +334,30 @@ mod tests {
             (Variant::Gather(shared), "subgroup-8 4x2"),
             (Variant::Winograd(4), "winograd 4"),
             (
+                Variant::Tiles(SharedTile {
+                    pixels: 8,
+                    quads: 2,
+                    pixel_lanes: 16,
+                    quad_lanes: 4,
+                    depth: 1,
+                }),
+                "tiles 8x2 lanes 16x4 depth 1",
+            ),
+            (
+                Variant::SharedBlocks(SharedBlockTile {
+                    output_quads: 2,
+                    taps: 3,
+                    input_quads: 1,
+                    pixels: 4,
+                    output_lanes: 8,
+                    input_lanes: 4,
+                    pixel_lanes: 2,
+                    runs: 8,
+                    shares: 16,
+                }),
+                "shared-blocks 2x3x1 pixels 4 lanes 8x4x2 runs 8 shares 16",
+            ),
+            (
                 Variant::Strips(StripTile {
                     pixels: 4,
                     rows: 14,
@@ -262,6 +392,9 @@ mod tests {
             "subgroup 4x2",
             "winograd",
             "winograd 04",
+            "tiles 8x2 lanes 16x4",
+            "tiles 8x2 lanes 16 depth 1",
+            "shared-blocks 2x3x1 pixels 4 lanes 8x4x2 runs 8",
             "strips 4x14",
             "strips 4x14 lanes 8",
             "strips 4x14 lanes 08 shares 1",

@@ -4,6 +4,7 @@ use crate::passes::{sized, sized_source};
 use crate::select::{self, choose};
 use crate::shape::QUAD_BYTES;
 use crate::strips::Strips;
+use crate::weight_tiles::WeightTiles;
 use crate::winograd::Winograd;
 use crate::{BlockTile, ConvolutionShape, Pass, ShapeError, Variant, gather::groups_of};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, params};
@@ -273,12 +274,21 @@ fn bias_share(shape: &ConvolutionShape, room: u64, facts: &DeviceFacts) -> Share
     Share::of(pixels, BIAS_LANES, wanted, bytes, room)
 }
 
+/// From so many shares on, several invocations add up one result: else each would wait for one after the other.
+const MANY_SHARES: u32 = 64;
+const PARTS: u64 = 8;
+
 fn sum(partial: Region, splits: u32, total: Region) -> Launch {
     let count = (total.size / QUAD_BYTES) as u32;
-    let grid = folded_grid(groups_of(u64::from(count)));
+    let (defines, parts) = if splits >= MANY_SHARES {
+        (vec![("PARTS", PARTS.to_string())], PARTS)
+    } else {
+        (Vec::new(), 1)
+    };
+    let grid = folded_grid(groups_of(u64::from(count) * parts));
     Launch::new(
         "conv/sum_partials.wgsl",
-        &[],
+        &defines,
         &SumParams { count, splits },
         vec![partial, total],
         grid,
@@ -297,8 +307,17 @@ pub fn workspace(
     variant: Option<Variant>,
 ) -> Result<u64, ShapeError> {
     Ok(match choose(variant, pass, shape, facts)? {
-        Variant::Gather(_) => 0,
+        Variant::Gather(_) | Variant::Tiles(_) => 0,
         Variant::Winograd(size) => Winograd::of(size, pass, shape, facts).workspace(),
+        Variant::SharedBlocks(tile) => {
+            let tiles = WeightTiles::of(shape, tile).ok_or(ShapeError::UnfitVariant {
+                variant: Variant::SharedBlocks(tile),
+                pass,
+            })?;
+            let bias = bias_share(shape, u64::MAX, facts);
+            (tiles.share(u64::MAX).workspace(shape.weight_bytes()))
+                .max(bias.workspace(shape.bias_bytes()))
+        }
         Variant::Blocks(tile) => {
             let share = Plan::of(shape, tile).share(u64::MAX);
             let bias = bias_share(shape, u64::MAX, facts);
@@ -344,6 +363,15 @@ pub fn weight_gradient(
             let share = plan.share(room);
             in_shares(&share, regions.workspace, weight_gradient, &|partial| {
                 plan.launch(&share, input, output_gradient, partial)
+            })
+        }
+        Variant::SharedBlocks(tile) => {
+            let pass = Pass::WeightGradient;
+            let tiles =
+                WeightTiles::of(shape, tile).ok_or(ShapeError::UnfitVariant { variant, pass })?;
+            let share = tiles.share(room);
+            in_shares(&share, regions.workspace, weight_gradient, &|partial| {
+                tiles.launch(&share, input, output_gradient, partial)
             })
         }
         Variant::Strips(tile) => {

@@ -3,10 +3,10 @@
 //! Slabs of tiles are transformed, multiplied with the transformed weights position by position, and transformed back, in a workspace whose
 //! size does not grow with the batch. Large weights are transformed in chunks of target quads, each when it is needed.
 
-use crate::gather::groups_of;
+use crate::gather::{Gather, groups_of};
 use crate::select::{dividing, subgroup, target_quads};
 use crate::shape::QUAD_BYTES;
-use crate::{ConvolutionShape, Pass};
+use crate::{ConvolutionShape, GatherTile, Pass, SharedTile};
 use smidgen_gpu::{DeviceFacts, DeviceKind, Launch, Region, Source, folded_grid, params};
 
 params! {
@@ -39,6 +39,8 @@ params! {
 
 /// The transformed source and the product of a slab take about so much at most. More would save a few launches only.
 const MOST_SLAB_BYTES: u64 = 5 << 20;
+/// A discrete GPU needs larger ones, or each launch would leave most of it idle.
+const MOST_DISCRETE_BYTES: u64 = 32 << 20;
 /// A chunk of the transformed weight takes so much, or as much as the weight itself or a map.
 const CHUNK_BYTES: u64 = 1 << 20;
 
@@ -87,6 +89,8 @@ pub(crate) struct Winograd {
     tile: u32,
     lanes: u32,
     subgroup: Option<u32>,
+    /// The tile in workgroup memory by which a GPU computes the products.
+    shared: Option<SharedTile>,
 }
 
 impl Winograd {
@@ -130,6 +134,7 @@ impl Winograd {
                 64
             },
             subgroup: subgroup(facts).filter(|_| facts.kind == DeviceKind::Software),
+            shared: None,
         };
         let (weight, maps) = (
             shape.weight_bytes(),
@@ -141,14 +146,38 @@ impl Winograd {
         this.chunk = dividing(this.target_quads, most_quads as u32);
         this.tile = this.tiles().div_ceil(this.lanes).clamp(1, 4);
         // Maps of few tiles make small slabs: the workspace should not dwarf what the layer has anyway.
-        let room = ((maps + weight) / 4 * 5).min(MOST_SLAB_BYTES);
+        let most_bytes = if facts.kind == DeviceKind::Discrete {
+            MOST_DISCRETE_BYTES
+        } else {
+            MOST_SLAB_BYTES
+        };
+        let room = ((maps + weight) / 4 * 5).min(most_bytes);
         let unit = this.lanes * this.tile;
         let tile_bytes = this.map_bytes(this.source_quads, 1) + this.map_bytes(this.chunk, 1);
         let fitting = (room / (tile_bytes * u64::from(unit))).max(1) as u32;
         let units = this.tiles().div_ceil(unit);
         // Slabs of one size, so that none is mostly empty.
         this.slab = units.div_ceil(units.div_ceil(fitting)) * unit;
+        let shared = this.shared_tile();
+        // Where it is not filled, smaller ones are faster.
+        let filled = this.slab >= 2 * shared.all_pixels();
+        this.shared = (facts.kind != DeviceKind::Software && filled).then_some(shared);
         this
+    }
+
+    fn shared_tile(&self) -> SharedTile {
+        let quad_lanes = match self.chunk {
+            0..=4 => 2,
+            5..=8 => 4,
+            _ => 8,
+        };
+        SharedTile {
+            pixels: 8,
+            quads: 2,
+            pixel_lanes: 128 / quad_lanes,
+            quad_lanes,
+            depth: dividing(self.source_quads, 4),
+        }
     }
 
     fn positions(&self) -> u32 {
@@ -305,6 +334,27 @@ impl Winograd {
     }
 
     fn product(&self, weight: Region, transformed: Region, product: Region) -> Launch {
+        let by_tiles = self.shared.and_then(|tile| {
+            let [source, target] = [self.source_quads, self.chunk].map(|quads| quads * 4);
+            let gather = Gather {
+                shape: &ConvolutionShape::new(1, [source, 1, self.slab], target, [1, 1]),
+                // Every tile is reached by its one tap.
+                tile: GatherTile {
+                    pixels: 1,
+                    quads: 1,
+                    subgroup: None,
+                },
+                transposed: false,
+                accumulate: false,
+                bias: false,
+                source: Vec::new(),
+                regions: vec![transformed, weight, product],
+            };
+            gather.products(tile, self.positions())
+        });
+        if let Some(launch) = by_tiles {
+            return launch;
+        }
         let most_quads = if self.subgroup.is_some() { 4 } else { 2 };
         let quads = dividing(self.chunk, most_quads);
         let mut defines = vec![

@@ -408,11 +408,12 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
     let all: HashSet<_> = smidgen_shaders::VARIANTS
         .iter()
         .map(|variant| variant.file)
-        // Sparse kernels and Winograd's have tables of their own.
+        // Sparse kernels, Winograd's and tiles in workgroup memory have tests of their own.
         .filter(|file| {
             file.starts_with("conv/")
                 && !file.starts_with("conv/sparse_")
                 && !file.starts_with("conv/winograd_")
+                && !file.ends_with("tiles.wgsl")
         })
         .collect();
     assert_eq!(checked, all, "kernels that ran with run-time checks");
@@ -455,7 +456,12 @@ fn every_candidate_agrees_with_its_twin() {
     let case = Case::new("all candidates", 2, [8, 7, 10], 16, [3, 3]).padding(1, 1);
     // The first ones run in the tests above; where one pass has fewer candidates than another, its default runs again.
     for facts in [sharing(), alone(DeviceKind::Discrete)] {
-        let of = |pass| candidates(pass, &shape_of(&case), &facts, u64::MAX).unwrap();
+        let of = |pass| {
+            let mut found = candidates(pass, &shape_of(&case), &facts, u64::MAX).unwrap();
+            // These have tests of their own, by smaller tiles: large ones take a software device long to compile.
+            found.retain(|way| !matches!(way, Variant::Tiles(_) | Variant::SharedBlocks(_)));
+            found
+        };
         let passes = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient].map(of);
         let most = passes.iter().map(Vec::len).max().unwrap();
         for at in 1..most {
@@ -534,6 +540,75 @@ fn every_way_to_a_depthwise_gradient_agrees_with_its_twin() {
         }
     }
     assert!(shaders.contains("conv/depthwise_backward.wgsl"));
+}
+
+/// A tile in workgroup memory for each of the three passes, as far as one fits: a small one, for many are compiled.
+fn shared(case: &Case, at: usize) -> [Option<Variant>; 3] {
+    let facts = alone(DeviceKind::Discrete);
+    let tiles = [
+        "tiles 2x2 lanes 16x4 depth",
+        "tiles 4x2 lanes 16x2 depth",
+        "tiles 1x1 lanes 32x4 depth",
+        "tiles 2x4 lanes 16x8 depth",
+        "tiles 2x2 lanes 32x1 depth",
+        "tiles 4x1 lanes 64x4 depth",
+    ];
+    let gathering = |pass, turn: usize| {
+        let depths = [[1, 2, 3, 4], [4, 2, 3, 1], [2, 1, 4, 3]][turn % 3];
+        depths.iter().find_map(|depth| {
+            let text = format!("{} {depth}", tiles[turn % tiles.len()]);
+            let variant: Variant = text.parse().unwrap();
+            fits(variant, pass, &shape_of(case), &facts).then_some(variant)
+        })
+    };
+    let summing = [
+        "shared-blocks 1x3x1 pixels 2 lanes 2x4x4 runs 8 shares 2",
+        "shared-blocks 2x2x1 pixels 2 lanes 4x2x2 runs 16 shares 1",
+        "shared-blocks 1x1x2 pixels 4 lanes 8x2x1 runs 4 shares 3",
+        "shared-blocks 2x1x1 pixels 1 lanes 4x4x2 runs 10 shares 2",
+        "shared-blocks 1x1x1 pixels 7 lanes 2x3x1 runs 4 shares 1",
+        "shared-blocks 1x1x1 pixels 1 lanes 1x1x2 runs 8 shares 1",
+    ];
+    let summing = (0..summing.len()).find_map(|turn| {
+        let variant: Variant = summing[(at + turn) % summing.len()].parse().unwrap();
+        fits(variant, Pass::WeightGradient, &shape_of(case), &facts).then_some(variant)
+    });
+    [
+        gathering(Pass::Forward, at),
+        gathering(Pass::InputGradient, at + 1),
+        summing,
+    ]
+}
+
+#[test]
+fn every_case_agrees_with_its_twin_by_tiles_in_workgroup_memory() {
+    let facts = alone(DeviceKind::Discrete);
+    let (mut computed, mut checked) = (0, HashSet::new());
+    for (at, case) in twin::cases().iter().enumerate() {
+        let variants = shared(case, at);
+        if shape_of(case).groups > 1 {
+            assert_eq!(variants, [None; 3]);
+            continue;
+        }
+        assert!(variants.iter().all(Option::is_some), "{case:?}");
+        computed += 1;
+        let mode = Mode {
+            plain: at % 2 == 0,
+            weights: true,
+            checked: at % 4 == 0,
+            variants,
+            read: Read::turn(at),
+        };
+        let ran = check(case, &facts, mode);
+        if mode.checked {
+            checked.extend(ran);
+        }
+    }
+    assert!(computed > 15);
+    assert!(checked.is_superset(&HashSet::from([
+        "conv/tiles.wgsl",
+        "conv/weight_tiles.wgsl"
+    ])));
 }
 
 /// Forward and input gradient by Winograd's method.
@@ -655,6 +730,15 @@ proptest! {
     #[test]
     fn random_shapes_agree_with_their_twin(case in any_case()) {
         let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: true, variants: [None; 3], read: Read::of(case.stride[1] == 1, Activation::Relu) };
+        check(&case, &alone(DeviceKind::Discrete), mode);
+    }
+
+    #[test]
+    fn random_shapes_agree_with_their_twin_by_tiles(case in any_case(), at in 0..6_usize) {
+        prop_assume!(case.groups == 1);
+        let variants = shared(&case, at);
+        prop_assert!(variants.iter().all(Option::is_some));
+        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: at == 0, variants, read: Read::of(case.stride[1] == 1, Activation::Relu) };
         check(&case, &alone(DeviceKind::Discrete), mode);
     }
 

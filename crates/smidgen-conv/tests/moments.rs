@@ -4,8 +4,8 @@ use smidgen_conv::sparse::{
     SparseForward, SparseShape, Transpose, sparse_forward, sparse_forward_with_moments, transpose,
 };
 use smidgen_conv::{
-    ConvolutionShape, Forward, GatherTile, ShapeError, Variant, forward, forward_with_moments,
-    pack_weight, takes_moments,
+    ConvolutionShape, Forward, GatherTile, Pass, ShapeError, Variant, fits, forward,
+    forward_with_moments, pack_weight, takes_moments,
 };
 use smidgen_gpu::testing::{Guarded, Outcome, device};
 use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Region, Source, moments_bytes};
@@ -20,6 +20,16 @@ fn kinds() -> [DeviceFacts; 2] {
         ..facts.clone()
     };
     [facts.clone(), alone]
+}
+
+/// The same, and tiles in workgroup memory where one fits.
+fn ways(shape: &ConvolutionShape) -> Vec<(DeviceFacts, Option<Variant>)> {
+    let [shared, alone] = kinds();
+    let tile: Variant = "tiles 2x2 lanes 32x2 depth 1".parse().unwrap();
+    let tile = fits(tile, Pass::Forward, shape, &alone).then(|| (alone.clone(), Some(tile)));
+    let mut ways = vec![(shared, None), (alone, None)];
+    ways.extend(tile);
+    ways
 }
 
 fn shapes() -> Vec<ConvolutionShape> {
@@ -135,11 +145,12 @@ fn check(shape: &ConvolutionShape, [output, moments]: [Region; 2], outcome: &Out
 #[test]
 fn moments_are_those_of_what_is_written() {
     for (at, shape) in shapes().iter().enumerate() {
-        for facts in kinds() {
+        for (facts, variant) in ways(shape) {
             // Far from zero, where sums of squares would cancel.
             let layer = layer(shape, [0.5, 3000.0][at % 2]);
             let launches =
-                forward_with_moments(shape, &facts, None, &layer.regions, layer.moments).unwrap();
+                forward_with_moments(shape, &facts, variant, &layer.regions, layer.moments)
+                    .unwrap();
             // The first with run-time checks as well, which change nothing.
             let outcome = if at == 0 {
                 layer.memory.run(&launches).unwrap()
@@ -147,7 +158,7 @@ fn moments_are_those_of_what_is_written() {
                 layer.memory.run_unchecked(&launches).unwrap()
             };
             check(shape, [layer.regions.output, layer.moments], &outcome);
-            let plain = forward(shape, &facts, None, &layer.regions).unwrap();
+            let plain = forward(shape, &facts, variant, &layer.regions).unwrap();
             let plain = layer.memory.run_unchecked(&plain).unwrap();
             assert_eq!(
                 outcome.read::<u32>(layer.regions.output),
