@@ -156,11 +156,7 @@ fn what_cannot_be_counted_is_refused() {
         ..TrainerOptions::default()
     };
     let trainer = Trainer::new(&mut plain, data(), None, options).unwrap();
-    let error = trainer
-        .with_recipe(removal(Choice::Random))
-        .unwrap()
-        .run(|_| ControlFlow::Continue(()))
-        .unwrap_err();
+    let error = trainer.with_recipe(removal(Choice::Random)).err().unwrap();
     assert!(error.to_string().contains("Training::examples"), "{error}");
 }
 
