@@ -8,10 +8,10 @@ use smidgen::gpu::{Device, DeviceRequest};
 use smidgen::{Choices, Session, SessionOptions, StepOptions, Training, Tuning, zoo};
 use smidgen_benches::{Memory, Work, device};
 use smidgen_conv::{
-    ConvolutionShape, InputGradient, Pass, Variant, WeightGradient, backward, candidates, fuses,
-    input_gradient, weight_gradient, workspace,
+    ConvolutionShape, InputGradient, Pass, ShapeError, Variant, WeightGradient, backward,
+    candidates, fused_candidates, fuses, input_gradient, weight_gradient, workspace,
 };
-use smidgen_gpu::{Activation, Launch, Region, Source, normalisation_bytes};
+use smidgen_gpu::{Activation, Launch, Region, Source, normalisation_bytes, wgpu};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -22,35 +22,46 @@ const TRIALS: usize = 3;
 /// Each turn runs a way so often that it takes at least so long.
 const TURN: Duration = Duration::from_millis(8);
 
-fn layers() -> Vec<(&'static str, ConvolutionShape)> {
-    let square = |batch, channels, size, outputs, kernel: u32| {
-        ConvolutionShape::new(batch, [channels, size, size], outputs, [kernel; 2])
+fn layers() -> Vec<(String, ConvolutionShape)> {
+    let mut layers = Vec::new();
+    let mut add = |batch, channels, size, outputs, kernel: u32, stride, groups| {
+        let shape = ConvolutionShape::new(batch, [channels, size, size], outputs, [kernel; 2])
             .with_padding(kernel / 2)
-    };
-    let depthwise = |batch, channels, size, stride| {
-        square(batch, channels, size, channels, 3)
-            .with_groups(channels)
             .with_stride(stride)
+            .with_groups(groups);
+        let depthwise = if groups > 1 { "depthwise " } else { "" };
+        let by = if stride > 1 { " by 2" } else { "" };
+        let to = if groups > 1 {
+            String::new()
+        } else {
+            format!(" to {outputs}")
+        };
+        let name =
+            format!("{depthwise}{kernel}x{kernel}{by}, {batch}x{channels}x{size}x{size}{to}");
+        layers.push((name, shape));
     };
-    vec![
-        ("depthwise 3x3, 8x96x28x28", depthwise(8, 96, 28, 1)),
-        ("depthwise 3x3, 8x32x56x56", depthwise(8, 32, 56, 1)),
-        ("depthwise 3x3, 8x144x28x28", depthwise(8, 144, 28, 1)),
-        ("depthwise 3x3, 8x576x14x14", depthwise(8, 576, 14, 1)),
-        ("depthwise 3x3, 8x960x7x7", depthwise(8, 960, 7, 1)),
-        ("depthwise 3x3 by 2, 8x96x56x56", depthwise(8, 96, 56, 2)),
-        ("depthwise 3x3 by 2, 8x192x28x28", depthwise(8, 192, 28, 2)),
-        ("depthwise 3x3 by 2, 8x576x14x14", depthwise(8, 576, 14, 2)),
-        (
-            "depthwise 5x5, 8x240x14x14",
-            square(8, 240, 14, 240, 5).with_groups(240),
-        ),
-    ]
+    for (channels, size, kernel, stride) in [
+        (96, 28, 3, 1),
+        (32, 56, 3, 1),
+        (144, 28, 3, 1),
+        (576, 14, 3, 1),
+        (960, 7, 3, 1),
+        (96, 56, 3, 2),
+        (192, 28, 3, 2),
+        (576, 14, 3, 2),
+        (240, 14, 5, 1),
+    ] {
+        add(8, channels, size, channels, kernel, stride, channels);
+    }
+    for (batch, channels, size, stride) in [(128, 144, 28, 1), (128, 192, 28, 2)] {
+        add(batch, channels, size, channels, 3, stride, channels);
+    }
+    layers
 }
 
 /// Where the passes read and write.
 struct Places {
-    memory: Memory,
+    buffer: wgpu::Buffer,
     input: Source,
     weight: Region,
     output_gradient: Region,
@@ -61,23 +72,38 @@ struct Places {
 
 impl Places {
     /// The input is read through a normalisation and ReLU6, as in MobileNetV2.
-    fn new(shape: &ConvolutionShape, most_workspace: u64) -> Self {
+    fn new(shape: &ConvolutionShape, most_workspace: u64) -> Result<Self, Box<dyn Error>> {
         let mut memory = Memory::new();
         let region = memory.values(shape.input_bytes());
         let normalisation = memory.values(normalisation_bytes(shape.input_channels));
-        Self {
-            input: Source {
-                region,
-                normalisation: Some(normalisation),
-                activation: Activation::Relu6,
-            },
-            weight: memory.values(shape.weight_bytes()),
-            output_gradient: memory.values(shape.output_bytes()),
-            input_gradient: memory.values(shape.input_bytes()),
-            weight_gradient: memory.values(shape.weight_bytes()),
-            workspace: memory.values(most_workspace.max(16)),
-            memory,
-        }
+        let input = Source {
+            region,
+            normalisation: Some(normalisation),
+            activation: Activation::Relu6,
+        };
+        let [
+            weight,
+            output_gradient,
+            input_gradient,
+            weight_gradient,
+            workspace,
+        ] = [
+            shape.weight_bytes(),
+            shape.output_bytes(),
+            shape.input_bytes(),
+            shape.weight_bytes(),
+            most_workspace.max(16),
+        ]
+        .map(|bytes| memory.values(bytes));
+        Ok(Self {
+            buffer: memory.upload(device())?,
+            input,
+            weight,
+            output_gradient,
+            input_gradient,
+            weight_gradient,
+            workspace,
+        })
     }
 
     fn by_input(&self) -> InputGradient {
@@ -112,7 +138,7 @@ struct Way {
 
 impl Way {
     fn new(places: &Places, launches: &[Launch]) -> Result<Self, Box<dyn Error>> {
-        let work = Work::prepare(&places.memory, launches)?;
+        let work = Work::prepare_in(&places.buffer, launches)?;
         let once = work.run(1)?;
         let regions = launches.iter().flat_map(|launch| &launch.regions);
         Ok(Self {
@@ -130,6 +156,7 @@ impl Way {
 
 /// The fastest of some variants, by the least of a few trials.
 fn fastest(
+    what: &str,
     variants: &[Variant],
     way: impl Fn(Variant) -> Result<Way, Box<dyn Error>>,
 ) -> Result<Option<Variant>, Box<dyn Error>> {
@@ -143,11 +170,13 @@ fn fastest(
             *least = least.min(way.milliseconds()?);
         }
     }
-    let best = variants
+    let mut order: Vec<_> = variants.iter().zip(least).collect();
+    order.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    let listed = order
         .iter()
-        .zip(&least)
-        .min_by(|(_, a), (_, b)| a.total_cmp(b));
-    Ok(best.map(|(variant, _)| *variant))
+        .map(|(variant, least)| format!("{variant}: {least:.3}"));
+    eprintln!("  {what}: {}", listed.collect::<Vec<_>>().join("; "));
+    Ok(order.first().map(|(variant, _)| **variant))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -157,18 +186,24 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn row(name: &str, shape: &ConvolutionShape) -> Result<(), Box<dyn Error>> {
     let facts = device().facts();
-    let of = |pass| candidates(pass, shape, facts, u64::MAX);
+    let of = |pass| -> Result<Vec<Variant>, ShapeError> {
+        let mut variants = candidates(pass, shape, facts, u64::MAX)?;
+        variants.retain(|variant| !fuses(shape, facts, [Some(*variant); 2]).unwrap_or(false));
+        Ok(variants)
+    };
     let (by_input, by_weight) = (of(Pass::InputGradient)?, of(Pass::WeightGradient)?);
+    let fusing = fused_candidates(shape, facts)?;
     let mut most_workspace = 0;
     for (pass, variants) in [
         (Pass::InputGradient, &by_input),
         (Pass::WeightGradient, &by_weight),
+        (Pass::WeightGradient, &fusing),
     ] {
         for variant in variants {
             most_workspace = most_workspace.max(workspace(pass, shape, facts, Some(*variant))?);
         }
     }
-    let places = Places::new(shape, most_workspace);
+    let places = Places::new(shape, most_workspace)?;
     let input_way = |variant: Variant| {
         let launches = input_gradient(shape, facts, Some(variant), &places.by_input())?;
         Way::new(&places, &launches)
@@ -185,24 +220,21 @@ fn row(name: &str, shape: &ConvolutionShape) -> Result<(), Box<dyn Error>> {
             &backward(shape, facts, both, &by_input, &by_weight)?,
         )
     };
-    let fusing = |variant: &Variant| fuses(shape, facts, [Some(*variant); 2]).unwrap_or(false);
-    let split = |variants: &[Variant]| -> (Vec<Variant>, Vec<Variant>) {
-        variants.iter().partition(|variant| fusing(variant))
-    };
-    let ((strips, plain_input), (_, plain_weight)) = (split(&by_input), split(&by_weight));
-    let Some(default) = strips.first().copied() else {
+    eprintln!("{name}");
+    let found = (
+        fastest("input gradient", &by_input, input_way)?,
+        fastest("weight gradient", &by_weight, weight_way)?,
+        fastest("both", &fusing, fused_way)?,
+    );
+    let (Some(best_input), Some(best_weight), Some(best)) = found else {
         println!("| {name} | cannot be fused |");
         return Ok(());
     };
-    let best = fastest(&strips, fused_way)?.unwrap_or(default);
-    let best_input = fastest(&plain_input, input_way)?.unwrap_or(default);
-    let best_weight = fastest(&plain_weight, weight_way)?.unwrap_or(default);
     let ways = [
         input_way(best_input)?,
         weight_way(best_weight)?,
-        input_way(default)?,
-        weight_way(default)?,
-        fused_way(default)?,
+        input_way(best)?,
+        weight_way(best)?,
         fused_way(best)?,
     ];
     let mut times = vec![Vec::new(); ways.len()];
@@ -211,19 +243,19 @@ fn row(name: &str, shape: &ConvolutionShape) -> Result<(), Box<dyn Error>> {
             times.push(way.milliseconds()?);
         }
     }
-    let ratios = |above: [usize; 2], below: usize| {
+    let by_fused = |above: [usize; 2]| {
         let rounds = 0..ROUNDS;
         median(
             rounds
-                .map(|at| above.iter().map(|way| times[*way][at]).sum::<f64>() / times[below][at])
+                .map(|at| above.iter().map(|way| times[*way][at]).sum::<f64>() / times[4][at])
                 .collect(),
         )
     };
-    let (plain, apart, fused) = (ratios([0, 1], 4), ratios([2, 3], 4), ratios([0, 1], 5));
+    let (others, apart) = (by_fused([0, 1]), by_fused([2, 3]));
     let times: Vec<f64> = times.into_iter().map(median).collect();
     let megabytes = |way: &Way| way.bytes as f64 / 1e6;
     println!(
-        "| {name} | {:.2} + {:.2} ms, {} launches, {:.1} MB | {:.2} + {:.2} ms | {:.2} ms, {} launches, {:.1} MB | {plain:.2} | {apart:.2} | {fused:.2} (`{best}`) |",
+        "| {name} | {:.3} + {:.3} ms, {} launches, {:.1} MB | {:.3} + {:.3} ms | {:.3} ms, {} launches, {:.1} MB (`{best}`) | {others:.2} | {apart:.2} |",
         times[0],
         times[1],
         ways[0].launches + ways[1].launches,
@@ -234,7 +266,9 @@ fn row(name: &str, shape: &ConvolutionShape) -> Result<(), Box<dyn Error>> {
         ways[4].launches,
         megabytes(&ways[4]),
     );
-    eprintln!("{name}: {best_input}, {best_weight}, {default}");
+    // Every layer has memory of its own.
+    drop(ways);
+    places.buffer.destroy();
     Ok(())
 }
 
@@ -322,12 +356,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         return steps();
     }
     println!(
-        "| layer | fastest others, apart | strips, apart | fused | others by fused | apart by fused | others by fastest fused |"
+        "| layer | fastest others, apart | the same kernel, apart | fused | others by fused | apart by fused |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|");
     for (name, shape) in layers() {
         if name.contains(&part) {
-            row(name, &shape)?;
+            row(&name, &shape)?;
         }
     }
     if part.is_empty() { steps() } else { Ok(()) }

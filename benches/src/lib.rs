@@ -186,8 +186,15 @@ impl Work {
     /// # Errors
     /// If the device refuses or fails.
     pub fn prepare(memory: &Memory, launches: &[Launch]) -> Result<Self, GpuError> {
-        let buffer = memory.upload(device())?;
-        let work = Self(Sequence::prepare(device(), launches, &[&buffer])?);
+        Self::prepare_in(&memory.upload(device())?, launches)
+    }
+
+    /// The same in memory that others work in as well.
+    ///
+    /// # Errors
+    /// If the device refuses or fails.
+    pub fn prepare_in(buffer: &wgpu::Buffer, launches: &[Launch]) -> Result<Self, GpuError> {
+        let work = Self(Sequence::prepare(device(), launches, &[buffer])?);
         work.run(1)?;
         Ok(work)
     }

@@ -1,7 +1,7 @@
 //! Both gradients of a convolution in one dispatch that reads the output gradient once, where the variants allow it.
 
 use crate::passes::{sized, sized_source};
-use crate::select::choose;
+use crate::select::{candidates, choose};
 use crate::strips::{ByInput, Strips};
 use crate::weight_gradient::in_shares;
 use crate::{
@@ -9,6 +9,22 @@ use crate::{
     bias_gradient, input_gradient, weight_gradient,
 };
 use smidgen_gpu::{DeviceFacts, Launch};
+
+/// The variants that compute both gradients of a shape in one dispatch and are worth measuring as that, beside the fastest [`candidates`]
+/// of the two passes one after the other.
+///
+/// # Errors
+/// A shape that is not valid.
+pub fn fused_candidates(
+    shape: &ConvolutionShape,
+    facts: &DeviceFacts,
+) -> Result<Vec<Variant>, ShapeError> {
+    // What fuses needs no more room than its rule, which is not made to depend on any.
+    let by_weight = candidates(Pass::WeightGradient, shape, facts, 0)?;
+    let mut fused = candidates(Pass::InputGradient, shape, facts, 0)?;
+    fused.retain(|variant| matches!(variant, Variant::Strips(_)) && by_weight.contains(variant));
+    Ok(fused)
+}
 
 /// Whether [`backward`] computes both gradients in one dispatch by these variants (the defaults where none are given) of the input gradient
 /// and of the weight gradient: where they are the same, of a family that can. The results are the same bits, fused or not.

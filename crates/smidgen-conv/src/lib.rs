@@ -58,7 +58,7 @@ mod weight_gradient;
 mod weight_tiles;
 mod winograd;
 
-pub use backward::{backward, fuses};
+pub use backward::{backward, fused_candidates, fuses};
 pub use passes::{
     Forward, InputGradient, forward, forward_with_moments, input_gradient, takes_moments,
 };
