@@ -595,7 +595,8 @@ fn every_case_agrees_with_its_twin_by_tiles_in_workgroup_memory() {
         let mode = Mode {
             plain: at % 2 == 0,
             weights: true,
-            checked: at % 4 == 0,
+            // Checked blocks of several taps take a software device minutes to compile.
+            checked: [0, 4, 8].contains(&at),
             variants,
             read: Read::turn(at),
         };
@@ -738,7 +739,7 @@ proptest! {
         prop_assume!(case.groups == 1);
         let variants = shared(&case, at);
         prop_assert!(variants.iter().all(Option::is_some));
-        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: at == 0, variants, read: Read::of(case.stride[1] == 1, Activation::Relu) };
+        let mode = Mode { plain: case.stride[1] == 1, weights: true, checked: false, variants, read: Read::of(case.stride[1] == 1, Activation::Relu) };
         check(&case, &alone(DeviceKind::Discrete), mode);
     }
 
