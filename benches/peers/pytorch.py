@@ -1,4 +1,4 @@
-"""The runner of PyTorch: CPU, f32, TF32 off. Speaks the protocol of src/lib.rs. Usage: python pytorch.py [THREADS]"""
+"""The runner of PyTorch: f32, TF32 off. Speaks the protocol of src/lib.rs. Usage: python pytorch.py [cpu|cuda]"""
 
 import json
 import os
@@ -14,6 +14,14 @@ except (ImportError, OSError, ValueError) as error:  # the last two: a library o
 
 CLASSES = 10
 CHUNK_SECONDS = 0.05
+DEVICE = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+
+
+def now():
+    """The time when the device has done all it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def unit(inputs, outputs, kernel, stride):
@@ -70,20 +78,24 @@ def network(name):
 
 class Training:
     def __init__(self, case):
-        self.network = network(case["network"]).train()
+        self.network = network(case["network"]).to(DEVICE).train()
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4
         )
         batch, side = case["batch"], case["side"]
         self.images = torch.randn(batch, 3, side, side)
         self.labels = torch.randint(CLASSES, (batch,))
+        if DEVICE.type == "cuda":
+            self.images, self.labels = self.images.pin_memory(), self.labels.pin_memory()
         self.loss = None
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
 
     def run(self, times):
-        start = time.perf_counter()
+        start = now()
         for _ in range(times):
-            images, labels = self.images.clone(), self.labels.clone()  # stands for the upload
+            # On the CPU a copy stands for the upload.
+            images = self.images.to(DEVICE, non_blocking=True, copy=True)
+            labels = self.labels.to(DEVICE, non_blocking=True, copy=True)
             self.optimizer.zero_grad(set_to_none=True)
             logits = self.network(images)
             loss = F.cross_entropy(logits, labels)
@@ -91,7 +103,7 @@ class Training:
             self.optimizer.step()
             (logits.argmax(1) == labels).sum().item()
             self.loss = loss.item()
-        return time.perf_counter() - start
+        return now() - start
 
 
 class Convolution:
@@ -100,9 +112,9 @@ class Convolution:
     def __init__(self, case):
         batch, channels, side = case["batch"], case["channels"], case["side"]
         outputs, kernel, groups = case["outputs"], case["kernel"], case["groups"]
-        x = torch.randn(batch, channels, side, side)
-        weight = torch.randn(outputs, channels // groups, kernel, kernel)
-        gradient = torch.randn(batch, outputs, side, side)
+        x = torch.randn(batch, channels, side, side, device=DEVICE)
+        weight = torch.randn(outputs, channels // groups, kernel, kernel, device=DEVICE)
+        gradient = torch.randn(batch, outputs, side, side, device=DEVICE)
         padding = kernel // 2
         one, shift = [1, 1], [padding, padding]
         backward = torch.ops.aten.convolution_backward
@@ -116,10 +128,10 @@ class Convolution:
 
     def run(self, times):
         with torch.no_grad():
-            start = time.perf_counter()
+            start = now()
             for _ in range(times):
                 self.once()
-            return time.perf_counter() - start
+            return now() - start
 
 
 def prepare(case):
@@ -150,20 +162,27 @@ def say(line):
     print(json.dumps(line), flush=True)
 
 
+def hello():
+    settings = "f32, TF32 off"
+    if DEVICE.type == "cuda":
+        device = torch.cuda.get_device_name(DEVICE)
+        settings += f", cuDNN {torch.backends.cudnn.version()} tuned"
+    else:
+        device = f"CPU ({torch.backends.cpu.get_cpu_capability()})"
+        settings += f", {torch.get_num_threads()} threads"
+    kind = DEVICE.type.upper()
+    return {"name": f"PyTorch {torch.__version__} {kind}", "device": device, "settings": settings}
+
+
 def main():
-    threads = int(sys.argv[1]) if len(sys.argv) > 1 else os.cpu_count()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(os.cpu_count())
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(1)
-    capability = torch.backends.cpu.get_cpu_capability()
-    say(
-        {
-            "name": f"PyTorch {torch.__version__} CPU",
-            "device": f"CPU ({capability})",
-            "settings": f"{torch.get_num_threads()} threads, f32, TF32 off",
-        }
-    )
+    if DEVICE.type == "cuda" and not torch.cuda.is_available():
+        sys.exit("pytorch.py: no CUDA device")
+    say(hello())
     subject = None
     for line in sys.stdin:
         (request, argument), = json.loads(line).items()

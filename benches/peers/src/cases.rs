@@ -1,10 +1,27 @@
 //! What is measured.
 
 use crate::{Case, Convolution, Pass, Training};
+use std::collections::BTreeSet;
 
-/// Every case, in the order of the table.
+/// Every case, in the order of the table; with a batch, all of this one.
 #[must_use]
-pub fn all() -> Vec<Case> {
+pub fn all(batch: Option<usize>) -> Vec<Case> {
+    let mut cases = usual();
+    if let Some(batch) = batch {
+        for case in &mut cases {
+            match case {
+                Case::Training(training) => training.batch = batch,
+                Case::Convolution(convolution) => convolution.batch = batch,
+            }
+        }
+        // ResNet-20 would be there once for each of its batches.
+        let mut names = BTreeSet::new();
+        cases.retain(|case| names.insert(case.name()));
+    }
+    cases
+}
+
+fn usual() -> Vec<Case> {
     let trainings = [
         ("resnet20", 32, 32),
         ("resnet20", 128, 32),
@@ -124,11 +141,12 @@ impl Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn names_tell_cases_apart() {
-        let names: BTreeSet<_> = all().iter().map(Case::name).collect();
+        let names = |batch| all(batch).iter().map(Case::name).collect::<BTreeSet<_>>();
+        assert_eq!(names(Some(128)).len(), 2 + 8 * 3);
+        let names = names(None);
         assert_eq!(names.len(), 3 + 8 * 3);
         assert!(names.contains("conv 8x96x28x28, depthwise 3x3, forward"));
         assert!(names.contains("train resnet18, batch 8, 64x64"));
@@ -136,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_case_survives_the_wire() {
-        for case in all() {
+        for case in all(None) {
             let line = serde_json::to_string(&case).expect("JSON");
             assert_eq!(case, serde_json::from_str(&line).expect("a case"));
         }

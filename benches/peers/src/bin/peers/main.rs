@@ -1,18 +1,20 @@
 //! Measures Smidgen and its peers in turn, and writes the table of `docs/src/peers.md`.
 
+mod frameworks;
 mod page;
 mod results;
 mod runner;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use frameworks::Framework;
 use results::{Entry, Measured, Outcome, Results, Row};
 use runner::{Answer, Runner};
 use smidgen_peers::{Case, Reply, Request, cases};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Measures Smidgen and PyTorch (CPU) in turn, and writes the table of docs/src/peers.md.
+/// Measures Smidgen and its peers in turn, and writes the table of docs/src/peers.md.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
@@ -25,6 +27,12 @@ struct Options {
     /// Seconds that the first run of a case may take, tuning included.
     #[arg(long, default_value_t = 1200)]
     limit: u64,
+    /// Who is measured; by default all that can be started.
+    #[arg(long, value_delimiter = ',', default_values_t = Framework::value_variants().to_vec())]
+    frameworks: Vec<Framework>,
+    /// This batch in every case, such as 128 to fill a GPU.
+    #[arg(long)]
+    batch: Option<usize>,
     /// Only the cases with this in their names; what was measured of others before stays.
     #[arg(long, default_value = "")]
     only: String,
@@ -40,10 +48,18 @@ struct Options {
     /// The page whose table is written.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/peers.md"))]
     page: PathBuf,
+    /// Be the runner of this framework: how this program starts itself.
+    #[arg(long, hide = true)]
+    serve: Option<Framework>,
 }
 
 fn main() -> ExitCode {
-    match measure(&Options::parse()) {
+    let options = Options::parse();
+    let done = match options.serve {
+        Some(framework) => framework.serve(),
+        None => measure(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("peers: {error}");
@@ -53,10 +69,11 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> Result<(), String> {
-    let mut wanted = cases::all();
+    let all = cases::all(options.batch);
+    let mut wanted = all.clone();
     wanted.retain(|case| case.name().contains(&options.only));
     if wanted.is_empty() {
-        let names: Vec<_> = cases::all().iter().map(Case::name).collect();
+        let names: Vec<_> = all.iter().map(Case::name).collect();
         return Err(format!(
             "no case has `{}` in its name; there are:\n  {}",
             options.only,
@@ -69,7 +86,7 @@ fn measure(options: &Options) -> Result<(), String> {
     let mut results = Results::open(&options.results, hellos)?;
     for case in &wanted {
         let row = row(case, &mut runners, options)?;
-        results.add(row);
+        results.add(row, &all);
         results.save(&options.results)?;
         page::write(&options.page, &results)?;
     }
@@ -77,22 +94,17 @@ fn measure(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Smidgen and those of its peers that can be started.
+/// Those that can be started.
 fn start(options: &Options) -> Result<Vec<Runner>, String> {
-    let folder = std::env::current_exe().map_err(|error| error.to_string())?;
-    let beside = |name: &str| {
-        let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-        folder.with_file_name(file).display().to_string()
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("pytorch.py");
-    let script = script.display().to_string();
-    let mut runners = vec![Runner::start(vec![beside("smidgen-runner")])?];
-    let peers = [vec![options.python.clone(), script]];
-    for command in peers {
-        match Runner::start(command) {
+    let mut runners = Vec::new();
+    for framework in &options.frameworks {
+        match Runner::start(framework.command(&options.python)?) {
             Ok(runner) => runners.push(runner),
-            Err(problem) => eprintln!("peers: left out: {problem}"),
+            Err(problem) => eprintln!("peers: left out: {framework}: {problem}"),
         }
+    }
+    if runners.is_empty() {
+        return Err("nothing can be measured".into());
     }
     Ok(runners)
 }

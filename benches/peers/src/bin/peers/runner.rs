@@ -42,14 +42,11 @@ impl Runner {
     /// Starts a program with its arguments, and waits for its greeting.
     pub(crate) fn start(command: Vec<String>) -> Result<Self, String> {
         let (mut child, lines) = spawn(&command)?;
-        let named = || command.join(" ");
         let hello = match lines.recv_timeout(START) {
             Ok(line) => serde_json::from_str(&line)
-                .map_err(|error| format!("`{}` greets with `{line}`: {error}", named())),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(format!("`{}` did not start within {START:?}", named()))
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(format!("`{}` ended at once", named())),
+                .map_err(|error| format!("it greets with `{line}`: {error}")),
+            Err(RecvTimeoutError::Timeout) => Err(format!("it did not start within {START:?}")),
+            Err(RecvTimeoutError::Disconnected) => Err("it ended at once".into()),
         };
         match hello {
             Ok(hello) => Ok(Self {
@@ -110,10 +107,10 @@ fn end(child: &mut Child) {
 
 /// Standard error stays that of this program.
 fn spawn(command: &[String]) -> Result<(Child, Receiver<String>), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("`{}`: {error}", command.join(" "));
     let [program, arguments @ ..] = command else {
         return Err("a runner without a program".into());
     };
+    let failed = |error: &dyn std::fmt::Display| format!("`{program}`: {error}");
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

@@ -1,4 +1,4 @@
-//! The runner of Smidgen.
+//! Smidgen on the best device, or that of `SMIDGEN_ADAPTER`.
 
 use smidgen_benches::convolution::launches;
 use smidgen_benches::{Work, device, training};
@@ -57,7 +57,7 @@ fn work(case: &Convolution) -> Result<Work, String> {
     Work::prepare(&memory, &launches).map_err(|error| error.to_string())
 }
 
-fn main() -> std::io::Result<()> {
+pub(super) fn run() -> std::io::Result<()> {
     let facts = device().facts();
     let hello = Hello {
         name: format!("Smidgen {}", env!("CARGO_PKG_VERSION")),
