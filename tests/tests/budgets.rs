@@ -1,7 +1,10 @@
 //! The budget as a promise: what a plan under a budget computes, and that it stays within it.
 
 use smidgen::forms::Form;
-use smidgen::{Bytes, Error, Plans, Session, SessionOptions, StepOptions, Training};
+use smidgen::plan::Preset;
+use smidgen::{
+    Blueprint, Bytes, Error, Plans, Remedy, Session, SessionOptions, StepOptions, Training,
+};
 use smidgen_tests::{device, network, shapes_batch};
 
 fn options(batch: u32, budget: Option<Bytes>) -> SessionOptions {
@@ -96,6 +99,117 @@ fn a_larger_budget_is_never_slower() {
         explained.iter().map(|stash| stash.held_bytes).sum()
     };
     assert!(held(&points[points.len() - 1].forms) < held(&points[0].forms) / 2);
+}
+
+/// Each change that a refusal proposes does it; a larger batch, or one layer more that is trained, would not.
+#[test]
+fn remedies_do_what_they_say() {
+    let graph = network("resnet20");
+    let quality = |quality| Training {
+        quality,
+        ..Training::default()
+    };
+    let options = |batch, training| SessionOptions {
+        batch,
+        training: Some(training),
+        budget: None,
+    };
+    // What 4 bits need: less than any exact plan.
+    let plans = Plans::new(&graph, device().facts(), &options(16, quality(0.02))).unwrap();
+    let budget = plans.least().unwrap().footprint().total();
+    let limited = SessionOptions {
+        budget: Some(budget),
+        ..options(16, quality(0.0))
+    };
+    let Err(Error::BudgetTooSmall { remedies, .. }) = Session::new(device(), &graph, &limited, 1)
+    else {
+        panic!("no exact plan is that small");
+    };
+    let fits = |graph: &smidgen::Graph, batch, lossy| {
+        let limited = SessionOptions {
+            budget: Some(budget),
+            ..options(batch, quality(lossy))
+        };
+        Blueprint::new(graph, device().facts(), &limited).is_ok()
+    };
+    let trained = |last| {
+        let mut graph = graph.clone();
+        graph.train_last(last).unwrap();
+        fits(&graph, 16, 0.0)
+    };
+    let mut kinds = Vec::new();
+    for remedy in remedies {
+        kinds.push(match remedy {
+            Remedy::Quality(lossy) => {
+                assert!(fits(&graph, 16, lossy));
+                "quality"
+            }
+            Remedy::MicroBatch(images) => {
+                let training = Training {
+                    micro_batch: Some(images),
+                    ..quality(0.0)
+                };
+                let limited = SessionOptions {
+                    budget: Some(budget),
+                    ..options(16, training)
+                };
+                Blueprint::new(&graph, device().facts(), &limited).unwrap();
+                "parts"
+            }
+            Remedy::Batch(images) => {
+                assert!(fits(&graph, images, 0.0) && !fits(&graph, images + 1, 0.0));
+                "batch"
+            }
+            Remedy::FilterLast(last) => {
+                let mut graph = graph.clone();
+                graph.filter_last(last, 2).unwrap();
+                assert!(fits(&graph, 16, 0.0));
+                "filter"
+            }
+            Remedy::TrainLast(last) => {
+                assert!(trained(last) && !trained(last + 1));
+                "train"
+            }
+            other => panic!("{other}"),
+        });
+    }
+    // Sums of gradients from part to part may take what smaller parts save.
+    kinds.retain(|kind| *kind != "parts");
+    assert_eq!(kinds, ["quality", "batch", "filter", "train"]);
+}
+
+/// A tight budget is one that a plan needs to the last byte. What it needs is the arena, which at its fullest moment holds nothing that is not alive but for what
+/// packing leaves between; and what stands beside it, which depends on no plan.
+#[test]
+fn a_tight_budget_is_used_at_the_binding_step() {
+    for (model, batch, quality) in [
+        ("resnet20", 64, 0.0),
+        ("resnet20", 16, 0.02),
+        ("vgg11_bn", 8, 0.0),
+        ("mobilenet_v2", 4, 0.0),
+    ] {
+        let graph = network(model);
+        let training = Training {
+            quality,
+            ..Training::default()
+        };
+        let options = SessionOptions {
+            batch,
+            training: Some(training),
+            budget: None,
+        };
+        let plans = Plans::new(&graph, device().facts(), &options).unwrap();
+        let [least, all] = [plans.least(), plans.preset(Preset::KeepAll)]
+            .map(|blueprint| blueprint.unwrap().footprint().total().0);
+        for quarter in 0..4 {
+            let budget = Bytes(least + (all - least) * quarter / 4);
+            let tight = plans.within(&graph, &options, budget).unwrap();
+            let peak = &tight.plan().programs[0].peak;
+            let alive = peak.persistent + peak.bound;
+            let used = alive as f64 / tight.plan().arena_bytes as f64;
+            assert!(used >= 0.97, "{model}, quality {quality}, {budget}: {used}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use smidgen::gpu::Category;
-use smidgen::{Blueprint, Bytes, Error, Optimizer, Session, SessionOptions, Training, zoo};
+use smidgen::{Blueprint, Bytes, Error, Optimizer, Remedy, Session, SessionOptions, Training, zoo};
 use smidgen_tests::{device, network};
 
 /// Network, side of the pictures, batch.
@@ -145,9 +145,7 @@ fn a_budget_is_refused_with_the_least_that_would_do() {
         ..options(16)
     };
     let Err(Error::BudgetTooSmall {
-        least,
-        fitting_batch,
-        ..
+        least, remedies, ..
     }) = Session::new(device(), &graph, &with(10 << 20), 1)
     else {
         panic!("10 MiB are not enough");
@@ -158,7 +156,11 @@ fn a_budget_is_refused_with_the_least_that_would_do() {
     ));
     let session = Session::new(device(), &graph, &with(least.0), 1).unwrap();
     assert_eq!(session.footprint().total(), least);
-    let batch = fitting_batch.unwrap();
+    let batch = remedies.iter().find_map(|remedy| match remedy {
+        Remedy::Batch(images) => Some(*images),
+        _ => None,
+    });
+    let batch = batch.unwrap();
     let smaller = SessionOptions {
         batch,
         ..with(10 << 20)

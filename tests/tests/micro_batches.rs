@@ -2,8 +2,8 @@
 
 use smidgen::plan::PlanError;
 use smidgen::{
-    Blueprint, Bytes, Error, Graph, Growth, Optimizer, PlanFile, Plans, Session, SessionOptions,
-    Sparsity, StepOptions, Training, micro_batch_points, micro_batch_within, zoo,
+    Blueprint, Bytes, Error, Graph, Growth, Optimizer, PlanFile, Plans, Remedy, Session,
+    SessionOptions, Sparsity, StepOptions, Training, micro_batch_points, micro_batch_within, zoo,
 };
 use smidgen_graph::{Builder, Convolution, Layer, Pool};
 use smidgen_reference::layout::to_quads;
@@ -269,10 +269,10 @@ fn a_budget_below_the_least_of_the_whole_batch_is_met_in_parts() {
     assert!(middle < least.0);
     options.budget = Some(Bytes(middle));
     let refused = Session::new(device(), &graph, &options, 1).unwrap_err();
-    let Error::BudgetTooSmall { micro_batch, .. } = &refused else {
+    let Error::BudgetTooSmall { remedies, .. } = &refused else {
         panic!("{refused}");
     };
-    assert_eq!(*micro_batch, Some(3));
+    assert!(remedies.contains(&Remedy::MicroBatch(3)), "{remedies:?}");
     assert!(refused.to_string().contains("micro-batches of 3"));
 }
 

@@ -1,4 +1,4 @@
-use crate::{Bytes, ParseBytesError};
+use crate::{Bytes, ParseBytesError, Remedy};
 use smidgen_data::DataError;
 use smidgen_gpu::GpuError;
 use smidgen_graph::forms::FormError;
@@ -75,7 +75,7 @@ pub enum Error {
     /// The plan does not fit the budget.
     #[error(
         "a budget of {budget} ({} bytes) is too small: batch {batch} needs at least {least} ({} bytes), most of it at `{operation}`; {}",
-        budget.0, least.0, remedy(*fitting_batch, *micro_batch)
+        budget.0, least.0, in_words(remedies)
     )]
     BudgetTooSmall {
         /// What was named.
@@ -86,10 +86,8 @@ pub enum Error {
         batch: u32,
         /// The layer at which the most is needed.
         operation: String,
-        /// The largest batch that fits the budget; `None` if not even one image does.
-        fitting_batch: Option<u32>,
-        /// The largest micro-batch with which the batch fits the budget; `None` if there is none, or it is divided already.
-        micro_batch: Option<u32>,
+        /// What would meet the budget, each by itself, and what costs the least first.
+        remedies: Vec<Remedy>,
     },
     /// A plan that was written down and cannot be used.
     #[error("the plan cannot be used: {what}")]
@@ -256,15 +254,11 @@ fn division(images: u32, batch: u32) -> String {
     }
 }
 
-fn remedy(fitting_batch: Option<u32>, micro_batch: Option<u32>) -> String {
-    match (fitting_batch, micro_batch) {
-        (Some(batch), None) => format!("a batch of {batch} would fit the budget"),
-        (Some(batch), Some(images)) => {
-            format!("a batch of {batch} would fit the budget, or micro-batches of {images}")
-        }
-        (None, Some(images)) => format!("micro-batches of {images} would fit the budget"),
-        (None, None) => {
-            "not even one image fits the budget: raise it, or train a smaller network".into()
-        }
+fn in_words(remedies: &[Remedy]) -> String {
+    let words: Vec<String> = remedies.iter().map(Remedy::to_string).collect();
+    match words.split_last() {
+        Some((only, [])) => format!("{only} would fit the budget"),
+        Some((last, others)) => format!("{} or {last} would fit the budget", others.join(", ")),
+        None => "not even one image fits the budget: raise it, or train a smaller network".into(),
     }
 }

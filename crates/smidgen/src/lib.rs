@@ -53,8 +53,8 @@ pub use metrics::Metrics;
 pub use schedule::Schedule;
 pub use session::{
     Blueprint, Growth, HostTime, MASK_SUFFIX, MaskReport, MicroBatchPoint, PlanFile, PlanPoint,
-    Plans, RaceTime, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions, Training,
-    WholePlan, largest_batch, micro_batch_points, micro_batch_within,
+    Plans, RaceTime, Remedy, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions,
+    Training, WholePlan, largest_batch, micro_batch_points, micro_batch_within,
 };
 pub use trainer::{
     Checkpoints, End, Event, Recipe, Remaining, Summary, Trainer, TrainerOptions, evaluate,

@@ -14,6 +14,7 @@ mod options;
 mod plan_file;
 mod plans;
 mod race;
+mod remedies;
 mod roofline;
 mod settle;
 mod sparse;
@@ -26,6 +27,7 @@ pub use options::{Growth, SessionOptions, StepOptions, Training};
 pub use plan_file::PlanFile;
 pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
 pub use race::RaceTime;
+pub use remedies::Remedy;
 pub(crate) use settle::{Settled, settle};
 pub use sparse::{MASK_SUFFIX, MaskReport};
 

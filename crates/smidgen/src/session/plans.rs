@@ -1,5 +1,6 @@
 use super::draft::{Draft, shape_classes};
-use super::{Blueprint, PlanFile, SessionOptions, growth, micro_batch_within, settle};
+use super::remedies::remedies;
+use super::{Blueprint, PlanFile, SessionOptions, growth, settle};
 use crate::tuning::{Measurements, Source, Tuning};
 use crate::{Bytes, Error, kernels};
 use serde::Serialize;
@@ -103,7 +104,7 @@ impl Plans {
 
     pub(super) fn of(draft: Draft) -> Result<Self, Error> {
         let whole = draft.blueprint(&Forms::new(), &draft.leanest)?;
-        let choices = draft.planner()?.curve(draft.quality);
+        let choices = with_policies(&draft)?;
         let beside = whole.footprint.total().0 - whole.footprint.arena - whole.footprint.rounding;
         let persistent = whole.plan.programs[0].peak.persistent;
         Ok(Self {
@@ -138,7 +139,7 @@ impl Plans {
     /// The fastest plan that needs no more than `budget`.
     ///
     /// # Errors
-    /// A budget below the least that would do, with that least and the batch that would fit.
+    /// A budget below the least that would do, with that least and what would fit.
     pub fn within(
         &self,
         graph: &Graph,
@@ -158,19 +159,12 @@ impl Plans {
             }
         }
         let least = self.least()?;
-        let facts = &self.draft.facts;
-        let fits = |batch: u32| fits(graph, facts, options, batch, budget);
-        let limited = SessionOptions {
-            budget: Some(budget),
-            ..options.clone()
-        };
         Err(Error::BudgetTooSmall {
             budget,
             least: least.footprint.total(),
             batch: options.batch,
             operation: least.binding_layer(),
-            fitting_batch: largest(0, options.batch, fits),
-            micro_batch: micro_batch_within(graph, facts, &limited).unwrap_or_default(),
+            remedies: remedies(graph, &self.draft.facts, options, budget),
         })
     }
 
@@ -260,7 +254,7 @@ impl Plans {
         let mut least = self.lean(&Forms::new())?;
         for choice in self.choices.iter().rev() {
             if self.bound(choice) >= least.footprint.total().0 {
-                break;
+                continue;
             }
             let blueprint = self.lean(&choice.forms)?;
             if blueprint.footprint.total() < least.footprint.total() {
@@ -342,6 +336,23 @@ impl Plans {
     }
 }
 
+/// The choices of the planner, and what others have published: how well a plan packs is not known before it is packed, and a policy may pack better
+/// than what should be lower.
+fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
+    let planner = draft.planner()?;
+    let mut choices = planner.curve(draft.quality);
+    let policies = Preset::ALL.iter().map(|preset| {
+        let forms = preset.forms(&planner, &draft.outline);
+        planner.weigh(forms).ok()
+    });
+    let allowed = policies
+        .flatten()
+        .filter(|choice| choice.variance <= draft.quality);
+    choices.extend(allowed);
+    choices.sort_by(|left, right| left.seconds.total_cmp(&right.seconds));
+    Ok(choices)
+}
+
 impl Draft {
     fn planner(&self) -> Result<Planner<'_>, Error> {
         // By the rule, whatever was measured: a run that goes on with variants written down gets the same plans.
@@ -386,7 +397,7 @@ pub fn largest_batch(
     Ok(largest(low, high.min(most.saturating_add(1)), fits))
 }
 
-fn fits(
+pub(super) fn fits(
     graph: &Graph,
     facts: &DeviceFacts,
     options: &SessionOptions,
@@ -407,7 +418,7 @@ fn fits(
 
 /// The largest batch that fits, above `low`, which does (or is 0), and below `high`, which does not: found by bisection, because the
 /// need grows with the batch.
-fn largest(mut low: u32, mut high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
+pub(super) fn largest(mut low: u32, mut high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if fits(middle) {
