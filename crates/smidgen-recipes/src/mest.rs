@@ -161,7 +161,7 @@ impl Mest {
             }
         }
         let changes = (0..options.epochs).step_by(options.interval as usize);
-        let last = changes.clone().last().unwrap_or(0);
+        let last = changes.clone().next_back().unwrap_or(0);
         if options.stage(last).grow_to > density {
             return Err(wrong(format!(
                 "a mutation every {} epochs leaves none in the last stage of {}, in which masks come back to a density of {density}; give a \
