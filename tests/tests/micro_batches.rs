@@ -294,7 +294,8 @@ fn a_tensor_above_the_binding_limit_is_met_in_parts() {
     );
     assert!(refused.to_string().contains("micro-batches"), "{refused}");
     let images = micro_batch_within(&graph, &facts, &whole).unwrap();
-    assert_eq!(images, Some(6));
+    // Workspaces are tensors too, and which there are depends on the device.
+    assert!(images.is_some_and(|images| images < BATCH), "{images:?}");
     let divided = options(training, images);
     let blueprint = Blueprint::new(&graph, &facts, &divided).unwrap();
     let mut session = Session::planned(device(), &graph, &divided, 1, blueprint).unwrap();
