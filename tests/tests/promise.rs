@@ -1,16 +1,9 @@
 //! Random networks, batches, budgets and forms: never over the budget, and exact plans exact to the bit.
 
-#![allow(clippy::print_stdout)]
-
-use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use smidgen::forms::Form;
-use smidgen::{
-    Bytes, Error, FilterState, Graph, Plans, Session, SessionOptions, StepOptions, Training, zoo,
-};
+use smidgen::{Bytes, Error, Graph, Plans, Session, SessionOptions, StepOptions, Training, zoo};
 use smidgen_tests::device;
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 const NETWORKS: [(&str, u32); 5] = [
     ("resnet20", 32),
@@ -20,11 +13,8 @@ const NETWORKS: [(&str, u32); 5] = [
     ("resnet18", 32),
 ];
 
-/// How lossy stashes may be: not at all, as in 4 bits, as in 2.
-const QUALITIES: [f64; 3] = [0.0, 0.02, 0.6];
-
-/// Bits of all weights after two steps on made-up pictures, and the losses.
-fn trained(session: &mut Session, side: u32) -> Result<(Vec<u32>, Vec<f64>), Error> {
+/// Bits of all weights and the loss after two steps on made-up pictures.
+fn trained(session: &mut Session, side: u32) -> Result<(Vec<u32>, bool), Error> {
     let batch = session.batch();
     let images: Vec<f32> = (0..batch * side * side * 4)
         .map(|at| {
@@ -36,7 +26,7 @@ fn trained(session: &mut Session, side: u32) -> Result<(Vec<u32>, Vec<f64>), Err
         })
         .collect();
     let labels: Vec<u32> = (0..batch).map(|at| at % 10).collect();
-    let mut losses = Vec::new();
+    let mut finite = true;
     for step in 0..2 {
         let options = StepOptions {
             step,
@@ -44,12 +34,13 @@ fn trained(session: &mut Session, side: u32) -> Result<(Vec<u32>, Vec<f64>), Err
             seed: 3,
         };
         session.train_step(&images, &labels, &options)?;
-        let metrics = session.metrics()?;
-        losses.push(metrics.map_or(f64::NAN, |metrics| metrics.loss()));
+        finite &= session
+            .metrics()?
+            .is_some_and(|metrics| metrics.loss().is_finite());
     }
     let weights = session.weights()?;
     let values = weights.tensors.values().flat_map(|tensor| &tensor.values);
-    Ok((values.map(|value| value.to_bits()).collect(), losses))
+    Ok((values.map(|value| value.to_bits()).collect(), finite))
 }
 
 fn reserved(session: &Session) -> u64 {
@@ -58,14 +49,9 @@ fn reserved(session: &Session) -> u64 {
     session.device().ledger().reserved().max(allocator)
 }
 
-/// How many stashes of all runs were held in which form.
-type Held = BTreeMap<String, usize>;
-
-fn run(graph: &Graph, side: u32, batch: u32, share: f64, quality: f64) -> Result<Held, Error> {
+fn run(graph: &Graph, side: u32, batch: u32, share: f64, quality: f64) -> Result<(), Error> {
     let training = Training {
         quality,
-        // Left open, a budget holds the state of a filtered weight in another way, which decays otherwise.
-        filter_state: Some(FilterState::Tap),
         ..Training::default()
     };
     let options = |budget| SessionOptions {
@@ -79,40 +65,29 @@ fn run(graph: &Graph, side: u32, batch: u32, share: f64, quality: f64) -> Result
     let all = whole.footprint().total();
     let budget = Bytes(least.0 + (share * (all.0 - least.0) as f64) as u64);
     let mut session = Session::new(device(), graph, &options(Some(budget)), 1)?;
-    let (expected, losses) = trained(&mut whole, side)?;
-    let (found, lossy_losses) = trained(&mut session, side)?;
-    let filters = graph.filters().count();
-    let name = graph.name();
-    let context =
-        format!("{name} {batch} in {budget}, quality {quality}, {filters} filters, share {share}");
-    let reserved = reserved(&session);
-    assert!(reserved <= budget.0, "{context}: {reserved}");
-    let coded = |form: &Form| matches!(form, Form::Coded(_) | Form::Masked(_));
-    let coded = session.forms().values().any(coded);
-    assert!(quality > 0.0 || !coded, "{context}: nobody allowed codes");
-    // Codes leave the forward pass exact.
-    assert_eq!(losses[0].to_bits(), lossy_losses[0].to_bits(), "{context}");
+    let (expected, _) = trained(&mut whole, side)?;
+    let (found, finite) = trained(&mut session, side)?;
+    let context = format!("{} {batch} in {budget}, quality {quality}", graph.name());
+    assert!(finite, "{context}");
     assert!(
-        lossy_losses.iter().all(|loss| loss.is_finite()),
-        "{context}"
+        reserved(&session) <= budget.0,
+        "{context}: {}",
+        reserved(&session)
     );
+    let coded = session
+        .forms()
+        .values()
+        .any(|form| matches!(form, Form::Coded(_) | Form::Masked(_)));
     assert!(
         coded || expected == found,
         "{context}: an exact plan changed a bit"
     );
-
-    let smallest = Session::new(device(), graph, &options(Some(least)), 1)?;
-    assert_eq!(smallest.footprint().total(), least, "{context}");
+    assert!(quality > 0.0 || !coded, "{context}: nobody allowed codes");
     match Session::new(device(), graph, &options(Some(Bytes(least.0 - 1))), 1) {
         Err(Error::BudgetTooSmall { least: named, .. }) => assert_eq!(named, least, "{context}"),
         other => panic!("{context}: {:?} below the least", other.map(|_| ())),
     }
-    let mut held = Held::new();
-    for form in session.forms().values().chain(smallest.forms().values()) {
-        *held.entry(format!("{form:?}")).or_default() += 1;
-    }
-    *held.entry("filters".into()).or_default() += filters;
-    Ok(held)
+    Ok(())
 }
 
 fn random_runs(cases: u32) {
@@ -121,25 +96,17 @@ fn random_runs(cases: u32) {
         failure_persistence: None,
         ..Config::default()
     };
-    let forms = (0..QUALITIES.len(), prop::sample::select(vec![0, 0, 1, 3]));
-    let strategy = (0..NETWORKS.len(), 1_u32..7, 0.0..1.0_f64, forms);
-    let held = RefCell::new(Held::new());
+    let strategy = (0..NETWORKS.len(), 1_u32..7, 0.0..1.0_f64, 0..2_u32);
     TestRunner::new(config)
-        .run(&strategy, |(which, batch, share, (quality, filters))| {
+        .run(&strategy, |(which, batch, share, lossy)| {
             let (model, side) = NETWORKS[which];
-            let mut graph = zoo::build(model, 10, [3, side, side]).unwrap();
-            graph.filter_last(filters, 2).unwrap();
+            let graph = zoo::build(model, 10, [3, side, side]).unwrap();
             // Batch norm on a single pixel learns nothing and is refused.
             let batch = batch + 1;
-            let of_run = run(&graph, side, batch, share, QUALITIES[quality])
-                .map_err(|error| TestCaseError::fail(error.to_string()))?;
-            for (form, count) in of_run {
-                *held.borrow_mut().entry(form).or_default() += count;
-            }
-            Ok(())
+            run(&graph, side, batch, share, f64::from(lossy) * 0.05)
+                .map_err(|error| TestCaseError::fail(error.to_string()))
         })
         .unwrap();
-    println!("held in {cases} runs: {:#?}", held.borrow());
 }
 
 #[test]
@@ -147,7 +114,7 @@ fn never_over() {
     random_runs(5);
 }
 
-/// Some minutes: `cargo test --release -p smidgen-tests --test promise -- --ignored --nocapture`.
+/// Some minutes: `cargo test --release -p smidgen-tests --test promise -- --ignored`.
 #[test]
 #[ignore = "takes minutes"]
 fn never_over_in_two_hundred_runs() {

@@ -6,7 +6,10 @@ use crate::Bytes;
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::Graph;
 use std::fmt;
+use std::time::{Duration, Instant};
 
+/// A refusal does not wait longer than this for more proposals: a large network is planned anew for each one that is tried.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Qualities worth asking for: about that of 8, 4 and 2 bits.
 const QUALITIES: [f64; 3] = [1e-4, 0.02, 0.6];
 /// Rows and columns of the patches that are proposed.
@@ -54,6 +57,8 @@ pub(super) fn remedies(
     budget: Bytes,
 ) -> Vec<Remedy> {
     let mut found = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    let in_time = || Instant::now() < deadline;
     if let Some(training) = &options.training {
         let better = QUALITIES
             .into_iter()
@@ -63,7 +68,7 @@ pub(super) fn remedies(
             if let Some(training) = &mut options.training {
                 training.quality = *quality;
             }
-            meets(graph, facts, &options, budget)
+            in_time() && meets(graph, facts, &options, budget)
         });
         found.extend(fitting.next().map(Remedy::Quality));
     }
@@ -71,14 +76,18 @@ pub(super) fn remedies(
         budget: Some(budget),
         ..options.clone()
     };
-    let parts = micro_batch_within(graph, facts, &limited).unwrap_or_default();
-    found.extend(parts.map(Remedy::MicroBatch));
     let batch = largest(0, options.batch, |batch| {
-        fits(graph, facts, options, batch, budget)
+        in_time() && fits(graph, facts, options, batch, budget)
     });
+    if in_time() {
+        let parts = micro_batch_within(graph, facts, &limited).unwrap_or_default();
+        found.extend(parts.map(Remedy::MicroBatch));
+    }
     found.extend(batch.map(Remedy::Batch));
-    if options.training.is_some() {
+    if options.training.is_some() && in_time() {
         found.extend(filtered(graph, facts, options, budget).map(Remedy::FilterLast));
+    }
+    if options.training.is_some() && in_time() {
         found.extend(trained(graph, facts, options, budget).map(Remedy::TrainLast));
     }
     found
