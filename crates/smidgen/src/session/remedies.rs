@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Qualities worth asking for: about that of 8, 4 and 2 bits.
 const QUALITIES: [f64; 3] = [1e-4, 0.02, 0.6];
+/// Convolutions up to which they are: planning codes for a deeper network takes minutes.
+const FEW: usize = 24;
 /// Rows and columns of the patches that are proposed.
 const PATCH: u32 = 2;
 
@@ -59,7 +61,9 @@ pub(super) fn remedies(
     let mut found = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     let in_time = || Instant::now() < deadline;
-    if let Some(training) = &options.training {
+    if let Some(training) =
+        (options.training.as_ref()).filter(|_| graph.trained_convolutions().len() <= FEW)
+    {
         let better = QUALITIES
             .into_iter()
             .filter(|quality| *quality > training.quality);
