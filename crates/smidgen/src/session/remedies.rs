@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Qualities worth asking for: about that of 8, 4 and 2 bits.
 const QUALITIES: [f64; 3] = [1e-4, 0.02, 0.6];
-/// Convolutions up to which they are: planning codes for a deeper network takes minutes.
+/// Trained convolutions up to which more than a smaller batch is proposed: planning a deeper network anew for each proposal takes minutes.
 const FEW: usize = 24;
 /// Rows and columns of the patches that are proposed.
 const PATCH: u32 = 2;
@@ -61,9 +61,8 @@ pub(super) fn remedies(
     let mut found = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     let in_time = || Instant::now() < deadline;
-    if let Some(training) =
-        (options.training.as_ref()).filter(|_| graph.trained_convolutions().len() <= FEW)
-    {
+    let few = graph.trained_convolutions().len() <= FEW;
+    if let Some(training) = options.training.as_ref().filter(|_| few) {
         let better = QUALITIES
             .into_iter()
             .filter(|quality| *quality > training.quality);
@@ -88,10 +87,10 @@ pub(super) fn remedies(
         found.extend(parts.map(Remedy::MicroBatch));
     }
     found.extend(batch.map(Remedy::Batch));
-    if options.training.is_some() && in_time() {
+    if few && options.training.is_some() && in_time() {
         found.extend(filtered(graph, facts, options, budget).map(Remedy::FilterLast));
     }
-    if options.training.is_some() && in_time() {
+    if few && options.training.is_some() && in_time() {
         found.extend(trained(graph, facts, options, budget).map(Remedy::TrainLast));
     }
     found
