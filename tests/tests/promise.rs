@@ -111,7 +111,7 @@ fn random_runs(cases: u32) {
 
 #[test]
 fn never_over() {
-    random_runs(2);
+    random_runs(5);
 }
 
 /// Some minutes: `cargo test --release -p smidgen-tests --test promise -- --ignored`.

@@ -6,10 +6,7 @@ use crate::Bytes;
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::Graph;
 use std::fmt;
-use std::time::{Duration, Instant};
 
-/// A refusal does not wait longer than this for more proposals: a large network is planned anew for each one that is tried.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Qualities worth asking for: about that of 8, 4 and 2 bits.
 const QUALITIES: [f64; 3] = [1e-4, 0.02, 0.6];
 /// Trained convolutions up to which more than a smaller batch is proposed: planning a deeper network anew for each proposal takes minutes.
@@ -50,7 +47,7 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// What would meet a budget that no plan meets, each change by itself. What costs the least comes first: noise that is zero on the mean, the same batch in
+/// What would meet a budget that no plan meets, each change by itself; for deep networks only the same batch in parts and a smaller batch. What costs the least comes first: noise that is zero on the mean, the same batch in
 /// parts, a smaller batch, biased gradients, layers that do not learn.
 pub(super) fn remedies(
     graph: &Graph,
@@ -59,8 +56,6 @@ pub(super) fn remedies(
     budget: Bytes,
 ) -> Vec<Remedy> {
     let mut found = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    let in_time = || Instant::now() < deadline;
     let few = graph.trained_convolutions().len() <= FEW;
     if let Some(training) = options.training.as_ref().filter(|_| few) {
         let better = QUALITIES
@@ -71,7 +66,7 @@ pub(super) fn remedies(
             if let Some(training) = &mut options.training {
                 training.quality = *quality;
             }
-            in_time() && meets(graph, facts, &options, budget)
+            meets(graph, facts, &options, budget)
         });
         found.extend(fitting.next().map(Remedy::Quality));
     }
@@ -79,18 +74,14 @@ pub(super) fn remedies(
         budget: Some(budget),
         ..options.clone()
     };
+    let parts = micro_batch_within(graph, facts, &limited).unwrap_or_default();
+    found.extend(parts.map(Remedy::MicroBatch));
     let batch = largest(0, options.batch, |batch| {
-        in_time() && fits(graph, facts, options, batch, budget)
+        fits(graph, facts, options, batch, budget)
     });
-    if in_time() {
-        let parts = micro_batch_within(graph, facts, &limited).unwrap_or_default();
-        found.extend(parts.map(Remedy::MicroBatch));
-    }
     found.extend(batch.map(Remedy::Batch));
-    if few && options.training.is_some() && in_time() {
+    if few && options.training.is_some() {
         found.extend(filtered(graph, facts, options, budget).map(Remedy::FilterLast));
-    }
-    if few && options.training.is_some() && in_time() {
         found.extend(trained(graph, facts, options, budget).map(Remedy::TrainLast));
     }
     found
