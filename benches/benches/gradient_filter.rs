@@ -158,13 +158,13 @@ fn filtered(layer: &Layer, patch: u32, device: &Device) -> Result<Prepared, Box<
         slope_counts: None,
     };
     let patch_sums = regions.patch_sums;
-    let mut launches = smidgen_filter::patch_sums(&shape, &regions)?;
+    let mut launches = smidgen_filter::patch_sums(&shape, facts, &regions)?;
     let regions = PatchAverages {
         output_gradient: memory.values(shape.output_bytes()),
         patch_averages: memory.values(shape.patch_averages_bytes()),
     };
     let patch_averages = regions.patch_averages;
-    launches.extend(smidgen_filter::patch_averages(&shape, &regions)?);
+    launches.extend(smidgen_filter::patch_averages(&shape, facts, &regions)?);
     let workspace = smidgen_filter::weight_gradient_workspace(&shape, facts)?;
     let regions = WeightGradient {
         patch_sums,

@@ -5,7 +5,8 @@
 // PATCHES: not written to the pixels but once a patch, as the mean over its pixels, times `factor`: the patch averages of the layer before, if
 // that is filtered by the same patches. SLOPES then are the counts that patch_pool.wgsl made: of how many pixels the slope is 1.
 //
-// Tile: one patch of one quad an invocation, written to all its pixels. Dispatch: [ceil(patches / 64) * quads] workgroups of 64, folded.
+// Tile: one patch of QUADS quads an invocation, one after the other, written to all its pixels; the last invocations may have fewer.
+// Dispatch: [ceil(patches / LANES) * ceil(quads / QUADS)] workgroups of LANES, folded.
 #import common/grid
 #import common/patches
 
@@ -55,63 +56,66 @@ const AFTER_SCALE = AFTER_MASK;
 #endif
 @group(0) @binding(AFTER_SCALE) var<storage, read_write> input_gradient: array<vec4<f32>>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = flat_workgroup(workgroup, workgroups);
-    let patch_groups = (params.patches + 63u) / 64u;
-    let quad = group / patch_groups;
-    let at = (group - quad * patch_groups) * 64u + lane;
-    if at >= params.patches || quad >= params.quads {
+    let patch_groups = (params.patches + LANES - 1u) / LANES;
+    let quad_group = group / patch_groups;
+    let at = (group - quad_group * patch_groups) * LANES + lane;
+    if at >= params.patches {
         return;
     }
     let place = patch_place(at, params.patches_y, params.patches_x);
-    var sum = vec4<f32>();
-    for (var tap = 0u; tap < params.taps; tap++) {
-        let tap_y = tap / params.taps_x;
-        let from_y = place.y + params.first_y - tap_y * params.step_y;
-        let from_x = place.x + params.first_x - (tap - tap_y * params.taps_x) * params.step_x;
-        let inside = from_y < params.patches_y && from_x < params.patches_x;
-        let source = select(0u, (place.image * params.patches_y + from_y) * params.patches_x + from_x, inside);
-        let gradient = select(vec4<f32>(), average[quad * params.patches + source], inside);
-        sum = fma(weight[quad * params.taps + tap], gradient, sum);
-    }
     let rows = patch_rows(place.y, params.patches_y, params.window_y, params.offset_y, params.height);
     let columns = patch_rows(place.x, params.patches_x, params.window_x, params.offset_x, params.width);
+    let end = min((quad_group + 1u) * QUADS, params.quads);
+    for (var quad = quad_group * QUADS; quad < end; quad++) {
+        var sum = vec4<f32>();
+        for (var tap = 0u; tap < params.taps; tap++) {
+            let tap_y = tap / params.taps_x;
+            let from_y = place.y + params.first_y - tap_y * params.step_y;
+            let from_x = place.x + params.first_x - (tap - tap_y * params.taps_x) * params.step_x;
+            let inside = from_y < params.patches_y && from_x < params.patches_x;
+            let source = select(0u, (place.image * params.patches_y + from_y) * params.patches_x + from_x, inside);
+            let gradient = select(vec4<f32>(), average[quad * params.patches + source], inside);
+            sum = fma(weight[quad * params.taps + tap], gradient, sum);
+        }
 #ifdef SCALE
-    let scale = normalisation[4u * quad];
+        let scale = normalisation[4u * quad];
 #else
-    let scale = vec4<f32>(1.0);
+        let scale = vec4<f32>(1.0);
 #endif
 #ifdef PATCHES
-    var result = sum * scale * params.factor;
+        var result = sum * scale * params.factor;
 #ifdef SLOPES
-    let counts = (vec4<u32>(slopes[quad * params.patches + at]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
-    result *= vec4<f32>(counts) / f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
+        let counts = (vec4<u32>(slopes[quad * params.patches + at]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
+        result *= vec4<f32>(counts) / f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
 #endif
-    input_gradient[quad * params.patches + at] = result;
+        input_gradient[quad * params.patches + at] = result;
 #else
-    for (var y = rows.x; y < rows.y; y++) {
-        let row = (place.image * params.height + y) * params.width;
-        for (var x = columns.x; x < columns.y; x++) {
-            let pixel = quad * params.pixels + row + x;
-            var result = sum;
+        for (var y = rows.x; y < rows.y; y++) {
+            let row = (place.image * params.height + y) * params.width;
+            for (var x = columns.x; x < columns.y; x++) {
+                let pixel = quad * params.pixels + row + x;
+                var result = sum;
 #ifdef ACCUMULATE
-            result += input_gradient[pixel];
+                result += input_gradient[pixel];
 #endif
 #ifdef MASK
-            let before = value[pixel];
-            result = select(vec4<f32>(), result, (before > vec4<f32>(params.low)) & (before < vec4<f32>(params.high)));
+                let before = value[pixel];
+                result = select(vec4<f32>(), result, (before > vec4<f32>(params.low)) & (before < vec4<f32>(params.high)));
 #endif
 #ifdef SLOPES
-            let bits = slopes[quad * ((params.pixels + 7u) / 8u) + (row + x) / 8u] >> ((row + x) % 8u * 4u);
-            result = select(vec4<f32>(), result, (vec4<u32>(bits) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>());
+                let bits = slopes[quad * ((params.pixels + 7u) / 8u) + (row + x) / 8u] >> ((row + x) % 8u * 4u);
+                result = select(vec4<f32>(), result, (vec4<u32>(bits) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>());
 #endif
-            input_gradient[pixel] = result * scale;
+                input_gradient[pixel] = result * scale;
+            }
         }
-    }
 #endif
+    }
 }

@@ -5,9 +5,9 @@
 // PATCHES: not written to the pixels but once a patch, as the mean over its pixels, times `factor`: the patch averages of the layer before, if
 // that is filtered by the same patches. SLOPES then are the counts that patch_pool.wgsl made: of how many pixels the slope is 1.
 //
-// Tile: an invocation computes TILE patches, 64 apart so that neighbours read neighbouring memory, by QUADS input quads, and writes each to
-// all pixels of its patch.
-// Dispatch: [ceil(patches / (64 * TILE)) * input_quads / QUADS] workgroups of 64, folded.
+// Tile: an invocation computes TILE patches, LANES apart so that neighbours read neighbouring memory, by QUADS input quads, and writes each
+// to all pixels of its patch.
+// Dispatch: [ceil(patches / (LANES * TILE)) * input_quads / QUADS] workgroups of LANES, folded.
 // SUBGROUP: the lanes of a subgroup of that size load a block of weights together, LOADS = ceil(4 * QUADS / SUBGROUP) vectors each, and
 // broadcast them; without it every invocation loads all it needs.
 #import common/grid
@@ -62,7 +62,7 @@ const AFTER_SCALE = AFTER_MASK;
 #endif
 @group(0) @binding(AFTER_SCALE) var<storage, read_write> input_gradient: array<vec4<f32>>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -74,10 +74,10 @@ fn main(
     let group = flat_workgroup(workgroup, workgroups);
     let patch_group = group / params.quad_groups;
     let input_quad = (group - patch_group * params.quad_groups) * QUADS;
-    let first_patch = patch_group * (64u * TILE) + lane;
+    let first_patch = patch_group * (LANES * TILE) + lane;
 
 #for part in 0..TILE
-    let patch_{part} = first_patch + {part}u * 64u;
+    let patch_{part} = first_patch + {part}u * LANES;
     // Surplus patches repeat the last one and are not stored.
     let place_{part} = patch_place(min(patch_{part}, params.patches - 1u), params.patches_y, params.patches_x);
 #for quad in 0..QUADS

@@ -4,7 +4,8 @@
 // WINDOW:      rows and columns of the windows, where these are the same and cover the map: unrolled
 // The source is read through its normalisation and activation, see common/source.wgsl.
 //
-// Tile: one patch of one quad an invocation. Dispatch: [ceil(patches / 64) * quads] workgroups of 64, folded.
+// Tile: one patch of QUADS quads an invocation, one quad after the other; the last invocations may have fewer.
+// Dispatch: [ceil(patches / LANES) * ceil(quads / QUADS)] workgroups of LANES, folded.
 #import common/grid
 #import common/patches
 #import common/source
@@ -38,62 +39,66 @@ const POOLED = 2;
 @group(0) @binding(POOLED + 1) var<storage, read_write> counts: array<u32>;
 #endif
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = flat_workgroup(workgroup, workgroups);
-    let patch_groups = (params.patches + 63u) / 64u;
-    let quad = group / patch_groups;
-    let at = (group - quad * patch_groups) * 64u + lane;
-    if at >= params.patches || quad >= params.quads {
+    let patch_groups = (params.patches + LANES - 1u) / LANES;
+    let quad_group = group / patch_groups;
+    let at = (group - quad_group * patch_groups) * LANES + lane;
+    if at >= params.patches {
         return;
     }
     let place = patch_place(at, params.patches_y, params.patches_x);
     let rows = patch_rows(place.y, params.patches_y, params.window_y, params.offset_y, params.height);
     let columns = patch_rows(place.x, params.patches_x, params.window_x, params.offset_x, params.width);
-    let base = quad * params.pixels + place.image * params.height * params.width;
-    let scaling = scaling_of(quad);
-    var sum = vec4<f32>();
+    let image = place.image * params.height * params.width;
+    let end = min((quad_group + 1u) * QUADS, params.quads);
+    for (var quad = quad_group * QUADS; quad < end; quad++) {
+        let base = quad * params.pixels + image;
+        let scaling = scaling_of(quad);
+        var sum = vec4<f32>();
 #ifdef COUNTS
-    var count = vec4<f32>();
+        var count = vec4<f32>();
 #endif
 #ifdef WINDOW
 #for row in 0..WINDOW
-    let y_{row} = base + min(rows.x + {row}u, params.height - 1u) * params.width;
+        let y_{row} = base + min(rows.x + {row}u, params.height - 1u) * params.width;
 #for column in 0..WINDOW
-    let live_{row}_{column} = rows.x + {row}u < rows.y && columns.x + {column}u < columns.y;
-    let element_{row}_{column} = y_{row} + min(columns.x + {column}u, params.width - 1u);
+        let live_{row}_{column} = rows.x + {row}u < rows.y && columns.x + {column}u < columns.y;
+        let element_{row}_{column} = y_{row} + min(columns.x + {column}u, params.width - 1u);
 #ifdef COUNTS
-    let value_{row}_{column} = scaled(scaling, source[element_{row}_{column}]);
-    sum += select(vec4<f32>(), activate(value_{row}_{column}), live_{row}_{column});
-    count += select(vec4<f32>(), activate_derivative(value_{row}_{column}), live_{row}_{column});
+        let value_{row}_{column} = scaled(scaling, source[element_{row}_{column}]);
+        sum += select(vec4<f32>(), activate(value_{row}_{column}), live_{row}_{column});
+        count += select(vec4<f32>(), activate_derivative(value_{row}_{column}), live_{row}_{column});
 #else
-    sum += select(vec4<f32>(), load_source(scaling, element_{row}_{column}), live_{row}_{column});
+        sum += select(vec4<f32>(), load_source(scaling, element_{row}_{column}), live_{row}_{column});
 #endif
 #endfor
 #endfor
 #else
-    for (var y = rows.x; y < rows.y; y++) {
-        for (var x = columns.x; x < columns.y; x++) {
+        for (var y = rows.x; y < rows.y; y++) {
+            for (var x = columns.x; x < columns.y; x++) {
 #ifdef COUNTS
-            let value = scaled(scaling, source[base + y * params.width + x]);
-            sum += activate(value);
-            count += activate_derivative(value);
+                let value = scaled(scaling, source[base + y * params.width + x]);
+                sum += activate(value);
+                count += activate_derivative(value);
 #else
-            sum += load_source(scaling, base + y * params.width + x);
+                sum += load_source(scaling, base + y * params.width + x);
 #endif
+            }
         }
-    }
 #endif
 #ifdef COUNTS
-    let whole = vec4<u32>(count);
-    counts[quad * params.patches + at] = whole.x | (whole.y << 8u) | (whole.z << 16u) | (whole.w << 24u);
+        let whole = vec4<u32>(count);
+        counts[quad * params.patches + at] = whole.x | (whole.y << 8u) | (whole.z << 16u) | (whole.w << 24u);
 #endif
 #ifdef AVERAGE
-    sum /= f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
+        sum /= f32(max((rows.y - rows.x) * (columns.y - columns.x), 1u));
 #endif
-    pooled[quad * params.patches + at] = sum * params.factor;
+        pooled[quad * params.patches + at] = sum * params.factor;
+    }
 }

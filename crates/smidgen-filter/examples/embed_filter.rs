@@ -131,6 +131,7 @@ pub fn run() -> Result<(Gradients, Gradients), Box<dyn Error>> {
     // With the forward pass: from here on the input is not needed.
     let mut launches = patch_sums(
         &shape,
+        wrapped.facts(),
         &PatchSums {
             input: region(0).into(),
             patch_sums: region(3),
@@ -148,6 +149,7 @@ pub fn run() -> Result<(Gradients, Gradients), Box<dyn Error>> {
     // The backward pass.
     launches.extend(patch_averages(
         &shape,
+        wrapped.facts(),
         &PatchAverages {
             output_gradient: region(2),
             patch_averages: region(5),

@@ -300,7 +300,9 @@ fn product(
             high,
             factor,
         };
-        let groups = u64::from(patches).div_ceil(LANES) * u64::from(params.quads);
+        let tile = select::plane_tile(patches, params.quads, facts);
+        flags.extend(tile.defines());
+        let groups = tile.groups(patches, params.quads);
         return Ok(vec![Launch::new(
             "filter/depthwise_input_gradient.wgsl",
             &flags,
@@ -335,8 +337,8 @@ fn product(
         factor,
     };
     flags.extend(tile.defines());
-    let groups = u64::from(patches).div_ceil(LANES * u64::from(tile.patches))
-        * u64::from(params.quad_groups);
+    let groups =
+        u64::from(patches.div_ceil(tile.lanes * tile.patches)) * u64::from(params.quad_groups);
     Ok(vec![Launch::new(
         "filter/input_gradient.wgsl",
         &flags,

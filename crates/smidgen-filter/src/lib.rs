@@ -46,7 +46,7 @@
 //! let shape = FilterShape::new(1, [4, 8, 8], 4, [3, 3], 2).with_padding(1);
 //! let input = device.buffer_with("input", &[1.0_f32; 4 * 8 * 8])?;
 //! let sums = device.storage_buffer("patch sums", shape.patch_sums_bytes())?;
-//! let launches = patch_sums(&shape, &PatchSums {
+//! let launches = patch_sums(&shape, device.facts(), &PatchSums {
 //!     input: Region::whole(0, shape.input_bytes()).into(),
 //!     patch_sums: Region::whole(1, shape.patch_sums_bytes()),
 //!     slope_counts: None,

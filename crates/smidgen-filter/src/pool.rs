@@ -2,8 +2,8 @@
 
 use crate::axis::Axis;
 use crate::error::sized;
-use crate::{FilterError, FilterShape};
-use smidgen_gpu::{Launch, Region, Source, folded_grid, normalisation_bytes, params};
+use crate::{FilterError, FilterShape, select};
+use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, normalisation_bytes, params};
 
 params! {
     /// Uniform of `filter/patch_pool.wgsl`.
@@ -43,7 +43,11 @@ const LARGEST_UNROLLED: u32 = 4;
 ///
 /// # Errors
 /// A shape that is not valid, or a region smaller than it needs.
-pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch>, FilterError> {
+pub fn patch_sums(
+    shape: &FilterShape,
+    facts: &DeviceFacts,
+    regions: &PatchSums,
+) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
     let mut source = regions.input;
     source.region = sized("input", source.region, shape.input_bytes())?;
@@ -64,6 +68,7 @@ pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch
     }
     Ok(vec![pool(
         shape,
+        facts,
         quads,
         shape.input_plane(),
         axes,
@@ -80,6 +85,7 @@ pub fn patch_sums(shape: &FilterShape, regions: &PatchSums) -> Result<Vec<Launch
 /// A shape that is not valid, or a region smaller than it needs.
 pub fn patch_averages(
     shape: &FilterShape,
+    facts: &DeviceFacts,
     regions: &PatchAverages,
 ) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
@@ -98,6 +104,7 @@ pub fn patch_averages(
     let factor = Some(shape.density());
     Ok(vec![pool(
         shape,
+        facts,
         quads,
         shape.output_plane(),
         axes,
@@ -110,6 +117,7 @@ pub fn patch_averages(
 /// Averages times a factor, or sums without one; and the counts of slopes.
 fn pool(
     shape: &FilterShape,
+    facts: &DeviceFacts,
     quads: u32,
     pixels: u32,
     [y, x]: [Axis; 2],
@@ -141,7 +149,8 @@ fn pool(
     if y.window == x.window && y.window <= LARGEST_UNROLLED && y.covers() && x.covers() {
         defines.push(("WINDOW", y.window.to_string()));
     }
-    let groups = u64::from(params.patches).div_ceil(LANES) * u64::from(quads);
+    let tile = select::plane_tile(params.patches, quads, facts);
+    defines.extend(tile.defines());
     Launch::new(
         "filter/patch_pool.wgsl",
         &defines,
@@ -152,6 +161,6 @@ fn pool(
             .chain(pooled)
             .chain(counts)
             .collect(),
-        folded_grid(groups),
+        folded_grid(tile.groups(params.patches, quads)),
     )
 }

@@ -10,9 +10,53 @@ fn dividing(quads: u32, most: u32) -> u32 {
         .unwrap_or(1)
 }
 
+/// Which patches and quads a workgroup takes, where an invocation has one patch and nothing is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlaneTile {
+    /// Invocations, and patches.
+    lanes: u32,
+    /// Quads of an invocation; the last one may have fewer.
+    quads: u32,
+}
+
+impl PlaneTile {
+    pub(crate) fn defines(self) -> [(&'static str, String); 2] {
+        [
+            ("LANES", self.lanes.to_string()),
+            ("QUADS", self.quads.to_string()),
+        ]
+    }
+
+    /// Workgroups.
+    pub(crate) fn groups(self, patches: u32, quads: u32) -> u64 {
+        u64::from(patches.div_ceil(self.lanes)) * u64::from(quads.div_ceil(self.quads))
+    }
+}
+
+/// A software device takes as long to find out where a patch lies as to read several pixels of it, so there an invocation goes on to the same
+/// patch of further quads, as long as there are workgroups enough.
+pub(crate) fn plane_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> PlaneTile {
+    if facts.kind != DeviceKind::Software {
+        return PlaneTile {
+            lanes: 64,
+            quads: 1,
+        };
+    }
+    let lanes = 16;
+    let quad_groups = SOFTWARE_GROUPS.div_ceil(u64::from(patches.div_ceil(lanes)));
+    let most = quads.div_ceil(quad_groups as u32).clamp(1, 16);
+    PlaneTile {
+        lanes,
+        // As many for the last as for the others, if it can be.
+        quads: quads.div_ceil(quads.div_ceil(most)),
+    }
+}
+
 /// What an invocation of the input gradient computes, and how it comes by its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProductTile {
+    /// Invocations of a workgroup.
+    pub(crate) lanes: u32,
     pub(crate) patches: u32,
     pub(crate) quads: u32,
     /// The subgroup whose lanes load the weights together; `None` where each invocation loads all it needs.
@@ -22,6 +66,7 @@ pub(crate) struct ProductTile {
 impl ProductTile {
     pub(crate) fn defines(self) -> Vec<(&'static str, String)> {
         let mut defines = vec![
+            ("LANES", self.lanes.to_string()),
             ("QUADS", self.quads.to_string()),
             ("TILE", self.patches.to_string()),
         ];
@@ -46,31 +91,38 @@ fn sharing_subgroup(facts: &DeviceFacts) -> Option<u32> {
     }
 }
 
-/// As many patches as still fill a workgroup of 64; as many quads as leave enough workgroups.
+/// As many patches as still fill a workgroup; as many quads as leave enough workgroups. Where a subgroup shares weights it is a workgroup by itself, so that
+/// few of its patches are surplus.
 pub(crate) fn product_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> ProductTile {
-    let subgroup = sharing_subgroup(facts);
+    if let Some(lanes) = sharing_subgroup(facts) {
+        let tile = patches.div_ceil(lanes).min(4);
+        let eight = dividing(quads, 8);
+        let groups = patches.div_ceil(lanes * tile) * (quads / eight);
+        return ProductTile {
+            lanes,
+            patches: tile,
+            quads: if u64::from(groups) < SOFTWARE_GROUPS {
+                dividing(quads, 4)
+            } else {
+                eight
+            },
+            subgroup: Some(lanes),
+        };
+    }
     let tile = match patches {
         0..=64 => 1,
         65..=128 => 2,
         _ => 4,
     };
-    let quads = match (subgroup, facts.kind) {
-        (Some(_), _) => {
-            let eight = dividing(quads, 8);
-            let groups = patches.div_ceil(64 * tile) * (quads / eight);
-            if u64::from(groups) < SOFTWARE_GROUPS {
-                dividing(quads, 4)
-            } else {
-                eight
-            }
-        }
-        (None, DeviceKind::Software) => dividing(quads, (8 / tile).min(4)),
-        _ => dividing(quads, 2),
+    let most = match facts.kind {
+        DeviceKind::Software => (8 / tile).min(4),
+        _ => 2,
     };
     ProductTile {
+        lanes: 64,
         patches: tile,
-        quads,
-        subgroup,
+        quads: dividing(quads, most),
+        subgroup: None,
     }
 }
 
@@ -161,4 +213,38 @@ pub(crate) fn splits(groups: u64, steps: u64, bytes: u64, facts: &DeviceFacts) -
     let wanted = wanted_groups / groups.max(1);
     let most = (steps / steps_of_share).min(MOST_BYTES / bytes.max(1));
     wanted.min(most).clamp(1, 256) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_gpu::testing::device;
+
+    #[test]
+    fn few_patches_leave_a_software_device_workgroups_enough() {
+        let facts = |kind| DeviceFacts {
+            kind,
+            ..device(false).facts().clone()
+        };
+        let software = facts(DeviceKind::Software);
+        for patches in [1, 7, 8, 100, 1000, 100_000] {
+            for quads in [1, 2, 3, 5, 16, 17, 144] {
+                let tile = plane_tile(patches, quads, &software);
+                assert!((1..=16).contains(&tile.quads) && tile.quads <= quads);
+                let groups = tile.groups(patches, quads);
+                assert!(
+                    groups >= SOFTWARE_GROUPS
+                        || groups >= u64::from(quads).min(SOFTWARE_GROUPS) / 2,
+                    "{patches} patches of {quads} quads: {groups} workgroups"
+                );
+            }
+        }
+        assert_eq!(
+            plane_tile(1000, 16, &facts(DeviceKind::Discrete)),
+            PlaneTile {
+                lanes: 64,
+                quads: 1
+            }
+        );
+    }
 }

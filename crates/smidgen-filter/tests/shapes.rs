@@ -63,7 +63,7 @@ fn a_region_that_is_too_small_is_refused() {
         slope_counts: None,
     };
     assert!(matches!(
-        patch_sums(&shape(), &regions),
+        patch_sums(&shape(), device(false).facts(), &regions),
         Err(FilterError::RegionTooSmall {
             region: "patch sums",
             ..

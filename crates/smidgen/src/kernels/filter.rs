@@ -81,7 +81,7 @@ pub(super) fn launches(
                 patch_sums: region(sums)?,
                 slope_counts: counts.as_ref().map(region).transpose()?,
             };
-            smidgen_filter::patch_sums(&filter_shape(attributes, *shape, *patch), &regions)?
+            smidgen_filter::patch_sums(&filter_shape(attributes, *shape, *patch), facts, &regions)?
         }
         OperationKind::FilterPatchAverages {
             attributes,
@@ -94,7 +94,11 @@ pub(super) fn launches(
                 output_gradient: region(output_gradient)?,
                 patch_averages: region(averages)?,
             };
-            smidgen_filter::patch_averages(&filter_shape(attributes, *shape, *patch), &regions)?
+            smidgen_filter::patch_averages(
+                &filter_shape(attributes, *shape, *patch),
+                facts,
+                &regions,
+            )?
         }
         OperationKind::FilterWeightGradient {
             attributes,
