@@ -134,15 +134,20 @@ fn fewest(
         }
     }
     let mut kept = points[..many].to_vec();
-    // The last one was missed just now.
-    for at in (0..many.saturating_sub(1)).rev() {
-        let mut fewer = kept.clone();
-        fewer.remove(at);
-        if enough(&fewer)? {
-            kept = fewer;
+    // Without one, another may not be missed any more.
+    loop {
+        let before = kept.len();
+        for at in (0..before).rev() {
+            let mut fewer = kept.clone();
+            fewer.remove(at);
+            if enough(&fewer)? {
+                kept = fewer;
+            }
+        }
+        if kept.len() == before {
+            return Ok(kept);
         }
     }
-    Ok(kept)
 }
 
 fn filtered<'a>(
