@@ -1,7 +1,7 @@
 // gradient[o] = sum over patches p:  pixels of p * factor * average[o, p]       (exact: the average was taken over those pixels)
 //
-// Tile: a workgroup sums one quad; its 64 invocations take patches in turn and add up in workgroup memory, in a fixed order.
-// Dispatch: [quads] workgroups of 64, folded.
+// Tile: a workgroup sums one quad; its LANES invocations take patches in turn and add up in workgroup memory, in a fixed order.
+// Dispatch: [quads] workgroups of LANES, folded.
 #import common/grid
 #import common/patches
 
@@ -23,9 +23,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> average: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> gradient: array<vec4<f32>>;
 
-var<workgroup> lane_sums: array<vec4<f32>, 64>;
+var<workgroup> lane_sums: array<vec4<f32>, LANES>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -34,7 +34,7 @@ fn main(
     let group = flat_workgroup(workgroup, workgroups);
     let quad = min(group, params.quads - 1u);
     var sum = vec4<f32>();
-    for (var at = lane; at < params.patches; at += 64u) {
+    for (var at = lane; at < params.patches; at += LANES) {
         let place = patch_place(at, params.patches_y, params.patches_x);
         let rows = patch_rows(place.y, params.patches_y, params.window_y, params.offset_y, params.height);
         let columns = patch_rows(place.x, params.patches_x, params.window_x, params.offset_x, params.width);
@@ -45,7 +45,7 @@ fn main(
     workgroupBarrier();
     if lane == 0u && group < params.quads {
         var total = vec4<f32>();
-        for (var other = 0u; other < 64u; other++) {
+        for (var other = 0u; other < LANES; other++) {
             total += lane_sums[other];
         }
         gradient[quad] = total * params.factor;

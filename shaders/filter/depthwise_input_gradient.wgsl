@@ -1,5 +1,5 @@
 // input_gradient[c, pixel] = sum over taps t:  weight[c, t] * average[c, patch of the pixel + first - t * step]
-// With one tap, the sum of all, each patch is multiplied; with several, patches outside count as zero.
+// With the sum of all taps as the only one, each patch is multiplied. EVERY_TAP: with the weight itself; patches outside count as zero.
 // ACCUMULATE: added to what is there. MASK: the result is zero where not low < value < high, the derivative of the layer before.
 // SLOPES: the same by bits that ops/keep_slopes.wgsl kept. SCALE: times the scale of the normalisation before that layer.
 // PATCHES: not written to the pixels but once a patch, as the mean over its pixels, times `factor`: the patch averages of the layer before, if
@@ -74,6 +74,7 @@ fn main(
     let columns = patch_rows(place.x, params.patches_x, params.window_x, params.offset_x, params.width);
     let end = min((quad_group + 1u) * QUADS, params.quads);
     for (var quad = quad_group * QUADS; quad < end; quad++) {
+#ifdef EVERY_TAP
         var sum = vec4<f32>();
         for (var tap = 0u; tap < params.taps; tap++) {
             let tap_y = tap / params.taps_x;
@@ -84,6 +85,9 @@ fn main(
             let gradient = select(vec4<f32>(), average[quad * params.patches + source], inside);
             sum = fma(weight[quad * params.taps + tap], gradient, sum);
         }
+#else
+        let sum = weight[quad] * average[quad * params.patches + at];
+#endif
 #ifdef SCALE
         let scale = normalisation[4u * quad];
 #else

@@ -302,6 +302,9 @@ fn product(
         };
         let tile = select::plane_tile(patches, params.quads, facts);
         flags.extend(tile.defines());
+        if every_tap {
+            flags.push(("EVERY_TAP", String::new()));
+        }
         let groups = tile.groups(patches, params.quads);
         return Ok(vec![Launch::new(
             "filter/depthwise_input_gradient.wgsl",

@@ -52,6 +52,16 @@ pub(crate) fn plane_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> Plane
     }
 }
 
+/// Invocations that sum the patches of a quad, one workgroup a quad. A software device runs a few at a time anyway, and pays for each that waits for
+/// the others.
+pub(crate) fn lanes_of_sums(facts: &DeviceFacts) -> (&'static str, String) {
+    let lanes = match facts.kind {
+        DeviceKind::Software => 8,
+        _ => 64,
+    };
+    ("LANES", lanes.to_string())
+}
+
 /// What an invocation of the input gradient computes, and how it comes by its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProductTile {

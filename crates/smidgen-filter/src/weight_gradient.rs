@@ -147,7 +147,7 @@ pub fn weight_gradient(
         };
         return Ok(vec![Launch::new(
             "filter/depthwise_weight_gradient.wgsl",
-            &[],
+            &[select::lanes_of_sums(facts)],
             &params,
             vec![patch_sums, averages, gradient],
             folded_grid(u64::from(params.quads)),
@@ -207,6 +207,7 @@ pub fn weight_gradient(
 /// A shape that is not valid, or a region smaller than it needs.
 pub fn bias_gradient(
     shape: &FilterShape,
+    facts: &DeviceFacts,
     regions: &BiasGradient,
 ) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
@@ -234,7 +235,7 @@ pub fn bias_gradient(
     };
     Ok(vec![Launch::new(
         "filter/bias_gradient.wgsl",
-        &[],
+        &[select::lanes_of_sums(facts)],
         &params,
         bound,
         folded_grid(u64::from(params.quads)),

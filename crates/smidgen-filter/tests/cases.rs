@@ -184,7 +184,7 @@ fn check(
         patch_averages: averages,
         bias_gradient: by_bias,
     };
-    launches.extend(bias_gradient(&shape, &regions).unwrap());
+    launches.extend(bias_gradient(&shape, facts, &regions).unwrap());
     let outcome = if checked {
         memory.run(&launches).unwrap()
     } else {

@@ -134,7 +134,11 @@ pub(super) fn launches(
                 patch_averages: region(averages)?,
                 bias_gradient: region(bias_gradient)?,
             };
-            smidgen_filter::bias_gradient(&filter_shape(attributes, *shape, *patch), &regions)?
+            smidgen_filter::bias_gradient(
+                &filter_shape(attributes, *shape, *patch),
+                facts,
+                &regions,
+            )?
         }
         OperationKind::FilterInputGradient {
             attributes,
