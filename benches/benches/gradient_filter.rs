@@ -60,39 +60,39 @@ const LAYERS: [Layer; 7] = [
     },
 ];
 
-/// One pass of the exact backward pass by one variant.
-fn exact_pass(
+/// The regions of both passes of the exact backward pass by these variants (of the weight and of the input gradient), which read one output gradient.
+fn exact_regions(
     layer: &Layer,
     device: &Device,
-    pass: Pass,
-    variant: Variant,
+    [by_weight, by_input]: [Option<Variant>; 2],
     memory: &mut Memory,
-) -> Result<Vec<Launch>, Box<dyn Error>> {
+) -> Result<(smidgen_conv::WeightGradient, smidgen_conv::InputGradient), Box<dyn Error>> {
     let (shape, facts) = (exact_shape(layer), device.facts());
-    let workspace = smidgen_conv::workspace(pass, &shape, facts, Some(variant))?;
-    let workspace = (workspace > 0).then(|| memory.values(workspace));
+    let mut workspace = |pass, variant| -> Result<_, Box<dyn Error>> {
+        let bytes = smidgen_conv::workspace(pass, &shape, facts, variant)?;
+        Ok((bytes > 0).then(|| memory.values(bytes)))
+    };
+    let workspaces = [
+        workspace(Pass::WeightGradient, by_weight)?,
+        workspace(Pass::InputGradient, by_input)?,
+    ];
     let output_gradient = memory.values(shape.output_bytes());
-    if pass == Pass::WeightGradient {
-        let regions = smidgen_conv::WeightGradient {
-            input: memory.values(shape.input_bytes()).into(),
-            output_gradient,
-            weight_gradient: memory.values(shape.weight_bytes()),
-            bias_gradient: None,
-            workspace,
-        };
-        let launches = smidgen_conv::weight_gradient(&shape, facts, Some(variant), &regions)?;
-        return Ok(launches);
-    }
-    let regions = smidgen_conv::InputGradient {
+    let weight = smidgen_conv::WeightGradient {
+        input: memory.values(shape.input_bytes()).into(),
+        output_gradient,
+        weight_gradient: memory.values(shape.weight_bytes()),
+        bias_gradient: None,
+        workspace: workspaces[0],
+    };
+    let input = smidgen_conv::InputGradient {
         output_gradient,
         weight: memory.values(shape.weight_bytes()),
         input_gradient: memory.values(shape.input_bytes()),
         accumulate: false,
         derivative: None,
-        workspace,
+        workspace: workspaces[1],
     };
-    let launches = smidgen_conv::input_gradient(&shape, facts, Some(variant), &regions)?;
-    Ok(launches)
+    Ok((weight, input))
 }
 
 fn exact_shape(layer: &Layer) -> ConvolutionShape {
@@ -101,14 +101,17 @@ fn exact_shape(layer: &Layer) -> ConvolutionShape {
         .with_groups(if layer.depthwise { layer.outputs } else { 1 })
 }
 
-/// The fastest variant of a pass, of all that tuning would measure: the least of three times, by turns.
-fn fastest(layer: &Layer, device: &Device, pass: Pass) -> Result<Variant, Box<dyn Error>> {
-    let candidates = smidgen_conv::candidates(pass, &exact_shape(layer), device.facts(), u64::MAX)?;
+/// The fastest of several ways: the least of three times, by turns.
+fn fastest<Way: Copy>(
+    ways: Vec<Way>,
+    device: &Device,
+    launches: impl Fn(Way, &mut Memory) -> Result<Vec<Launch>, Box<dyn Error>>,
+) -> Result<Way, Box<dyn Error>> {
     let mut arms = Vec::new();
-    for variant in candidates {
+    for way in ways {
         let mut memory = Memory::new();
-        let launches = exact_pass(layer, device, pass, variant, &mut memory)?;
-        arms.push((variant, Arm::new(device, (memory, launches), LEAST_TRIED)?));
+        let launches = launches(way, &mut memory)?;
+        arms.push((way, Arm::new(device, (memory, launches), LEAST_TRIED)?));
     }
     for _ in 0..3 {
         for (_, arm) in &mut arms {
@@ -123,18 +126,43 @@ fn fastest(layer: &Layer, device: &Device, pass: Pass) -> Result<Variant, Box<dy
     Ok(best)
 }
 
-/// Both passes by their fastest variants.
+/// Both passes, by what is fastest of all that tuning would measure: the fastest variant of each one after the other, or one that computes both in one
+/// dispatch. Variants of the weight and of the input gradient.
 fn exact(layer: &Layer, device: &Device) -> Result<(Prepared, [Variant; 2]), Box<dyn Error>> {
-    let variants = [
-        fastest(layer, device, Pass::WeightGradient)?,
-        fastest(layer, device, Pass::InputGradient)?,
-    ];
+    let (shape, facts) = (exact_shape(layer), device.facts());
+    let candidates = |pass| smidgen_conv::candidates(pass, &shape, facts, u64::MAX);
+    let by_weight = fastest(
+        candidates(Pass::WeightGradient)?,
+        device,
+        |variant, memory| {
+            let (regions, _) = exact_regions(layer, device, [Some(variant), None], memory)?;
+            let launches = smidgen_conv::weight_gradient(&shape, facts, Some(variant), &regions)?;
+            Ok(launches)
+        },
+    )?;
+    let by_input = fastest(
+        candidates(Pass::InputGradient)?,
+        device,
+        |variant, memory| {
+            let (_, regions) = exact_regions(layer, device, [None, Some(variant)], memory)?;
+            let launches = smidgen_conv::input_gradient(&shape, facts, Some(variant), &regions)?;
+            Ok(launches)
+        },
+    )?;
+    let both = |variants: [Variant; 2], memory: &mut Memory| {
+        let [by_weight, by_input] = variants.map(Some);
+        let (weight, input) = exact_regions(layer, device, [by_weight, by_input], memory)?;
+        let variants = [by_input, by_weight];
+        let launches = smidgen_conv::backward(&shape, facts, variants, &input, &weight)?;
+        Ok(launches)
+    };
+    let fused = smidgen_conv::fused_candidates(&shape, facts)?;
+    let mut ways = vec![[by_weight, by_input]];
+    ways.extend(fused.into_iter().map(|variant| [variant; 2]));
+    let best = fastest(ways, device, both)?;
     let mut memory = Memory::new();
-    let [by_weight, by_input] = variants;
-    let mut launches = exact_pass(layer, device, Pass::WeightGradient, by_weight, &mut memory)?;
-    let input_gradient = exact_pass(layer, device, Pass::InputGradient, by_input, &mut memory)?;
-    launches.extend(input_gradient);
-    Ok(((memory, launches), variants))
+    let launches = both(best, &mut memory)?;
+    Ok(((memory, launches), best))
 }
 
 fn filtered(layer: &Layer, patch: u32, device: &Device) -> Result<Prepared, Box<dyn Error>> {

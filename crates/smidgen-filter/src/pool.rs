@@ -60,7 +60,6 @@ pub fn patch_sums(
         .map(|counts| sized("slope counts", counts, shape.slope_counts_bytes()))
         .transpose()?;
     let axes = [0, 1].map(|axis| shape.input_axis(axis));
-    let quads = shape.input_quads();
     // A count stands in a byte.
     let fit = axes.iter().all(Axis::covers) && axes[0].window * axes[1].window <= 255;
     if counts.is_some() && !fit {
@@ -69,8 +68,7 @@ pub fn patch_sums(
     Ok(vec![pool(
         shape,
         facts,
-        quads,
-        shape.input_plane(),
+        [shape.input_quads(), shape.input_plane()],
         axes,
         None,
         &source,
@@ -100,13 +98,11 @@ pub fn patch_averages(
         shape.patch_averages_bytes(),
     )?;
     let axes = [0, 1].map(|axis| shape.output_axis(axis));
-    let quads = shape.output_quads();
     let factor = Some(shape.density());
     Ok(vec![pool(
         shape,
         facts,
-        quads,
-        shape.output_plane(),
+        [shape.output_quads(), shape.output_plane()],
         axes,
         factor,
         &source.into(),
@@ -118,8 +114,7 @@ pub fn patch_averages(
 fn pool(
     shape: &FilterShape,
     facts: &DeviceFacts,
-    quads: u32,
-    pixels: u32,
+    [quads, pixels]: [u32; 2],
     [y, x]: [Axis; 2],
     average: Option<f32>,
     source: &Source,
