@@ -1,17 +1,25 @@
-// What a workgroup of 64 adds to the statistics of the map that it writes, taken while the values are in registers: for each of its QUADS quads
+// What a workgroup of LANES adds to the statistics of the map that it writes, taken while the values are in registers: for each of its QUADS
+// quads
 //   moments[r] = mean of the pixels it stores, moments[r + 1] = sum over them of (x - mean)^2, moments[r + 2] = how many,
 //   r = 1 + 3 * (group * quads + quad); moments[0] = groups.
 // ops/batch_norm_statistics_finish.wgsl merges them. Each lane takes the mean of its own pixels first, so that nothing cancels however far from
 // zero the mean is; lanes are added in order.
 //
-// The importing file declares the global binding `moments` and the constants QUADS and TILE.
+// The importing file declares the global binding `moments` and the constants LANES, QUADS and TILE.
 
-var<workgroup> lane_count: array<f32, 64>;
-var<workgroup> lane_mean: array<vec4<f32>, 64 * QUADS>;
-var<workgroup> lane_squares: array<vec4<f32>, 64 * QUADS>;
+var<workgroup> lane_count: array<f32, LANES>;
+var<workgroup> lane_mean: array<vec4<f32>, LANES * QUADS>;
+var<workgroup> lane_squares: array<vec4<f32>, LANES * QUADS>;
 
-// Of the values of one quad, a lane stores the first `live`.
-fn note_moments(lane: u32, quad: u32, own: array<vec4<f32>, TILE>, live: u32) {
+// Of some pixels of one quad: how many, their mean and the sum of their squared deviations from it.
+struct Moments {
+    count: f32,
+    mean: vec4<f32>,
+    squares: vec4<f32>,
+}
+
+// Of the first `live` values.
+fn moments_of(own: array<vec4<f32>, TILE>, live: u32) -> Moments {
     var sum = vec4<f32>();
 #for pixel in 0..TILE
     sum += select(vec4<f32>(), own[{pixel}], {pixel}u < live);
@@ -22,9 +30,21 @@ fn note_moments(lane: u32, quad: u32, own: array<vec4<f32>, TILE>, live: u32) {
     let difference_{pixel} = select(vec4<f32>(), own[{pixel}] - mean, {pixel}u < live);
     squares += difference_{pixel} * difference_{pixel};
 #endfor
-    lane_count[lane] = f32(live);
-    lane_mean[quad * 64u + lane] = mean;
-    lane_squares[quad * 64u + lane] = squares;
+    return Moments(f32(live), mean, squares);
+}
+
+fn merged(one: Moments, other: Moments) -> Moments {
+    let count = one.count + other.count;
+    let part = other.count / max(count, 1.0);
+    let drift = other.mean - one.mean;
+    return Moments(count, one.mean + drift * part, one.squares + other.squares + drift * drift * (one.count * part));
+}
+
+// What a lane stores of one quad.
+fn note_moments(lane: u32, quad: u32, own: Moments) {
+    lane_count[lane] = own.count;
+    lane_mean[quad * LANES + lane] = own.mean;
+    lane_squares[quad * LANES + lane] = own.squares;
 }
 
 // For the whole workgroup, after every lane has noted its own. A surplus workgroup has no `group` below `groups`, a surplus quad none below
@@ -32,9 +52,9 @@ fn note_moments(lane: u32, quad: u32, own: array<vec4<f32>, TILE>, live: u32) {
 fn store_moments(lane: u32, group: u32, groups: u32, first_quad: u32, quads: u32) {
     workgroupBarrier();
     if lane < QUADS && first_quad + lane < quads && group < groups {
-        // 64, as a number no compiler knows, lest it unrolls what runs once.
-        let lanes = select(64u, 0u, groups == 0u);
-        let first = lane * 64u;
+        // LANES as a number no compiler knows, lest it unrolls what runs once.
+        let lanes = select(LANES, 0u, groups == 0u);
+        let first = lane * LANES;
         // The first lane stores something in every group that there is.
         let pilot = lane_mean[first];
         var count = 0.0;

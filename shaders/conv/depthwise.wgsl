@@ -65,6 +65,7 @@ const AFTER_NORMALISATION = AFTER_BIAS;
 #ifdef MOMENTS
 @group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
 const QUADS: u32 = 1u;
+const LANES: u32 = 64u;
 #import common/group_moments
 #endif
 
@@ -125,7 +126,7 @@ fn main(
 #for pixel in 0..TILE
     stored[{pixel}] = sum_{pixel};
 #endfor
-    note_moments(lane, 0u, stored, select(0u, min(TILE, params.count_x - x), item < params.items));
+    note_moments(lane, 0u, moments_of(stored, select(0u, min(TILE, params.count_x - x), item < params.items)));
     store_moments(lane, pixel_group, (params.items + 63u) / 64u, quad, params.quads);
 #endif
 #ifdef DERIVATIVE

@@ -14,6 +14,7 @@
 // DERIVATIVE: the complete input gradient is multiplied with the derivative of this activation.
 #import common/grid
 #import common/scaling
+#import common/strip
 
 struct Params {
     groups: u32,
@@ -104,25 +105,21 @@ fn main(
 #endif
 
     for (var done = 0u; done < params.strips_per_split; done += LANES) {
-        let strip = split * params.strips_per_split + done + lane;
-        let live = strip < params.strips && group < params.groups;
-        let band = strip / params.strips_per_row;
-        let image = select(0u, band / params.bands, live);
-        let cell_x = params.first_x + (strip % params.strips_per_row) * TILE;
-        let first_row = params.first_y + (band % params.bands) * params.rows;
-        let output_base = quad * params.output_plane + image * params.output_height * params.output_width;
-        let input_base = quad * params.input_plane + image * params.input_height * params.input_width;
+        let strip = strip_at(split * params.strips_per_split + done + lane);
+        let live = strip.live && group < params.groups;
+        let output_base = quad * params.output_plane + strip.image * params.output_height * params.output_width;
+        let input_base = quad * params.input_plane + strip.image * params.input_height * params.input_width;
 
         var window: array<vec4<f32>, (HELD_Y + 1) * WINDOW>;
 #for row in 0..HELD_Y
 #for at in 0..WINDOW
-        window[{row}u * WINDOW + {at}u] = load_gradient(output_base, first_row + {row}u - HELD_Y, cell_x + {at}u - HELD_X, live);
+        window[{row}u * WINDOW + {at}u] = load_gradient(output_base, strip.y + {row}u - HELD_Y, strip.x + {at}u - HELD_X, live);
 #endfor
 #endfor
         for (var row = 0u; row < params.rows; row++) {
-            let cell_y = first_row + row;
+            let cell_y = strip.y + row;
 #for at in 0..WINDOW
-            window[HELD_Y * WINDOW + {at}u] = load_gradient(output_base, cell_y, cell_x + {at}u - HELD_X, live);
+            window[HELD_Y * WINDOW + {at}u] = load_gradient(output_base, cell_y, strip.x + {at}u - HELD_X, live);
 #endfor
             // Where each pixel of the cells stands; those outside are told apart by `inside`.
 #for y in 0..STRIDE_Y
@@ -130,7 +127,7 @@ fn main(
             let row_inside_{y} = live && input_y_{y} < params.input_height;
             let row_base_{y} = input_base + select(0u, input_y_{y}, row_inside_{y}) * params.input_width;
 #for x in 0..COLUMNS
-            let input_x_{y}_{x} = cell_x * STRIDE_X + {x}u - params.padding_x;
+            let input_x_{y}_{x} = strip.x * STRIDE_X + {x}u - params.padding_x;
             let inside_{y}_{x} = row_inside_{y} && input_x_{y}_{x} < params.input_width;
             let element_{y}_{x} = row_base_{y} + select(0u, input_x_{y}_{x}, inside_{y}_{x});
 #ifdef SOURCE

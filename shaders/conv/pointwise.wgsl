@@ -43,6 +43,7 @@ const AFTER_NORMALISATION = AFTER_BIAS;
 #endif
 #ifdef MOMENTS
 @group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
+const LANES: u32 = 64u;
 #import common/group_moments
 #endif
 
@@ -132,7 +133,7 @@ fn main(
 #for pixel in 0..TILE
     stored_{quad}[{pixel}] = sum_{pixel}_{quad};
 #endfor
-    note_moments(lane, {quad}u, stored_{quad}, live);
+    note_moments(lane, {quad}u, moments_of(stored_{quad}, live));
 #endfor
     store_moments(lane, pixel_group, (params.pixels + 64u * TILE - 1u) / (64u * TILE), target_quad, params.quad_groups * QUADS);
 #endif

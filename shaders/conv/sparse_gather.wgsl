@@ -86,6 +86,7 @@ const AFTER_NORMALISATION = AFTER_BIAS;
 @group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
 #ifdef MOMENTS
 @group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
+const LANES: u32 = 64u;
 #import common/group_moments
 #endif
 #endif
@@ -278,7 +279,7 @@ fn main(
 #for pixel in 0..TILE
     stored_{quad}[{pixel}] = sum_{pixel}_{quad};
 #endfor
-    note_moments(lane, {quad}u, stored_{quad}, live);
+    note_moments(lane, {quad}u, moments_of(stored_{quad}, live));
 #endfor
     store_moments(lane, pixel_group, (params.pixels + 64u * TILE - 1u) / (64u * TILE), target_group * QUADS, params.target_groups * QUADS);
 #endif

@@ -84,6 +84,7 @@ const AFTER_NORMALISATION = AFTER_BIAS;
 @group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
 #ifdef MOMENTS
 @group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
+const LANES: u32 = 64u;
 #import common/group_moments
 #endif
 #endif
@@ -228,7 +229,7 @@ fn main(
 #for pixel in 0..TILE
     stored_{four}_{low}[{pixel}] = sum_{pixel}[{four} * 4 + {low}];
 #endfor
-    note_moments(lane, {low}u, stored_{four}_{low}, live);
+    note_moments(lane, {low}u, moments_of(stored_{four}_{low}, live));
 #endfor
     store_moments(lane, pixel_group, (params.pixels + 64u * TILE - 1u) / (64u * TILE), first_target + {four}u * 4u, params.target_quads);
     workgroupBarrier();

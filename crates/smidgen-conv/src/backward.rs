@@ -96,10 +96,14 @@ pub fn backward(
         accumulate: by_input.accumulate,
         derivative: by_input.derivative.is_some(),
     };
-    let strips = Strips { shape, tile };
+    let strips = Strips {
+        pass: Pass::WeightGradient,
+        shape,
+        tile,
+    };
     let share = strips.share(by_weight.workspace.map_or(0, |workspace| workspace.size));
     let mut launches = in_shares(&share, by_weight.workspace, total, &|partial| {
-        strips.launch(
+        strips.backward(
             &share,
             output_gradient,
             Some(input),

@@ -182,6 +182,10 @@ pub fn takes_moments(
         Variant::Gather(tile) => tile.quads <= MOST_QUADS_WITH_MOMENTS,
         // There is room for the records of as many groups as take 64 pixels each.
         Variant::Tiles(tile) => tile.all_pixels() >= 64,
+        Variant::Strips(tile) => {
+            let pass = Pass::Forward;
+            Strips { pass, shape, tile }.splits() <= shape.output_plane().div_ceil(64)
+        }
         _ => false,
     })
 }
@@ -223,12 +227,20 @@ fn launches(
         .map(|bias| sized("bias", bias, shape.bias_bytes()))
         .transpose()?;
     let output = sized("output", regions.output, shape.output_bytes())?;
+    let mut bound = vec![input.region, weight];
+    bound.extend(bias);
+    bound.extend(input.normalisation);
+    bound.push(output);
+    bound.extend(moments);
+    let taken = moments.map(|_| ("MOMENTS", String::new()));
+    let mut flags: Vec<_> = input.defines().chain(taken).collect();
     let (tile, shared) = match way {
         Way::Tile(tile) => (tile, None),
         Way::Shared(tile) => (default_gather(Pass::Forward, shape, facts), Some(tile)),
         Way::Strips(tile) => {
-            let (variant, pass) = (Variant::Strips(tile), Pass::Forward);
-            return Err(ShapeError::UnfitVariant { variant, pass });
+            let pass = Pass::Forward;
+            flags.extend(bias.map(|_| ("BIAS", String::new())));
+            return Ok(vec![Strips { pass, shape, tile }.forward(flags, bound)]);
         }
         Way::Winograd(method, workspace) => {
             return Ok(method.launches(&Bound {
@@ -242,19 +254,13 @@ fn launches(
             }));
         }
     };
-    let mut bound = vec![input.region, weight];
-    bound.extend(bias);
-    bound.extend(input.normalisation);
-    bound.push(output);
-    bound.extend(moments);
-    let flag = moments.map(|_| ("MOMENTS", String::new()));
     let gather = Gather {
         shape,
         tile,
         transposed: false,
         accumulate: false,
         bias: regions.bias.is_some(),
-        source: input.defines().chain(flag).collect(),
+        source: flags,
         regions: bound,
     };
     Ok(gather.launches(shared))
@@ -305,9 +311,11 @@ pub fn input_gradient(
                 accumulate: regions.accumulate,
                 derivative: derivative.is_some(),
             };
-            let strips = Strips { shape, tile };
+            let pass = Pass::InputGradient;
+            let strips = Strips { pass, shape, tile };
             let share = strips.share(u64::MAX);
-            let launch = strips.launch(&share, output_gradient, derivative, Some(&by_input), None);
+            let launch =
+                strips.backward(&share, output_gradient, derivative, Some(&by_input), None);
             return Ok(vec![launch]);
         }
         Way::Winograd(method, workspace) => {

@@ -71,7 +71,7 @@ pub fn fits(variant: Variant, pass: Pass, shape: &ConvolutionShape, facts: &Devi
         (Variant::SharedBlocks(tile), Pass::WeightGradient) => {
             weight_tiles::fits(tile, shape, facts)
         }
-        (Variant::Strips(tile), _) => strips::fits(tile, pass, shape, facts),
+        (Variant::Strips(tile), _) => strips::fits(tile, shape, facts),
         (Variant::Winograd(size), _) => winograd::fits(size, pass, shape),
         (Variant::Blocks(tile), Pass::WeightGradient) => {
             let counted = (1..=256).contains(&tile.shares) && tiled(tile.pixels);
@@ -102,8 +102,9 @@ pub(crate) fn choose(
 ) -> Result<Variant, ShapeError> {
     shape.validate()?;
     let Some(variant) = given else {
-        if strips::can(pass, shape) {
-            return Ok(Variant::Strips(strips::default(shape, facts)));
+        let software = facts.kind == DeviceKind::Software;
+        if strips::can(shape) && (software || pass != Pass::Forward) {
+            return Ok(Variant::Strips(strips::default(pass, shape, facts)));
         }
         return Ok(match pass {
             Pass::WeightGradient => weight_tiles::default(shape, facts).map_or_else(
@@ -111,7 +112,6 @@ pub(crate) fn choose(
                 Variant::SharedBlocks,
             ),
             _ => {
-                let software = facts.kind == DeviceKind::Software;
                 if software
                     && winograd::fits(4, pass, shape)
                     && Winograd::of(4, pass, shape, facts).pays(shape)
@@ -311,7 +311,7 @@ fn strip_tiles(
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
 ) -> impl Iterator<Item = Variant> {
-    let sizes: &[(u32, f64, f64)] = if strips::can(pass, shape) {
+    let sizes: &[(u32, f64, f64)] = if strips::can(shape) {
         &[
             (4, 1.0, 1.0),
             (8, 1.0, 1.0),
@@ -323,8 +323,8 @@ fn strip_tiles(
     } else {
         &[]
     };
-    let tile = |(pixels, rows, shares): &(u32, f64, f64)| {
-        Variant::Strips(strips::with(shape, facts, *pixels, *rows, *shares))
+    let tile = move |(pixels, rows, shares): &(u32, f64, f64)| {
+        Variant::Strips(strips::with(pass, shape, facts, *pixels, *rows, *shares))
     };
     sizes.iter().map(tile).collect::<Vec<_>>().into_iter()
 }

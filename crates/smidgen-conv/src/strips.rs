@@ -1,4 +1,5 @@
-//! Launches of the depthwise gradients that walk down strips: either, or both in one dispatch that reads the output gradient once.
+//! Launches of the depthwise passes that walk down strips: the forward pass, either gradient, or both in one dispatch that reads the output
+//! gradient once.
 
 use crate::select::row_tile;
 use crate::weight_gradient::Share;
@@ -6,8 +7,8 @@ use crate::{ConvolutionShape, Pass, StripTile, select};
 use smidgen_gpu::{DeviceFacts, DeviceKind, Launch, Region, Source, folded_grid, params};
 
 params! {
-    /// Uniform of `conv/depthwise_backward.wgsl`.
-    pub(crate) struct DepthwiseBackwardParams {
+    /// Uniform of `conv/depthwise_forward.wgsl` and `conv/depthwise_backward.wgsl`.
+    pub(crate) struct StripParams {
         groups: u32, quads: u32,
         strips: u32, strips_per_split: u32, strips_per_row: u32, bands: u32, rows: u32, first_y: u32, first_x: u32,
         output_height: u32, output_width: u32, output_plane: u32,
@@ -16,25 +17,19 @@ params! {
     }
 }
 
-/// Taps whose sums an invocation can hold; a 7x7 kernel has more.
+/// Taps whose weights or sums an invocation can hold; a 7x7 kernel has more.
 const MOST_TAPS: u32 = 25;
 
-/// Whether strips can compute this pass of a (valid) shape.
-pub(crate) fn can(pass: Pass, shape: &ConvolutionShape) -> bool {
-    pass != Pass::Forward
-        && shape.is_depthwise()
+/// Whether strips can compute the passes of a (valid) shape.
+pub(crate) fn can(shape: &ConvolutionShape) -> bool {
+    shape.is_depthwise()
         && shape.dilation == [1, 1]
         && shape.taps() <= MOST_TAPS
         && shape.stride.iter().all(|stride| *stride <= 2)
 }
 
-pub(crate) fn fits(
-    tile: StripTile,
-    pass: Pass,
-    shape: &ConvolutionShape,
-    facts: &DeviceFacts,
-) -> bool {
-    can(pass, shape)
+pub(crate) fn fits(tile: StripTile, shape: &ConvolutionShape, facts: &DeviceFacts) -> bool {
+    can(shape)
         && [1, 2, 4, 8].contains(&tile.pixels)
         && tile.rows >= 1
         && tile.lanes.is_power_of_two()
@@ -43,8 +38,12 @@ pub(crate) fn fits(
         && (1..=256).contains(&tile.shares)
 }
 
-/// Cells of the input, one `stride` wide, from that of the first pixel to that of the last; and the first.
-fn cells(shape: &ConvolutionShape, axis: usize) -> (u32, u32) {
+/// What the strips of a pass are cut from, along an axis: pixels of the output, or cells of the input, one `stride` wide, from that of the
+/// first pixel to that of the last; and the first.
+fn cells(pass: Pass, shape: &ConvolutionShape, axis: usize) -> (u32, u32) {
+    if pass == Pass::Forward {
+        return ([shape.output_height(), shape.output_width()][axis], 0);
+    }
     let extent = [shape.input_height, shape.input_width][axis];
     let (padding, stride) = (shape.padding[axis], shape.stride[axis]);
     let first = padding / stride;
@@ -52,19 +51,20 @@ fn cells(shape: &ConvolutionShape, axis: usize) -> (u32, u32) {
 }
 
 /// The tile to take where nothing is measured.
-pub(crate) fn default(shape: &ConvolutionShape, facts: &DeviceFacts) -> StripTile {
-    with(shape, facts, 4, 1.0, 1.0)
+pub(crate) fn default(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> StripTile {
+    with(pass, shape, facts, 4, 1.0, 1.0)
 }
 
 /// A tile of at most `pixels`, with `rows` times as many rows and `shares` times as many shares as the rule says.
 pub(crate) fn with(
+    pass: Pass,
     shape: &ConvolutionShape,
     facts: &DeviceFacts,
     pixels: u32,
     rows: f64,
     shares: f64,
 ) -> StripTile {
-    let [(height, _), (width, _)] = [0, 1].map(|axis| cells(shape, axis));
+    let [(height, _), (width, _)] = [0, 1].map(|axis| cells(pass, shape, axis));
     let software = facts.kind == DeviceKind::Software;
     let pixels = row_tile(width, pixels);
     // A strip that is long reads few rows twice; there have to be enough of them to keep the device busy.
@@ -84,7 +84,7 @@ pub(crate) fn with(
         lanes: if software { 8 } else { 32 },
         shares: 1,
     };
-    let strips = Strips { shape, tile };
+    let strips = Strips { pass, shape, tile };
     let steps = strips.count().div_ceil(tile.lanes);
     let bytes = shape.weight_bytes();
     let quads = u64::from(shape.input_quads());
@@ -108,17 +108,19 @@ pub(crate) struct ByInput {
 
 /// The strips of one shape.
 pub(crate) struct Strips<'s> {
+    /// The forward pass, or either gradient: theirs are the same.
+    pub(crate) pass: Pass,
     pub(crate) shape: &'s ConvolutionShape,
     pub(crate) tile: StripTile,
 }
 
 impl Strips<'_> {
     fn per_row(&self) -> u32 {
-        cells(self.shape, 1).0.div_ceil(self.tile.pixels)
+        cells(self.pass, self.shape, 1).0.div_ceil(self.tile.pixels)
     }
 
     fn bands(&self) -> u32 {
-        cells(self.shape, 0).0.div_ceil(self.tile.rows)
+        cells(self.pass, self.shape, 0).0.div_ceil(self.tile.rows)
     }
 
     fn count(&self) -> u32 {
@@ -131,54 +133,59 @@ impl Strips<'_> {
         Share::of(self.count(), tile.lanes, tile.shares, bytes, room)
     }
 
-    /// The input gradient, the weight gradient (a partial sum for each share) or both.
-    pub(crate) fn launch(
+    /// Workgroups that share all strips of a quad.
+    pub(crate) fn splits(&self) -> u32 {
+        self.share(u64::MAX).splits
+    }
+
+    /// The forward pass. `regions` are its input, weight, bias and normalisation if any, output, and moments if they are taken.
+    pub(crate) fn forward(
         &self,
-        share: &Share,
-        output_gradient: Region,
-        source: Option<Source>,
-        by_input: Option<&ByInput>,
-        partial: Option<Region>,
+        flags: Vec<(&'static str, String)>,
+        regions: Vec<Region>,
     ) -> Launch {
         let (shape, tile) = (self.shape, self.tile);
-        let [held_y, held_x] =
-            [0, 1].map(|axis| shape.kernel[axis].div_ceil(shape.stride[axis]) - 1);
-        let mut defines = vec![
-            ("COLUMNS", (tile.pixels * shape.stride[1]).to_string()),
-            ("HELD_X", held_x.to_string()),
-            ("HELD_Y", held_y.to_string()),
-            ("KERNEL_X", shape.kernel[1].to_string()),
-            ("KERNEL_Y", shape.kernel[0].to_string()),
-            ("LANES", tile.lanes.to_string()),
-            ("STRIDE_X", shape.stride[1].to_string()),
-            ("STRIDE_Y", shape.stride[0].to_string()),
-            ("TAPS", shape.taps().to_string()),
-            ("TILE", tile.pixels.to_string()),
-            ("WINDOW", (tile.pixels + held_x).to_string()),
-        ];
-        let mut flag = |name, given: bool| {
-            if given {
-                defines.push((name, String::new()));
-            }
-        };
-        flag("BY_INPUT", by_input.is_some());
-        flag("BY_WEIGHT", partial.is_some());
-        flag("ACCUMULATE", by_input.is_some_and(|by| by.accumulate));
-        flag("DERIVATIVE", by_input.is_some_and(|by| by.derivative));
-        flag("SOURCE", source.is_some());
-        let mut regions = vec![output_gradient];
-        regions.extend(by_input.map(|by| by.weight));
-        if let Some(source) = source {
-            defines.extend(source.defines());
-            regions.extend(source.normalisation);
-            regions.push(source.region);
-        }
-        regions.extend(by_input.map(|by| by.input_gradient));
-        regions.extend(partial);
+        let kept = shape.kernel[0].saturating_sub(shape.stride[0]);
+        let window = (tile.pixels - 1) * shape.stride[1] + shape.kernel[1];
+        let mut defines = flags;
+        defines.extend(self.defines(window));
+        defines.push(("KEPT", kept.to_string()));
+        self.dispatch(
+            "conv/depthwise_forward.wgsl",
+            &defines,
+            regions,
+            &self.share(u64::MAX),
+        )
+    }
+
+    /// What both shaders are told.
+    fn defines(&self, window: u32) -> [(&'static str, String); 8] {
+        let (shape, tile) = (self.shape, self.tile);
+        [
+            ("KERNEL_X", shape.kernel[1]),
+            ("KERNEL_Y", shape.kernel[0]),
+            ("LANES", tile.lanes),
+            ("STRIDE_X", shape.stride[1]),
+            ("STRIDE_Y", shape.stride[0]),
+            ("TAPS", shape.taps()),
+            ("TILE", tile.pixels),
+            ("WINDOW", window),
+        ]
+        .map(|(name, value)| (name, value.to_string()))
+    }
+
+    fn dispatch(
+        &self,
+        shader: &'static str,
+        defines: &[(&'static str, String)],
+        regions: Vec<Region>,
+        share: &Share,
+    ) -> Launch {
+        let (shape, tile) = (self.shape, self.tile);
         let quads = shape.input_quads();
         let groups = quads * share.splits;
-        let [(_, first_y), (_, first_x)] = [0, 1].map(|axis| cells(shape, axis));
-        let params = DepthwiseBackwardParams {
+        let [(_, first_y), (_, first_x)] = [0, 1].map(|axis| cells(self.pass, shape, axis));
+        let params = StripParams {
             groups,
             quads,
             strips: self.count(),
@@ -198,12 +205,52 @@ impl Strips<'_> {
             padding_x: shape.padding[1],
         };
         Launch::new(
-            "conv/depthwise_backward.wgsl",
-            &defines,
+            shader,
+            defines,
             &params,
             regions,
             folded_grid(u64::from(groups)),
         )
+    }
+
+    /// The input gradient, the weight gradient (a partial sum for each share) or both.
+    pub(crate) fn backward(
+        &self,
+        share: &Share,
+        output_gradient: Region,
+        source: Option<Source>,
+        by_input: Option<&ByInput>,
+        partial: Option<Region>,
+    ) -> Launch {
+        let (shape, tile) = (self.shape, self.tile);
+        let [held_y, held_x] =
+            [0, 1].map(|axis| shape.kernel[axis].div_ceil(shape.stride[axis]) - 1);
+        let mut defines = vec![
+            ("COLUMNS", (tile.pixels * shape.stride[1]).to_string()),
+            ("HELD_X", held_x.to_string()),
+            ("HELD_Y", held_y.to_string()),
+        ];
+        defines.extend(self.defines(tile.pixels + held_x));
+        let mut flag = |name, given: bool| {
+            if given {
+                defines.push((name, String::new()));
+            }
+        };
+        flag("BY_INPUT", by_input.is_some());
+        flag("BY_WEIGHT", partial.is_some());
+        flag("ACCUMULATE", by_input.is_some_and(|by| by.accumulate));
+        flag("DERIVATIVE", by_input.is_some_and(|by| by.derivative));
+        flag("SOURCE", source.is_some());
+        let mut regions = vec![output_gradient];
+        regions.extend(by_input.map(|by| by.weight));
+        if let Some(source) = source {
+            defines.extend(source.defines());
+            regions.extend(source.normalisation);
+            regions.push(source.region);
+        }
+        regions.extend(by_input.map(|by| by.input_gradient));
+        regions.extend(partial);
+        self.dispatch("conv/depthwise_backward.wgsl", &defines, regions, share)
     }
 }
 
@@ -214,7 +261,8 @@ mod tests {
 
     #[test]
     fn the_parameters_match_their_shader() {
-        assert_params_match::<DepthwiseBackwardParams>("conv/depthwise_backward.wgsl");
+        assert_params_match::<StripParams>("conv/depthwise_forward.wgsl");
+        assert_params_match::<StripParams>("conv/depthwise_backward.wgsl");
     }
 
     #[test]
@@ -228,7 +276,11 @@ mod tests {
         ] {
             let shape = ConvolutionShape::new(1, [8, extent, 4], 8, [3, 3]);
             let shape = shape.with_padding(padding).with_stride(stride);
-            assert_eq!(cells(&shape, 0), expected, "{extent} {padding} {stride}");
+            assert_eq!(
+                cells(Pass::InputGradient, &shape, 0),
+                expected,
+                "{extent} {padding} {stride}"
+            );
         }
     }
 }

@@ -47,8 +47,8 @@ pub enum Variant {
     /// Weight gradient, for GPUs: a workgroup keeps the pixels of its share in workgroup memory.
     /// `shared-blocks 2x3x1 pixels 4 lanes 8x4x1 runs 8 shares 16`.
     SharedBlocks(SharedBlockTile),
-    /// Both gradients of a depthwise convolution: an invocation walks down strips of the input. Where both passes take the same one, they
-    /// are computed in one dispatch. `strips 4x14 lanes 8 shares 2`.
+    /// All passes of a depthwise convolution: an invocation walks down strips of the output, or of the input for the gradients. Where both
+    /// gradients take the same one, they are computed in one dispatch. `strips 4x14 lanes 8 shares 2`.
     Strips(StripTile),
 }
 
@@ -118,10 +118,10 @@ pub struct SharedBlockTile {
     pub shares: u32,
 }
 
-/// What an invocation of the depthwise gradients walks down, and how.
+/// What an invocation of a depthwise pass walks down, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StripTile {
-    /// Cells (one stride by one stride of input pixels) side by side.
+    /// Pixels of the output, or cells (one stride by one stride of input pixels) side by side.
     pub pixels: u32,
     /// Cells one below the other.
     pub rows: u32,

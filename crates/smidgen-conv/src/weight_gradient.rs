@@ -323,9 +323,9 @@ pub fn workspace(
             let bias = bias_share(shape, u64::MAX, facts);
             (share.workspace(shape.weight_bytes())).max(bias.workspace(shape.bias_bytes()))
         }
-        Variant::Strips(_) if pass == Pass::InputGradient => 0,
+        Variant::Strips(_) if pass != Pass::WeightGradient => 0,
         Variant::Strips(tile) => {
-            let share = Strips { shape, tile }.share(u64::MAX);
+            let share = Strips { pass, shape, tile }.share(u64::MAX);
             let bias = bias_share(shape, u64::MAX, facts);
             (share.workspace(shape.weight_bytes())).max(bias.workspace(shape.bias_bytes()))
         }
@@ -375,10 +375,11 @@ pub fn weight_gradient(
             })
         }
         Variant::Strips(tile) => {
-            let strips = Strips { shape, tile };
+            let pass = Pass::WeightGradient;
+            let strips = Strips { pass, shape, tile };
             let share = strips.share(room);
             in_shares(&share, regions.workspace, weight_gradient, &|partial| {
-                strips.launch(&share, output_gradient, Some(input), None, Some(partial))
+                strips.backward(&share, output_gradient, Some(input), None, Some(partial))
             })
         }
         variant => {

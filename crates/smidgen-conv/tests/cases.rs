@@ -408,7 +408,7 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
     let all: HashSet<_> = smidgen_shaders::VARIANTS
         .iter()
         .map(|variant| variant.file)
-        // Sparse kernels, those of listed pixels, Winograd's and tiles in workgroup memory have tests of their own.
+        // Sparse kernels, those of listed pixels, Winograd's, tiles in workgroup memory and the forward pass by strips have tests of their own.
         .filter(|file| {
             file.starts_with("conv/")
                 && !file.starts_with("conv/sparse_")
@@ -416,6 +416,7 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
                 && *file != "conv/clear_unmarked.wgsl"
                 && !file.starts_with("conv/winograd_")
                 && !file.ends_with("tiles.wgsl")
+                && *file != "conv/depthwise_forward.wgsl"
         })
         .collect();
     assert_eq!(checked, all, "kernels that ran with run-time checks");
@@ -497,7 +498,7 @@ fn tiles_of_four_by_four_quads_agree_with_their_twin() {
 }
 
 #[test]
-fn every_way_to_a_depthwise_gradient_agrees_with_its_twin() {
+fn every_way_to_a_depthwise_pass_agrees_with_its_twin() {
     let mut cases: Vec<Case> = twin::cases()
         .into_iter()
         .filter(|case| shape_of(case).is_depthwise())
@@ -517,7 +518,8 @@ fn every_way_to_a_depthwise_gradient_agrees_with_its_twin() {
     for (at, case) in cases.iter().enumerate() {
         let facts = [sharing(), alone(DeviceKind::Discrete)][at % 2].clone();
         let of = |pass| candidates(pass, &shape_of(case), &facts, u64::MAX).unwrap();
-        let [by_input, by_weight] = [Pass::InputGradient, Pass::WeightGradient].map(of);
+        let [ahead, by_input, by_weight] =
+            [Pass::Forward, Pass::InputGradient, Pass::WeightGradient].map(of);
         let strips = by_input
             .iter()
             .filter(|variant| by_weight.contains(variant))
@@ -532,7 +534,7 @@ fn every_way_to_a_depthwise_gradient_agrees_with_its_twin() {
                 plain: turn % 2 == 0,
                 weights: true,
                 checked: turn % 3 == 0,
-                variants: [None, Some(input), Some(weight)],
+                variants: [Some(ahead[turn % ahead.len()]), Some(input), Some(weight)],
                 read: Read::turn(at + turn),
             };
             let ran = check(case, &facts, mode);
@@ -541,7 +543,10 @@ fn every_way_to_a_depthwise_gradient_agrees_with_its_twin() {
             }
         }
     }
-    assert!(shaders.contains("conv/depthwise_backward.wgsl"));
+    assert!(shaders.is_superset(&HashSet::from([
+        "conv/depthwise_forward.wgsl",
+        "conv/depthwise_backward.wgsl"
+    ])));
 }
 
 /// A tile in workgroup memory for each of the three passes, as far as one fits: a small one, for many are compiled.

@@ -45,6 +45,11 @@ fn shapes() -> Vec<ConvolutionShape> {
         shape(3, [6, 10, 7], 6, [3, 3])
             .with_padding(1)
             .with_groups(6),
+        // More strips than lanes, of which some are beyond the bottom.
+        shape(4, [9, 23, 21], 9, [3, 3])
+            .with_padding(1)
+            .with_stride(2)
+            .with_groups(9),
     ]
 }
 
