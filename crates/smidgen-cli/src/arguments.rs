@@ -117,7 +117,7 @@ pub(crate) struct RunArguments {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) filter_state: Option<FilterStateName>,
     /// With --filter auto, the least cosine between filtered and exact gradient
-    #[arg(long, default_value_t = 0.9, requires = "filter", value_parser = number)]
+    #[arg(long, default_value_t = 0.9, requires = "filter", value_parser = cosine)]
     pub(crate) filter_threshold: f64,
     /// Batch norms of frozen layers use their running statistics and leave them alone
     #[arg(long)]
@@ -390,6 +390,16 @@ fn number(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is no number"))
 }
 
+fn cosine(text: &str) -> Result<f64, String> {
+    number(text).and_then(|number| {
+        if (-1.0..=1.0).contains(&number) {
+            Ok(number)
+        } else {
+            Err("a cosine is from -1 to 1".into())
+        }
+    })
+}
+
 fn not_negative(text: &str) -> Result<f64, String> {
     number(text).and_then(|number| {
         if number >= 0.0 {
@@ -477,6 +487,16 @@ mod tests {
         assert_eq!(schedule("cosine:5"), Ok(Schedule::Cosine { warm_up: 5.0 }));
         for wrong in ["", "step", "step:0:1", "cosine:-1", "cosine:nan", "linear"] {
             assert!(schedule(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_of_filters_is_a_cosine() {
+        for (threshold, fits) in [("0.9", true), ("-1", true), ("1.5", false), ("nan", false)] {
+            let line =
+                format!("smidgen train --data shapes --filter auto --filter-threshold={threshold}");
+            let parsed = Arguments::try_parse_from(line.split(' '));
+            assert_eq!(parsed.is_ok(), fits, "{threshold}");
         }
     }
 
