@@ -1,10 +1,12 @@
-// output = input
+// output[output_first + i] = input[input_first + i],   i < count
 //
 // Tile: 1024 neighbouring quads. Dispatch: [ceil(count / 1024)] workgroups of 256, folded.
 #import common/grid
 
 struct Params {
     count: u32,
+    input_first: u32,
+    output_first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -20,6 +22,6 @@ fn main(
     let begin = flat_workgroup(workgroup, workgroups) * 1024u;
     let end = min(begin + 1024u, params.count);
     for (var element = begin + lane; element < end; element += 256u) {
-        output[element] = input[element];
+        output[params.output_first + element] = input[params.input_first + element];
     }
 }

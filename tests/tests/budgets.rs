@@ -48,10 +48,7 @@ fn exact_plans_change_no_bit_and_stay_within_the_budget() {
             let mut session =
                 Session::new(device(), &graph, &options(batch, Some(budget)), 1).unwrap();
             assert!(
-                session
-                    .forms()
-                    .values()
-                    .any(|form| *form == Form::Recomputed),
+                session.forms().values().any(|form| form.is_made_again()),
                 "{model}"
             );
             assert!(session.footprint().total() <= budget);
@@ -73,6 +70,46 @@ fn exact_plans_change_no_bit_and_stay_within_the_budget() {
             other => panic!("{model}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn slices_change_no_bit() {
+    let graph = network("mobilenet_v2");
+    let mut whole = Session::new(device(), &graph, &options(4, None), 1).unwrap();
+    let expected = after_steps(&mut whole, 3);
+    drop(whole);
+    let plans = Plans::new(&graph, device().facts(), &options(4, None)).unwrap();
+    let blueprint = Blueprint::new(&graph, device().facts(), &options(4, None)).unwrap();
+    let program = blueprint.program();
+    let sliced = |slices: &[(&str, u32)]| {
+        let forms = slices.iter().map(|(name, count)| {
+            let id = program.find(name).unwrap_or_else(|| panic!("{name}"));
+            (id, Form::Sliced(*count))
+        });
+        let training = Training {
+            plan: Some(plans.file(&forms.collect())),
+            ..Training::default()
+        };
+        let options = SessionOptions {
+            batch: 4,
+            training: Some(training),
+            budget: None,
+        };
+        Session::new(device(), &graph, &options, 1)
+    };
+    // The stem, whose kernel has nine taps; wide maps, in each number of slices; and one before a sum.
+    let mut session = sliced(&[
+        ("features.0.0", 2),
+        ("features.2.conv.0.0", 24),
+        ("features.3.conv.0.0", 4),
+        ("features.5.conv.0.0", 8),
+        ("features.3.conv.2", 2),
+    ])
+    .unwrap();
+    assert!(after_steps(&mut session, 3) == expected);
+    assert_eq!(session.forms().len(), 5);
+    let error = sliced(&[("features.2.conv.0.0", 5)]).unwrap_err();
+    assert!(error.to_string().contains("5 slices"), "{error}");
 }
 
 #[test]

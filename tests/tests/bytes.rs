@@ -1,8 +1,10 @@
 //! The account of bytes: predicted peak, arena, ledger and the allocator's own report.
 
 use proptest::prelude::*;
-use smidgen::gpu::Category;
-use smidgen::{Blueprint, Bytes, Error, Optimizer, Remedy, Session, SessionOptions, Training, zoo};
+use smidgen::gpu::{Category, DeviceFacts, DeviceKind};
+use smidgen::{
+    Blueprint, Bytes, Error, Optimizer, Plans, Remedy, Session, SessionOptions, Training, zoo,
+};
 use smidgen_tests::{device, network};
 
 /// Network, side of the pictures, batch.
@@ -135,6 +137,33 @@ fn the_stash_of_resnet20_is_what_the_layers_say() {
     let stash = |batch| plan(batch).programs[0].peak.stash as f64;
     // The difference of two batches leaves out what does not grow with the batch: the statistics of the 19 normalisations.
     assert_eq!((stash(65) - stash(1)) / 64.0, expected);
+}
+
+/// By plan, as a published table has it; the arena is as large as the plan says, which smaller batches prove. The widest map alone is 1.22 GiB.
+#[test]
+fn mobilenet_v2_of_272_pictures_is_planned_within_its_goals() {
+    let graph = zoo::build("mobilenet_v2", 1000, [3, 224, 224]).unwrap();
+    let facts = DeviceFacts {
+        kind: DeviceKind::Discrete,
+        max_buffer_bytes: 1 << 36,
+        max_binding_bytes: 1 << 36,
+        ..device().facts().clone()
+    };
+    let least = |quality| {
+        let options = SessionOptions {
+            training: Some(Training {
+                quality,
+                ..Training::default()
+            }),
+            ..options(272)
+        };
+        let plans = Plans::new(&graph, &facts, &options).unwrap();
+        plans.least().unwrap().footprint().total().0
+    };
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let (lossy, exact) = (gib(least(0.02)), gib(least(0.0)));
+    assert!(lossy <= 2.4, "{lossy:.2} GiB at a quality of 0.02");
+    assert!(exact <= 2.5, "{exact:.2} GiB");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn what_is_measured_and_raced_stays_within_the_budget_and_changes_no_bit() {
         "{report:?}"
     );
     assert!(tuned.device().ledger().reserved() <= budget.0);
-    assert!(tuned.forms().values().all(|form| *form == Form::Recomputed));
+    assert!(tuned.forms().values().all(|form| form.is_made_again()));
     // The same kernels without a budget: the same bits.
     let choices = Tuning::Recorded(tuned.choices().clone());
     let mut whole = session(&options(16, 0.0, None, None), &choices);

@@ -112,7 +112,7 @@ impl Stashes {
     fn of(session: &Session) -> Self {
         let forms = session.forms();
         let count = |which: fn(&Form) -> bool| forms.values().filter(|form| which(form)).count();
-        let recomputed = count(|form| *form == Form::Recomputed);
+        let recomputed = count(|form| form.is_made_again());
         let coded = count(|form| matches!(form, Form::Coded(_) | Form::Masked(_)));
         Self {
             whole: session.stashes() - recomputed - coded,

@@ -62,7 +62,7 @@ pub use backward::{backward, fused_candidates, fuses};
 pub use passes::{
     Forward, InputGradient, forward, forward_with_moments, input_gradient, takes_moments,
 };
-pub use select::{candidates, fits};
+pub use select::{candidates, fits, variant_of_part};
 pub use shape::{ConvolutionShape, ShapeError};
 pub use variant::{
     BlockTile, GatherTile, ParseVariantError, Pass, SharedBlockTile, SharedTile, StripTile, Variant,

@@ -132,6 +132,35 @@ pub(crate) fn choose(
     }
 }
 
+/// The variant that computes a part of the output channels of `whole` to the same bits as the given variant (or the default) computes all of them;
+/// of a depthwise layer, which has these channels on either side, that of its weight gradient too. `None` where none does.
+///
+/// # Errors
+/// A shape that is not valid, or a variant that does not fit it.
+pub fn variant_of_part(
+    given: Option<Variant>,
+    pass: Pass,
+    (whole, part): (&ConvolutionShape, &ConvolutionShape),
+    facts: &DeviceFacts,
+) -> Result<Option<Variant>, ShapeError> {
+    part.validate()?;
+    let variant = match choose(given, pass, whole, facts)? {
+        // Which quads an invocation takes together changes nothing in the sum of any.
+        Variant::Gather(tile) => Variant::Gather(GatherTile {
+            quads: dividing(target_quads(pass, part), tile.quads),
+            ..tile
+        }),
+        variant => variant,
+    };
+    let same = match pass {
+        // Winograd's products of another number of channels are tiled in another way.
+        Pass::Forward => !matches!(variant, Variant::Winograd(_)),
+        Pass::WeightGradient => part.is_depthwise(),
+        Pass::InputGradient => false,
+    };
+    Ok(Some(variant).filter(|variant| same && fits(*variant, pass, part, facts)))
+}
+
 impl GatherTile {
     /// The defines of this tile.
     pub(crate) fn defines(self) -> Vec<(&'static str, String)> {
@@ -543,6 +572,48 @@ mod tests {
                         for variant in &found {
                             assert_eq!(choose(Some(*variant), pass, &shape, &facts), Ok(*variant));
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_channels_is_summed_as_the_whole() {
+        let wide = ConvolutionShape::new(8, [16, 28, 28], 96, [1, 1]);
+        let depthwise = ConvolutionShape::new(8, [96, 28, 28], 96, [3, 3]).with_groups(96);
+        for kind in KINDS {
+            for sizes in [None, Some((8, 8)), Some((32, 32))] {
+                let facts = facts(kind, sizes);
+                for slices in [2, 4, 8, 24] {
+                    let channels = 96 / slices;
+                    let part = ConvolutionShape {
+                        output_channels: channels,
+                        ..wide
+                    };
+                    for given in candidates(Pass::Forward, &wide, &facts, u64::MAX).unwrap() {
+                        let shapes = (&wide, &part);
+                        let found = variant_of_part(Some(given), Pass::Forward, shapes, &facts);
+                        match (given, found.unwrap()) {
+                            (Variant::Winograd(_), None) => {}
+                            (Variant::Gather(whole), Some(Variant::Gather(tile))) => {
+                                let quads = tile.quads;
+                                assert_eq!(GatherTile { quads, ..whole }, tile);
+                            }
+                            (given, found) => assert_eq!(Some(given), found),
+                        }
+                    }
+                    let part = ConvolutionShape {
+                        input_channels: channels,
+                        output_channels: channels,
+                        groups: channels,
+                        ..depthwise
+                    };
+                    let pass = Pass::WeightGradient;
+                    for given in candidates(pass, &depthwise, &facts, u64::MAX).unwrap() {
+                        let shapes = (&depthwise, &part);
+                        let found = variant_of_part(Some(given), pass, shapes, &facts);
+                        assert_eq!(found, Ok(Some(given)));
                     }
                 }
             }

@@ -8,11 +8,31 @@ impl Operation {
     /// The values it reads; those that it changes in place are in [`writes`](Self::writes) too.
     #[must_use]
     pub fn reads(&self) -> Vec<ValueId> {
+        self.kind.reads()
+    }
+
+    /// The values it writes, wholly or in place.
+    #[must_use]
+    pub fn writes(&self) -> Vec<ValueId> {
+        self.kind.writes()
+    }
+
+    /// The values of the forward pass that a backward operation must have again, and what it needs of each. Parameters hold
+    /// from step to step and are not among them.
+    #[must_use]
+    pub fn needs(&self) -> Vec<(ValueId, Content)> {
+        self.kind.needs()
+    }
+}
+
+impl OperationKind {
+    /// As [`Operation::reads`].
+    pub(crate) fn reads(&self) -> Vec<ValueId> {
         use OperationKind as Kind;
         let with = |base: &[ValueId], more: Option<ValueId>| {
             base.iter().copied().chain(more).collect::<Vec<_>>()
         };
-        match &self.kind {
+        match self {
             Kind::Convolution {
                 input,
                 weight,
@@ -168,6 +188,9 @@ impl Operation {
             Kind::Encode { control, input, .. } => vec![*control, *input],
             Kind::Decode { stash, .. } => vec![*stash],
             Kind::Slope { stash, target, .. } => vec![*stash, *target],
+            Kind::InSlices {
+                producer, readers, ..
+            } => around(producer, readers, Self::reads),
             Kind::CrossEntropy {
                 logits,
                 labels,
@@ -216,9 +239,8 @@ impl Operation {
         }
     }
 
-    /// The values it writes, wholly or in place.
-    #[must_use]
-    pub fn writes(&self) -> Vec<ValueId> {
+    /// As [`Operation::writes`].
+    pub(crate) fn writes(&self) -> Vec<ValueId> {
         use OperationKind as Kind;
         let with = |base: &[ValueId], more: &[Option<ValueId>]| {
             base.iter()
@@ -226,7 +248,7 @@ impl Operation {
                 .chain(more.iter().copied().flatten())
                 .collect::<Vec<_>>()
         };
-        match &self.kind {
+        match self {
             Kind::Convolution {
                 output, moments, ..
             } => with(&[*output], &[*moments]),
@@ -240,6 +262,9 @@ impl Operation {
             | Kind::Decode { output, .. } => vec![*output],
             Kind::Encode { stash, .. } => vec![*stash],
             Kind::Slope { target, .. } => vec![*target],
+            Kind::InSlices {
+                producer, readers, ..
+            } => around(producer, readers, Self::writes),
             Kind::ConvolutionInputGradient { input_gradient, .. }
             | Kind::ActivationBackward { input_gradient, .. }
             | Kind::DropoutBackward { input_gradient, .. }
@@ -319,12 +344,10 @@ impl Operation {
         }
     }
 
-    /// The values of the forward pass that a backward operation must have again, and what it needs of each. Parameters hold
-    /// from step to step and are not among them.
-    #[must_use]
-    pub fn needs(&self) -> Vec<(ValueId, Content)> {
+    /// As [`Operation::needs`].
+    fn needs(&self) -> Vec<(ValueId, Content)> {
         use OperationKind as Kind;
-        match &self.kind {
+        match self {
             Kind::ConvolutionWeightGradient { input, .. }
             | Kind::ConvolutionBackward { input, .. }
             | Kind::GrowthScores { input, .. }
@@ -371,6 +394,22 @@ impl Operation {
             _ => Vec::new(),
         }
     }
+}
+
+/// What an operation in slices touches, each once: what the producer writes stands nowhere.
+fn around(
+    producer: &OperationKind,
+    readers: &[OperationKind],
+    touched: impl Fn(&OperationKind) -> Vec<ValueId>,
+) -> Vec<ValueId> {
+    let sliced = producer.writes();
+    let mut all: Vec<ValueId> = Vec::new();
+    for id in std::iter::once(producer).chain(readers).flat_map(touched) {
+        if !sliced.contains(&id) && !all.contains(&id) {
+            all.push(id);
+        }
+    }
+    all
 }
 
 /// What the derivative of an activation needs.

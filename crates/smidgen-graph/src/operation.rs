@@ -413,6 +413,14 @@ pub enum OperationKind {
         stash: ValueId,
         target: ValueId,
     },
+    /// What `producer`, a convolution, would write runs through memory in so many slices of its channels: for one slice after the other, the
+    /// producer makes it and the `readers` compute with it. They are what needs a channel of a map for nothing but that channel: the backward
+    /// pass of a normalisation, the weight gradient of a depthwise convolution. The output of the producer stands nowhere as a whole.
+    InSlices {
+        slices: u32,
+        producer: Box<OperationKind>,
+        readers: Vec<OperationKind>,
+    },
     /// Writes `metrics` and, where training, `logit_gradient`; sets `halted` in the control block if the loss is not finite. Counts in
     /// `forgetting`, where there is one.
     CrossEntropy {

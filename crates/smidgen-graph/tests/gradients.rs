@@ -364,6 +364,62 @@ fn slopes_held_apart(model: &str, expected: usize) {
     }
 }
 
+#[test]
+fn maps_in_slices_change_no_bit() {
+    let graph = smidgen_graph::zoo::build("mobilenet_v2", 4, [3, 8, 8]).unwrap();
+    for (clip, others) in [(None, false), (Some(1.0), false), (None, true)] {
+        let program = graph.lower(&train(SGD, clip)).unwrap();
+        let outline = Outline::new(&program).with_slices(&program, &|_| Some(64));
+        let mut forms = Forms::new();
+        for (at, stash) in outline.stashes().iter().enumerate() {
+            let again = (others && stash.repeatable).then_some(Form::Recomputed);
+            let slices = stash.slices.get(at % stash.slices.len().max(1));
+            let sliced = slices.map(|(count, _)| Form::Sliced(*count));
+            forms.extend(sliced.or(again).map(|form| (stash.value, form)));
+        }
+        let other = loop {
+            match outline.apply(&program, &forms) {
+                Ok(other) => break other,
+                Err(FormError::NotRepeatable { value, .. }) => {
+                    forms.remove(&program.find(&value).unwrap()).unwrap();
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        consistent(&other);
+        let slices = count(&other, |kind| {
+            matches!(kind, OperationKind::InSlices { .. })
+        });
+        // What a depthwise convolution reads, the stem's map too; and what only a normalisation reads: before a sum and before the pool.
+        assert!(slices >= 17 + 10, "{slices}");
+        let (mut plain, mut rewritten) = (start(&program), start(&other));
+        plain.run();
+        rewritten.run();
+        for &gradient in &program.kept {
+            assert_eq!(plain.get(gradient), rewritten.get(gradient));
+        }
+    }
+}
+
+#[test]
+fn an_impossible_slice_is_refused() {
+    let graph = smidgen_graph::zoo::build("mobilenet_v2", 4, [3, 8, 8]).unwrap();
+    let program = graph.lower(&train(SGD, None)).unwrap();
+    let outline = Outline::new(&program).with_slices(&program, &|_| Some(64));
+    let refused = |name: &str, slices| {
+        let forms = Forms::from([(program.find(name).unwrap(), Form::Sliced(slices))]);
+        outline.apply(&program, &forms).unwrap_err().to_string()
+    };
+    let error = refused("features.2.conv.0.0", 5);
+    assert!(
+        error.contains("5 slices") && error.contains("2 or 4 or 8 or 24"),
+        "{error}"
+    );
+    // The convolution behind it reads all of its channels.
+    let error = refused("features.2.conv.1.0", 2);
+    assert!(error.contains("needs it whole"), "{error}");
+}
+
 /// Codes of a quarter of the bytes.
 struct Quarter;
 

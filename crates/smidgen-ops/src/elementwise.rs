@@ -6,6 +6,7 @@ use crate::{Activation, MapShape, OpsError};
 use smidgen_gpu::{Launch, Region, Source, folded_grid, params};
 
 params! { struct CountParams { count: u32 } }
+params! { struct CopyParams { count: u32, input_first: u32, output_first: u32 } }
 params! { struct AddParams { pixels: u32 } }
 
 /// A launch of a kernel that takes 1024 quads a workgroup and is told how many there are.
@@ -137,11 +138,55 @@ pub fn copy(bytes: u64, input: Region, output: Region) -> Result<Vec<Launch>, Op
     if input == output {
         return Ok(Vec::new());
     }
-    Ok(vec![flat_launch(
-        "ops/copy.wgsl",
-        bytes / QUAD_BYTES,
-        vec![input, output],
+    Ok(vec![copy_quads(
+        (bytes / QUAD_BYTES) as u32,
+        (input, 0),
+        (output, 0),
     )])
+}
+
+/// The same for `bytes` in the middle of either region, each from a byte on: as small parts of a vector cannot be bound by themselves.
+///
+/// # Errors
+/// As [`copy`], or a first byte that is no multiple of 16.
+pub fn copy_part(
+    bytes: u64,
+    (input, input_first): (Region, u64),
+    (output, output_first): (Region, u64),
+) -> Result<Launch, OpsError> {
+    check_bytes("copy", bytes)?;
+    for first in [input_first, output_first] {
+        check_bytes("copy", bytes.saturating_add(first))?;
+    }
+    expect_regions(
+        "copy",
+        &[
+            ("input", input, input_first + bytes),
+            ("output", output, output_first + bytes),
+        ],
+    )?;
+    let quads = |bytes: u64| (bytes / QUAD_BYTES) as u32;
+    let (input, output) = ((input, quads(input_first)), (output, quads(output_first)));
+    Ok(copy_quads(quads(bytes), input, output))
+}
+
+fn copy_quads(
+    count: u32,
+    (input, input_first): (Region, u32),
+    (output, output_first): (Region, u32),
+) -> Launch {
+    let params = CopyParams {
+        count,
+        input_first,
+        output_first,
+    };
+    Launch::new(
+        "ops/copy.wgsl",
+        &[],
+        &params,
+        vec![input, output],
+        folded_grid(u64::from(count.div_ceil(1024))),
+    )
 }
 
 fn check_bytes(operator: &'static str, bytes: u64) -> Result<(), OpsError> {
@@ -156,13 +201,13 @@ fn check_bytes(operator: &'static str, bytes: u64) -> Result<(), OpsError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AddParams, CountParams};
+    use super::{AddParams, CopyParams, CountParams};
     use smidgen_gpu::testing::assert_params_match;
 
     #[test]
     fn parameters_match_their_shaders() {
         assert_params_match::<AddParams>("ops/add.wgsl");
         assert_params_match::<CountParams>("ops/accumulate.wgsl");
-        assert_params_match::<CountParams>("ops/copy.wgsl");
+        assert_params_match::<CopyParams>("ops/copy.wgsl");
     }
 }

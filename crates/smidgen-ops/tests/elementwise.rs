@@ -57,6 +57,27 @@ fn accumulating_and_copying_are_exact() {
     }
 }
 
+#[test]
+fn parts_are_copied_to_where_they_belong() {
+    let a = normal(1, 5000);
+    let mut memory = Guarded::new();
+    let source = memory.input(&a);
+    let target = memory.output(5000);
+    // Two parts change places.
+    let bytes = [1232, 4 * 5000 - 1232];
+    let parts = [(0, bytes[1], bytes[0]), (bytes[0], 0, bytes[1])];
+    let launches = parts.map(|(from, to, bytes)| {
+        elementwise::copy_part(bytes, (source, from), (target, to)).unwrap()
+    });
+    let outcome = memory.run(&launches).unwrap();
+    let (head, tail) = a.split_at(1232 / 4);
+    assert_eq!(outcome.read::<f32>(target), [tail, head].concat());
+    for (first, bytes) in [(8, 16), (64, 16), (16, 64), (u64::MAX, 16)] {
+        let region = Region::whole(0, 64);
+        assert!(elementwise::copy_part(bytes, (region, first), (region, 0)).is_err());
+    }
+}
+
 fn part_map(case: &ConcatCase, channels: usize) -> MapCase {
     MapCase::new(case.name, [case.batch, channels, case.height, case.width])
 }

@@ -6,7 +6,35 @@ use smidgen_graph::{Operation, OperationKind, Program};
 pub trait Costs {
     /// Seconds of one run of an operation of `program`.
     fn seconds(&self, program: &Program, operation: &Operation) -> f64;
+
+    /// Seconds that a launch takes whatever it does.
+    fn launch(&self) -> f64;
+
+    /// Seconds of an operation [in slices](OperationKind::InSlices), by those of what it runs in them; `None` for any other.
+    fn in_slices(&self, program: &Program, operation: &Operation) -> Option<f64> {
+        let OperationKind::InSlices {
+            slices,
+            producer,
+            readers,
+        } = &operation.kind
+        else {
+            return None;
+        };
+        let parts = std::iter::once(producer.as_ref()).chain(readers);
+        let seconds = parts.map(|kind| {
+            let part = Operation {
+                kind: kind.clone(),
+                ..operation.clone()
+            };
+            self.seconds(program, &part)
+        });
+        let launches = LAUNCHES_OF_A_SLICE * (readers.len() + 1) as f64;
+        Some(seconds.sum::<f64>() + f64::from(*slices) * launches * self.launch())
+    }
 }
+
+/// A normalisation's backward pass has three, and as many copies bring the numbers of its channels and take them away.
+const LAUNCHES_OF_A_SLICE: f64 = 4.0;
 
 /// The slower of arithmetic and memory, plus a constant for every launch (Williams et al., "Roofline", 2009).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +48,14 @@ pub struct Roofline {
 }
 
 impl Costs for Roofline {
+    fn launch(&self) -> f64 {
+        self.launch
+    }
+
     fn seconds(&self, program: &Program, operation: &Operation) -> f64 {
+        if let Some(seconds) = self.in_slices(program, operation) {
+            return seconds;
+        }
         let ids = operation.reads().into_iter().chain(operation.writes());
         let bytes: u64 = ids.map(|id| program.value(id).layout.bytes()).sum();
         let memory = bytes as f64 / self.bytes;

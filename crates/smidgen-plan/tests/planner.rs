@@ -1,7 +1,9 @@
 //! What the planner promises, on the networks of the zoo.
 
 use smidgen_graph::forms::{Form, Forms, Outline};
-use smidgen_graph::{FilterState, Lowering, Mode, Optimizer, Program, Sparsity, zoo};
+use smidgen_graph::{
+    FilterState, Lowering, Mode, OperationKind, Optimizer, Program, Sparsity, zoo,
+};
 use smidgen_plan::{Choice, Limits, Plan, Planner, Roofline};
 use std::time::Instant;
 
@@ -37,10 +39,25 @@ fn program(model: &str, side: u32, batch: u32, clip_norm: Option<f32>) -> Progra
 }
 
 fn curve(program: &Program) -> (Outline, Vec<Choice>) {
-    let outline = Outline::new(program);
+    let outline = Outline::new(program).with_slices(program, &|kind| Some(slice(program, kind)));
     let workspaces = vec![0; program.operations.len()];
     let curve = Planner::new(program, &outline, &workspaces, 256, &DEVICE).curve(0.0);
     (outline, curve)
+}
+
+/// Bytes of a slice of the map that is made in slices; 0 of any other operation.
+fn slice(program: &Program, kind: &OperationKind) -> u64 {
+    match kind {
+        OperationKind::InSlices {
+            slices, producer, ..
+        } => match **producer {
+            OperationKind::Convolution { output, .. } => {
+                program.value(output).layout.bytes() / u64::from(*slices)
+            }
+            _ => 0,
+        },
+        _ => 0,
+    }
 }
 
 #[test]
@@ -79,7 +96,8 @@ fn what_is_weighed_is_what_is_packed() {
         let (outline, curve) = curve(&program);
         for choice in curve.iter().step_by(curve.len().div_ceil(8)) {
             let applied = outline.apply(&program, &choice.forms).unwrap();
-            let workspaces = vec![0; applied.operations.len()];
+            let operations = applied.operations.iter();
+            let workspaces = operations.map(|one| slice(&applied, &one.kind)).collect();
             let plan = Plan::new(&[&applied], &[workspaces], LIMITS).unwrap();
             let peak = &plan.programs[0].peak;
             assert!(
@@ -125,6 +143,35 @@ fn the_curve_is_no_worse_than_the_trivial_plans() {
             assert!(best.seconds <= trivial.seconds, "{model}");
         }
     }
+}
+
+/// A map that bounds the peak is made again in slices, in as many as the bytes ask for; where there are bytes enough, none is.
+#[test]
+fn slices_lower_what_the_widest_maps_bound() {
+    let program = program("mobilenet_v2", 224, 8, None);
+    let (outline, curve) = curve(&program);
+    let unsliced = Outline::new(&program);
+    let workspaces = vec![0; program.operations.len()];
+    let without = Planner::new(&program, &unsliced, &workspaces, 256, &DEVICE).curve(0.0);
+    let slices = |choice: &Choice| -> u32 {
+        let counts = choice.forms.values().map(|form| match form {
+            Form::Sliced(count) => *count,
+            _ => 0,
+        });
+        counts.sum()
+    };
+    let [first, last] = [&curve[0], &curve[curve.len() - 1]];
+    assert_eq!(slices(first), 0);
+    assert!(slices(last) > 0);
+    let least = &without[without.len() - 1];
+    let share = last.height as f64 / least.height as f64;
+    assert!(share < 0.75, "{share}");
+    // What can be had without slices is never slower with them.
+    for point in &without {
+        let found = curve.iter().find(|choice| choice.height <= point.height);
+        assert!(found.is_some_and(|found| found.seconds <= point.seconds * 1.001));
+    }
+    assert!(outline.apply(&program, &last.forms).is_ok());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::outline::{Outline, is_backward};
 use super::schedule::{Run, Schedule};
+use super::slices::in_slices;
 use super::{FormError, Forms, Step};
 use crate::attributes::Activation;
 use crate::operation::{Operation, OperationKind, Phase};
@@ -44,6 +45,7 @@ impl Outline {
             match *run {
                 Run::Once(at) => operations.push(self.renamed(program, &schedule, at, false)),
                 Run::Again(at) => operations.push(self.renamed(program, &schedule, at, true)),
+                Run::Slices(at) => operations.extend(self.sliced_run(program, &schedule, at)),
                 Run::Step(at) => {
                     let before = operations.last().map_or(Phase::Forward, |o| o.phase);
                     operations.extend(self.added(program, schedule.steps[at], before));
@@ -89,6 +91,19 @@ impl Outline {
             phase,
             kind,
         }
+    }
+
+    /// What makes a map again in slices, on the values that the schedule gives it.
+    fn sliced_run(&self, program: &Program, schedule: &Schedule, at: usize) -> Option<Operation> {
+        let slices = schedule.slices[at];
+        let kind = |at: usize, again: bool| self.renamed(program, schedule, at, again).kind;
+        let readers = &self.moved.get(&slices.of)?.readers;
+        Some(in_slices(
+            slices.count,
+            kind(self.producers[slices.of]?, true),
+            readers.iter().map(|at| kind(*at, false)).collect(),
+            &program.operations[slices.place],
+        ))
     }
 
     /// A step of the schedule as an operation. It belongs to the pass of the operation before it: what encodes follows a forward operation

@@ -9,11 +9,13 @@ mod code;
 mod outline;
 mod rename;
 mod schedule;
+mod slices;
 mod step;
 
 pub use code::{Code, Codes};
 pub use outline::{Activated, Outline, Stash};
 pub use schedule::{Extra, Run, Schedule};
+pub use slices::Slices;
 pub use step::{FormPass, Step};
 
 use crate::program::ValueId;
@@ -28,12 +30,23 @@ pub enum Form {
     /// Not at all: the operation that made it runs again just before the first use, on inputs that are held or made again
     /// themselves. Exact, to the bit: the same kernel on the same numbers.
     Recomputed,
+    /// The same, but in so many slices of its channels, one after the other in the same memory, for backward operations that need a channel for
+    /// nothing but that channel: the map never stands whole in the backward pass. Exact, to the bit.
+    Sliced(u32),
     /// Encoded after its last use in the forward pass, decoded just before its first in the backward pass. The forward pass stays
     /// exact, and so do masks; only gradients that are linear in the value carry the error.
     Coded(Code),
     /// The same for the input of a normalisation with a ReLU or a ReLU6 behind it, and its slope in 1 or 2 bits beside it, taken where the numbers were
     /// exact.
     Masked(Code),
+}
+
+impl Form {
+    /// Whether the value is made again of exact numbers, at once or in slices.
+    #[must_use]
+    pub fn is_made_again(self) -> bool {
+        matches!(self, Self::Recomputed | Self::Sliced(_))
+    }
 }
 
 /// The form of every stash that is not held whole.
@@ -50,6 +63,16 @@ pub enum FormError {
         value: String,
         /// Why not.
         reason: &'static str,
+    },
+    /// The value cannot be made again in so many slices.
+    #[error("`{value}` cannot be made again in {slices} slices; {open}")]
+    NotSliceable {
+        /// Name of the value.
+        value: String,
+        /// In how many it was to be.
+        slices: u32,
+        /// What is open to it.
+        open: String,
     },
     /// The code would lose what backward needs of the value.
     #[error("`{value}` cannot be held as {code}: {reason}")]

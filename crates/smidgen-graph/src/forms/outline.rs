@@ -1,8 +1,10 @@
+use super::slices::Moved;
 use super::{Code, Codes, FormPass};
 use crate::attributes::Activation;
 use crate::operation::{Content, Operation, OperationKind, Phase};
 use crate::program::{Layout, Program, Role, ValueId};
 use crate::source::Source;
+use std::collections::BTreeMap;
 
 /// A forward value that backward needs again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,9 @@ pub struct Stash {
     pub producer: Option<usize>,
     /// Whether [`Form::Recomputed`](super::Form::Recomputed) is open to it.
     pub repeatable: bool,
+    /// The numbers of slices that are open to it, with the workspace that the operation then needs; none unless the outline was made
+    /// [`with_slices`](Outline::with_slices).
+    pub slices: Vec<(u32, u64)>,
     /// The codes that are open to it, with its bytes in each; none unless the outline was made [`with_codes`](Outline::with_codes).
     pub codes: Vec<(Code, u64)>,
     /// The codes that are open to it with the slope of its activation beside it, with its bytes in both.
@@ -80,7 +85,9 @@ pub struct Outline {
     pub(super) stashed: Vec<bool>,
     /// By value: the last operation of the forward pass or the loss that touches it.
     pub(super) last_forward: Vec<usize>,
-    stashes: Vec<Stash>,
+    pub(super) stashes: Vec<Stash>,
+    /// By value that can be made again in slices: what this moves.
+    pub(super) moved: BTreeMap<usize, Moved>,
     /// By value: its index among the stashes.
     positions: Vec<Option<usize>>,
     pub(super) names: Vec<String>,
@@ -128,6 +135,7 @@ impl Outline {
                 content: (*content)?,
                 producer,
                 repeatable: producer.is_some_and(|at| repeatable[at]),
+                slices: Vec::new(),
                 codes: Vec::new(),
                 masked: Vec::new(),
                 activated: None,
@@ -148,6 +156,7 @@ impl Outline {
         Self {
             last_forward,
             positions,
+            moved: BTreeMap::new(),
             stashed: needs.iter().map(Option::is_some).collect(),
             stashes,
             reads,

@@ -255,6 +255,12 @@ impl OperationKind {
             } => vec![control, input, stash],
             Kind::Decode { stash, output, .. } => vec![stash, output],
             Kind::Slope { stash, target, .. } => vec![stash, target],
+            Kind::InSlices {
+                producer, readers, ..
+            } => std::iter::once(producer.as_mut())
+                .chain(readers)
+                .flat_map(Self::values_mut)
+                .collect(),
             Kind::Rehearse {
                 memory,
                 labels,

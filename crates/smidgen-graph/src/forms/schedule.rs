@@ -1,5 +1,5 @@
 use super::outline::{Outline, is_backward};
-use super::{Code, Form, FormError, Forms, Step};
+use super::{Code, Form, FormError, Forms, Slices, Step};
 use crate::operation::Phase;
 use crate::program::ValueId;
 use std::collections::BTreeMap;
@@ -11,6 +11,8 @@ pub enum Run {
     Once(usize),
     /// The same for the second time, before the backward operation that follows.
     Again(usize),
+    /// What makes a map again in slices, by its index, with all that reads it.
+    Slices(usize),
     /// What only the forms ask for, by its index: after the forward operation before it, or before the backward operation behind it.
     Step(usize),
 }
@@ -33,6 +35,8 @@ pub struct Schedule {
     pub extras: Vec<Extra>,
     /// What the runs call by index.
     pub steps: Vec<Step>,
+    /// Likewise.
+    pub slices: Vec<Slices>,
     /// By value: what a second run writes instead of it.
     copies: Vec<Option<usize>>,
     /// By value: what the backward pass reads instead of it.
@@ -56,6 +60,25 @@ impl Schedule {
                 }
                 if let Some((value, _)) = self.sources.get(&at) {
                     visit(*value);
+                }
+            }
+            Run::Slices(at) => {
+                let of = self.slices[at].of;
+                let (Some(moved), Some(producer)) = (outline.moved.get(&of), outline.producers[of])
+                else {
+                    return;
+                };
+                for &value in &outline.reads[producer] {
+                    visit(self.read(value, true));
+                }
+                for &reader in &moved.readers {
+                    let reads = outline.reads[reader].iter();
+                    for &value in reads.filter(|value| **value != of) {
+                        visit(self.read(value, true));
+                    }
+                    for &value in &outline.writes[reader] {
+                        visit(self.written(value, false));
+                    }
                 }
             }
             Run::Step(at) => self.steps[at].values().into_iter().for_each(visit),
@@ -92,11 +115,15 @@ impl Outline {
                 runs: Vec::with_capacity(self.phases.len() + 2 * forms.len()),
                 extras: Vec::new(),
                 steps: Vec::new(),
+                slices: Vec::new(),
                 copies: vec![None; values],
                 substitutes: (0..values).collect(),
                 sources: BTreeMap::new(),
             },
         };
+        // By operation: whether it runs elsewhere; and where the last reader of a map in slices stands.
+        let mut elsewhere = vec![false; self.phases.len()];
+        let mut sliced: BTreeMap<usize, Slices> = BTreeMap::new();
         // After which operation which value is encoded.
         let mut encodings: Vec<(usize, ValueId, Code, bool)> = Vec::new();
         for (&value, form) in forms {
@@ -105,6 +132,14 @@ impl Outline {
                 return Err(FormError::NoStash { value });
             }
             maker.held[value.0] = *form == Form::Whole;
+            if let Form::Sliced(count) = *form {
+                let slices = self.sliced(value, count)?;
+                let moved = &self.moved[&value.0];
+                for &at in moved.readers.iter().chain(&moved.later) {
+                    elsewhere[at] = true;
+                }
+                sliced.insert(slices.place, slices);
+            }
             if let Form::Coded(code) | Form::Masked(code) = *form {
                 let masked = matches!(form, Form::Masked(_));
                 maker.reserve(value, code, masked)?;
@@ -113,23 +148,18 @@ impl Outline {
         }
         encodings.sort_unstable();
         let mut encodings = encodings.into_iter().peekable();
-        for operation in 0..self.phases.len() {
-            let phase = self.phases[operation];
-            if is_backward(phase) {
-                for &value in &self.reads[operation] {
-                    maker.make(value, Some(operation))?;
-                }
+        for (operation, elsewhere) in elsewhere.into_iter().enumerate() {
+            if let Some(slices) = sliced.get(&operation) {
+                maker.slices(*slices)?;
             }
-            maker.schedule.runs.push(Run::Once(operation));
+            if elsewhere {
+                continue;
+            }
+            maker.once(operation)?;
             while let Some((_, value, code, masked)) =
                 encodings.next_if(|(after, ..)| *after == operation)
             {
                 maker.encode(value.0, code, masked);
-            }
-            if phase == Phase::Update {
-                for &value in &self.writes[operation] {
-                    maker.updated[value] = true;
-                }
             }
         }
         Ok(maker.schedule)
@@ -158,6 +188,60 @@ impl Maker<'_> {
     fn extra(&mut self, of: usize, code: Option<(Code, u64)>) -> usize {
         self.schedule.extras.push(Extra { of, code });
         self.outline.persistent.len() + self.schedule.extras.len() - 1
+    }
+
+    /// An operation of the program in its place.
+    fn once(&mut self, operation: usize) -> Result<(), FormError> {
+        let outline = self.outline;
+        let phase = outline.phases[operation];
+        if is_backward(phase) {
+            for &value in &outline.reads[operation] {
+                self.make(value, Some(operation))?;
+            }
+        }
+        self.schedule.runs.push(Run::Once(operation));
+        if phase == Phase::Update {
+            for &value in &outline.writes[operation] {
+                self.updated[value] = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// A map in slices with those who read it, and what waits for these.
+    fn slices(&mut self, slices: Slices) -> Result<(), FormError> {
+        let outline = self.outline;
+        let (Some(moved), Some(producer)) =
+            (outline.moved.get(&slices.of), outline.producers[slices.of])
+        else {
+            return Ok(());
+        };
+        self.inputs(slices.of, producer)?;
+        for &reader in &moved.readers {
+            let reads = outline.reads[reader].iter();
+            for &value in reads.filter(|value| **value != slices.of) {
+                self.make(value, Some(reader))?;
+            }
+        }
+        self.schedule
+            .runs
+            .push(Run::Slices(self.schedule.slices.len()));
+        self.schedule.slices.push(slices);
+        moved.later.iter().try_for_each(|at| self.once(*at))
+    }
+
+    /// Sees to it that the operation that makes a value can run again.
+    fn inputs(&mut self, value: usize, operation: usize) -> Result<(), FormError> {
+        for &input in &self.outline.reads[operation] {
+            if self.updated[input] {
+                return Err(FormError::NotRepeatable {
+                    value: self.outline.names[value].clone(),
+                    reason: "its parameters have been updated before it is needed",
+                });
+            }
+            self.make(input, None)?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, step: Step) {
@@ -250,12 +334,7 @@ impl Maker<'_> {
         if !outline.repeatable[operation] {
             return refuse("its operation must not run twice");
         }
-        for &input in &outline.reads[operation] {
-            if self.updated[input] {
-                return refuse("its parameters have been updated before it is needed");
-            }
-            self.make(input, None)?;
-        }
+        self.inputs(value, operation)?;
         for &written in &outline.writes[operation] {
             let copy = self.extra(written, None);
             self.schedule.copies[written] = Some(copy);

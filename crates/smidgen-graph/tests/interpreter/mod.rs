@@ -656,6 +656,20 @@ impl<'program> Interpreter<'program> {
             }
             // Here every code is exact: what is checked is who reads and writes what, and when.
             Kind::Encode { input, stash, .. } => self.set(*stash, self.get(*input).to_vec()),
+            // In slices on the device; here at once, and then the map is gone.
+            Kind::InSlices {
+                producer, readers, ..
+            } => {
+                for kind in std::iter::once(producer.as_ref()).chain(readers) {
+                    self.step(&Operation {
+                        kind: kind.clone(),
+                        ..operation.clone()
+                    });
+                }
+                if let Kind::Convolution { output, .. } = **producer {
+                    self.values[output.0] = None;
+                }
+            }
             Kind::Slope {
                 code,
                 values,

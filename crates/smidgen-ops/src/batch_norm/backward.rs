@@ -42,7 +42,13 @@ pub struct Backward {
 /// Bytes of the workspace of [`backward`].
 #[must_use]
 pub fn backward_workspace(shape: &MapShape, facts: &DeviceFacts) -> u64 {
-    let sums = Slicing::of(shape, facts).elements(shape);
+    backward_part_workspace(shape, shape.channels, facts)
+}
+
+/// Bytes of the workspace of [`backward_part`].
+#[must_use]
+pub fn backward_part_workspace(shape: &MapShape, channels: u32, facts: &DeviceFacts) -> u64 {
+    let sums = Slicing::of(&with_channels(shape, channels), facts).elements(shape);
     (sums + COEFFICIENTS * u64::from(shape.quads())) * QUAD_BYTES
 }
 
@@ -55,6 +61,10 @@ fn defines(activation: Activation, in_place: bool) -> Vec<(&'static str, String)
         .collect()
 }
 
+fn with_channels(shape: &MapShape, channels: u32) -> MapShape {
+    MapShape { channels, ..*shape }
+}
+
 /// Gradients by input, scale and offset.
 ///
 /// # Errors
@@ -64,6 +74,20 @@ pub fn backward(
     facts: &DeviceFacts,
     activation: Activation,
     kind: StatisticsKind,
+    regions: &Backward,
+) -> Result<Vec<Launch>, OpsError> {
+    backward_part(shape, shape.channels, facts, (activation, kind), regions)
+}
+
+/// The same for some of the `channels` of a map, to the same bits as if it was for all of them. `shape` is that of the part.
+///
+/// # Errors
+/// As [`backward`].
+pub fn backward_part(
+    shape: &MapShape,
+    channels: u32,
+    facts: &DeviceFacts,
+    (activation, kind): (Activation, StatisticsKind),
     regions: &Backward,
 ) -> Result<Vec<Launch>, OpsError> {
     const NAME: &str = "batch norm backward";
@@ -82,14 +106,14 @@ pub fn backward(
             (
                 "workspace",
                 regions.workspace,
-                backward_workspace(shape, facts),
+                backward_part_workspace(shape, channels, facts),
             ),
             ("gamma_gradient", regions.gamma_gradient, vector),
             ("beta_gradient", regions.beta_gradient, vector),
             ("input_gradient", regions.input_gradient, shape.bytes()),
         ],
     )?;
-    let slicing = Slicing::of(shape, facts);
+    let slicing = Slicing::of(&with_channels(shape, channels), facts);
     let first_coefficient = slicing.elements(shape) as u32;
     let (gradients, in_place) =
         in_place_regions(&[regions.output_gradient], regions.input_gradient);

@@ -8,7 +8,9 @@
 mod backward;
 mod slicing;
 
-pub use backward::{Backward, StatisticsKind, backward, backward_workspace};
+pub use backward::{
+    Backward, StatisticsKind, backward, backward_part, backward_part_workspace, backward_workspace,
+};
 
 use crate::error::expect_regions;
 use crate::shape::QUAD_BYTES;

@@ -7,11 +7,12 @@ use crate::chain::Arc;
 use smidgen_graph::ValueId;
 use smidgen_graph::forms::{Code, Form, Forms, Stash};
 
-/// The map between two blocks is held whole, made again, or in a code.
-pub(super) const STATES: usize = 3;
+/// The map between two blocks is held whole, made again, in a code, or made again in slices.
+pub(super) const STATES: usize = 4;
 const WHOLE: usize = 0;
 const AGAIN: usize = 1;
 const CODED: usize = 2;
+const SLICED: usize = 3;
 
 /// About so many combinations of forms are tried in a block.
 const COMBINATIONS: usize = 432;
@@ -85,11 +86,11 @@ impl Chain<'_> {
         let mut exact = vec![Forms::new()];
         for stash in stashes.iter().filter(|stash| stash.repeatable) {
             if exact.len() < COMBINATIONS / 2 {
-                extend(&mut exact, stash, &[Form::Recomputed]);
+                extend(&mut exact, stash, &again(stash));
             }
         }
-        let again = self.stashes[block].iter().filter(|stash| stash.repeatable);
-        exact.push(again.map(|stash| (stash.value, Form::Recomputed)).collect());
+        let all = self.stashes[block].iter().filter(|stash| stash.repeatable);
+        exact.push(all.map(|stash| (stash.value, Form::Recomputed)).collect());
         if stashes.iter().any(|stash| !in_code(stash).is_empty()) {
             let mut all = vec![Forms::new()];
             for stash in &stashes {
@@ -120,7 +121,7 @@ impl Chain<'_> {
     /// Bytes of what else is made again to make the map a block is left with, and whether what it is entered with is among it.
     fn made_for(&self, left: ValueId, forms: &Forms, entered: Option<ValueId>) -> (u64, bool) {
         let again = forms.iter().filter(|(value, form)| {
-            **form == Form::Recomputed && **value != left && self.reaches(left, **value, forms)
+            form.is_made_again() && **value != left && self.reaches(left, **value, forms)
         });
         let again: Vec<ValueId> = again.map(|(value, _)| *value).collect();
         let bytes = again.iter().map(|value| self.scale.bytes[value.0]);
@@ -131,7 +132,7 @@ impl Chain<'_> {
     /// Whether something is made again from `source`.
     fn makes(&self, source: ValueId, forms: &Forms) -> bool {
         let mut others = forms.iter().filter(|(value, _)| **value != source);
-        others.any(|(value, form)| *form == Form::Recomputed && self.reaches(*value, source, forms))
+        others.any(|(value, form)| form.is_made_again() && self.reaches(*value, source, forms))
     }
 
     /// Whether `value` is made again from `source`, directly or by way of others that are.
@@ -153,6 +154,8 @@ impl Chain<'_> {
             Some((WHOLE, Form::Whole)),
             stash.and_then(|stash| stash.repeatable.then_some((AGAIN, Form::Recomputed))),
             stash.and_then(|stash| Some((CODED, *in_code(stash).first()?))),
+            // In how many does not matter here: they are made in the block before.
+            stash.and_then(|stash| Some((SLICED, Form::Sliced(stash.slices.last()?.0)))),
         ];
         let all = self.whole[block];
         for (entry, form) in entries.into_iter().flatten() {
@@ -171,6 +174,7 @@ impl Chain<'_> {
                 let exit = match left.and_then(|value| forms.get(&value)) {
                     None | Some(Form::Whole) => WHOLE,
                     Some(Form::Recomputed) => AGAIN,
+                    Some(Form::Sliced(_)) => SLICED,
                     Some(Form::Coded(_) | Form::Masked(_)) => CODED,
                 };
                 let mut joined = before.clone();
@@ -252,8 +256,15 @@ fn alike(form: Form, stash: &Stash) -> Option<Form> {
 
 /// The forms other than whole that are open to a stash.
 fn open(stash: &Stash) -> Vec<Form> {
-    let again = stash.repeatable.then_some(Form::Recomputed);
-    again.into_iter().chain(in_code(stash)).collect()
+    let again = again(stash).into_iter();
+    again.chain(in_code(stash)).collect()
+}
+
+/// Those in which it is made again.
+fn again(stash: &Stash) -> Vec<Form> {
+    let whole = stash.repeatable.then_some(Form::Recomputed);
+    let slices = stash.slices.iter().map(|(count, _)| Form::Sliced(*count));
+    whole.into_iter().chain(slices).collect()
 }
 
 /// The codes worth trying: f16 takes twice the bytes of 8 bits, whose error is far below that of all that is narrower.

@@ -18,6 +18,8 @@ pub(crate) struct Scale<'a> {
     seconds: Vec<f64>,
     /// What only forms ask for, by the value it is about.
     passes: HashMap<(usize, FormPass), f64>,
+    /// Of what makes a map again in slices, by that map and their number.
+    slices: HashMap<(usize, u32), f64>,
     /// How many stashes backward is linear in: what a variance is the mean over.
     linear: usize,
     /// What is uploaded before the first operation, and what must hold until the last.
@@ -78,13 +80,19 @@ impl<'a> Scale<'a> {
         });
         let seconds = program.operations.iter();
         let stashes = outline.stashes();
-        let mut passes = HashMap::new();
+        let (mut passes, mut slices) = (HashMap::new(), HashMap::new());
+        let runs = f64::from(program.micro_batches);
         for stash in stashes {
+            for (count, _) in &stash.slices {
+                if let Some(operation) = outline.in_slices(program, stash.value, *count) {
+                    let seconds = runs * costs.seconds(program, &operation);
+                    slices.insert((stash.value.0, *count), seconds);
+                }
+            }
             if let Layout::Map(shape) = program.value(stash.value).layout {
                 for (pass, _) in stash.passes() {
                     let alone = pass.alone(stash, shape);
                     let seconds = alone.operations.iter().map(|o| costs.seconds(&alone, o));
-                    let runs = f64::from(program.micro_batches);
                     passes.insert((stash.value.0, pass), runs * seconds.sum::<f64>());
                 }
             }
@@ -92,6 +100,7 @@ impl<'a> Scale<'a> {
         Self {
             alignment,
             passes,
+            slices,
             linear: stashes
                 .iter()
                 .filter(|stash| may_be_lossy(stash))
@@ -125,7 +134,7 @@ impl<'a> Scale<'a> {
         };
         match form {
             Form::Whole => self.bytes[value.0],
-            Form::Recomputed => 0,
+            Form::Recomputed | Form::Sliced(_) => 0,
             Form::Coded(code) => stash.map_or(0, |stash| aligned(&stash.codes, code, 0)),
             Form::Masked(code) => stash.map_or(0, |stash| {
                 let slope = stash.activated.map_or(0, |activated| activated.slope_bytes);
@@ -153,6 +162,10 @@ impl<'a> Scale<'a> {
         for (at, run) in runs.iter().enumerate() {
             seconds += match run {
                 Run::Once(operation) | Run::Again(operation) => self.seconds[*operation],
+                Run::Slices(at) => {
+                    let of = &schedule.slices[*at];
+                    self.slices[&(of.of, of.count)]
+                }
                 Run::Step(step) => {
                     let step = &schedule.steps[*step];
                     let known = self.passes.get(&(step.of(), step.pass()));
@@ -193,6 +206,13 @@ impl<'a> Scale<'a> {
                 Run::Once(operation) => {
                     station = self.stations[*operation];
                     let own = now + self.workspaces[*operation];
+                    peaks[station] = own.max(waiting).max(peaks[station]);
+                    waiting = 0;
+                }
+                Run::Slices(at) => {
+                    let slices = &schedule.slices[*at];
+                    station = self.stations[slices.place];
+                    let own = now + slices.bytes.next_multiple_of(self.alignment);
                     peaks[station] = own.max(waiting).max(peaks[station]);
                     waiting = 0;
                 }

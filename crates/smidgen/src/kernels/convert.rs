@@ -3,6 +3,7 @@
 use super::layout;
 use smidgen_conv::ConvolutionShape;
 use smidgen_graph::{Activation, ConvolutionAttributes, MapShape, PoolAttributes, RehearsalMemory};
+use smidgen_ops::batch_norm::StatisticsKind;
 use smidgen_ops::{loss, pool, rehearsal, shortcut};
 
 pub(super) fn map_shape(shape: MapShape) -> smidgen_ops::MapShape {
@@ -17,6 +18,14 @@ pub(super) fn activation_kind(activation: Activation) -> smidgen_ops::Activation
         Activation::HardSwish => smidgen_ops::Activation::HardSwish,
         Activation::Silu => smidgen_ops::Activation::Silu,
         Activation::Gelu => smidgen_ops::Activation::Gelu,
+    }
+}
+
+pub(super) fn statistics_kind(of_batch: bool) -> StatisticsKind {
+    if of_batch {
+        StatisticsKind::Batch
+    } else {
+        StatisticsKind::Constant
     }
 }
 

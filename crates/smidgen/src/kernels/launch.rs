@@ -4,9 +4,10 @@ use super::bind::{Binder, split};
 use super::codes;
 use super::convert::{
     activation_kind, convolution_shape, cross_entropy, divisor, map_shape, option_a, rehearsal_of,
-    window,
+    statistics_kind, window,
 };
 use super::filter;
+use super::slices;
 use super::sparse::blocks_of;
 use super::update::clip_launches;
 use crate::Error;
@@ -268,11 +269,7 @@ pub(super) fn launch(
                 beta_gradient,
                 input_gradient: region(input_gradient)?,
             };
-            let statistics = if *batch_statistics {
-                batch_norm::StatisticsKind::Batch
-            } else {
-                batch_norm::StatisticsKind::Constant
-            };
+            let statistics = statistics_kind(*batch_statistics);
             batch_norm::backward(&shape, facts, source.activation, statistics, &regions)?
         }
         OperationKind::Apply {
@@ -514,6 +511,11 @@ pub(super) fn launch(
             stash,
             target,
         } => codes::slope(at, (*code, *values, *shape), *stash, *target)?,
+        OperationKind::InSlices {
+            slices,
+            producer,
+            readers,
+        } => slices::launches(at, operation, (*slices, producer, readers), facts, choices)?,
         OperationKind::CrossEntropy {
             shape,
             label_smoothing,

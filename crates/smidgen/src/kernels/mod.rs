@@ -7,12 +7,14 @@ mod filter;
 mod launch;
 mod layout;
 mod mutation;
+mod slices;
 pub(crate) mod sparse;
 mod update;
 
 pub(crate) use codes::StashCodes;
 pub(crate) use layout::{pack, unpack};
 pub(crate) use mutation::mutations;
+pub(crate) use slices::workspace as slices_workspace;
 
 use crate::Error;
 use crate::tuning::{Choices, ShapeClass};
@@ -159,6 +161,7 @@ fn workspace(
         OperationKind::ClipNorm { gradients, .. } => {
             clip_slots(program, gradients) + WORKSPACE_ALIGNMENT
         }
+        OperationKind::InSlices { .. } => slices::workspace(kind, facts, choices)?.unwrap_or(0),
         _ => filter::workspace(kind, facts)?.unwrap_or(0),
     })
 }

@@ -79,10 +79,16 @@ impl Draft {
             .map(|(class, _)| class)
             .collect();
         let fastest = source.choose(&classes, facts, u64::MAX)?;
+        let leanest = source.choose(&classes, facts, 0)?;
+        outline = outline.with_slices(&programs[0], &|kind| {
+            kernels::slices_workspace(kind, facts, &leanest)
+                .ok()
+                .flatten()
+        });
         Ok(Self {
             costs: OperationCosts::predicted(roofline(facts), &fastest),
             fastest,
-            leanest: source.choose(&classes, facts, 0)?,
+            leanest,
             outline,
             quality,
             programs,

@@ -145,7 +145,15 @@ impl OperationCosts {
 }
 
 impl Costs for OperationCosts {
+    fn launch(&self) -> f64 {
+        self.factor * self.roofline.launch()
+    }
+
     fn seconds(&self, program: &Program, operation: &Operation) -> f64 {
+        // Measured by its parts, which are operations of the program themselves.
+        if let Some(seconds) = self.in_slices(program, operation) {
+            return seconds;
+        }
         let measured = || {
             self.measured
                 .of_operation(&self.key(&program.alone(operation)))
