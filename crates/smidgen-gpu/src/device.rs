@@ -38,12 +38,23 @@ pub struct Device {
     /// Kernels access storage in 64-bit words: on software devices, which pay for every word.
     wide: bool,
     ledger: Mutex<Ledger>,
-    pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+    pub(crate) pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+    /// How to open another device on the same adapter.
+    pub(crate) opened_as: Option<DeviceRequest>,
     store: Option<PipelineStore>,
     fault: Arc<Mutex<Option<GpuError>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+impl PipelineKey {
+    pub(crate) fn of(launch: &Launch) -> Self {
+        Self {
+            shader: launch.shader,
+            defines: launch.defines.clone(),
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The data behind these locks stays consistent whatever a panicking holder did.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -83,6 +94,11 @@ impl Device {
             reason: error.to_string(),
         })?;
         let mut this = Self::assemble(device, queue, request.checked);
+        this.opened_as = Some(DeviceRequest {
+            adapter: named,
+            checked: request.checked,
+            cache: None,
+        });
         let folder = request.cache.as_deref();
         this.store = folder.and_then(|folder| PipelineStore::open(&this.device, folder));
         let (lost, refused) = (Arc::clone(&this.fault), Arc::clone(&this.fault));
@@ -127,6 +143,7 @@ impl Device {
             wide,
             ledger: Mutex::default(),
             pipelines: Mutex::default(),
+            opened_as: None,
             store: None,
             fault: Arc::default(),
         }
@@ -392,11 +409,8 @@ impl Device {
     }
 
     /// The compiled kernel of a launch, from the cache or new.
-    fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline, GpuError> {
-        let key = PipelineKey {
-            shader: launch.shader,
-            defines: launch.defines.clone(),
-        };
+    pub(crate) fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline, GpuError> {
+        let key = PipelineKey::of(launch);
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }

@@ -21,6 +21,7 @@
 #![deny(missing_docs)]
 
 mod adapter;
+mod ahead;
 mod device;
 mod error;
 mod launch;

@@ -149,6 +149,8 @@ impl Session {
             stashes,
             choices,
         } = blueprint;
+        // Before the arena is there, while there is room for what compiles; evaluation compiles its own when it comes.
+        device.compile_ahead(&launches[0].concat(), None)?;
         let memory = Memory::new(device, &plan, staging_bytes)?;
         let parts = programs.into_iter().zip(&plan.programs).zip(launches);
         let mut compiled = parts

@@ -217,7 +217,9 @@ pub(super) fn times(
     if Instant::now() >= deadline {
         return Ok(None);
     }
-    let sequence = Sequence::prepare(device, &candidates.concat(), &[scratch])?;
+    let launches = candidates.concat();
+    device.compile_ahead(&launches, Some(deadline))?;
+    let sequence = Sequence::prepare(device, &launches, &[scratch])?;
     let result = if device.facts().timestamps && device.facts().kind != DeviceKind::Software {
         by_timestamps(device, &sequence, &ranges, deadline)
     } else {
