@@ -22,9 +22,10 @@ fn stash_flush(value: vec4<f32>) -> vec4<u32> {
     return select(bits, vec4<u32>(0u), (bits & ~STASH_SIGN) < vec4<u32>(0x0d800000u));
 }
 
-// Four words of 16 random bits; `element` counts the vec4s of the tensor.
-fn stash_random(element: u32, tensor: u32, seed: u32) -> vec4<u32> {
-    return random_words(vec4<u32>(element, tensor, seed, 1u)) >> vec4<u32>(16u);
+// Four words of random bits for two neighbouring pixels of a plane: the first has the low halves, the second the high ones. `pair` counts
+// such pairs in the tensor, every plane beginning with a new one.
+fn stash_random(pair: u32, tensor: u32, seed: u32) -> vec4<u32> {
+    return random_words(vec4<u32>(pair, tensor, seed, 1u));
 }
 
 // Integers in the order of the values they stand for.
@@ -79,9 +80,10 @@ fn group_inverse(step: vec4<u32>) -> vec4<f32> {
     return select(inverse, vec4<f32>(), (step == vec4<u32>(0u)) | (step >= vec4<u32>(0x7f800000u)));
 }
 
-// floor(distance / step + random / 65536), at most the highest code.
+// floor(distance / step + random / 65536), at most the highest code. Signed on the way, because few devices convert to unsigned integers.
 fn stochastic(distance: vec4<f32>, inverse: vec4<f32>, random: vec4<u32>) -> vec4<u32> {
-    return min((vec4<u32>(distance * inverse) + random) >> vec4<u32>(16u), vec4<u32>(STASH_LEVELS));
+    let parts = bitcast<vec4<u32>>(vec4<i32>(max(distance * inverse, vec4<f32>())));
+    return min((parts + random) >> vec4<u32>(16u), vec4<u32>(STASH_LEVELS));
 }
 
 // What a header comes to for the codes of its group: of a signed code the inverses of the steps above and below zero, else the minimum and

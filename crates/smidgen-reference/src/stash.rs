@@ -174,10 +174,10 @@ impl Stash {
                         _ => {
                             let word = self.header(&group);
                             words[header * 4 + lane] = word;
-                            let first = quad * self.pixels + begin;
                             let random = |at: usize| {
-                                let counter = [(first + at) as u32, self.tensor, self.seed, 1];
-                                random_words(counter)[lane] >> 16
+                                let pair = quad * self.pixels.div_ceil(2) + (begin + at) / 2;
+                                let counter = [pair as u32, self.tensor, self.seed, 1];
+                                (random_words(counter)[lane] >> ((begin + at) % 2 * 16)) & 0xffff
                             };
                             (0..group.len())
                                 .map(|at| self.random_code(group[at], word, random(at)))

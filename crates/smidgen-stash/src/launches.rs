@@ -138,6 +138,10 @@ fn grouped(codec: Codec, shape: &StashShape, regions: &Encode, seed: &Seed) -> L
         tensor: seed.tensor,
         seed_word: seed.word,
     };
+    // 64 invocations of 8 pixels.
+    let blocks_a_workgroup = codec
+        .group()
+        .map_or(1, |group| u64::from(512 / group.pixels()));
     let mut defines = codec.loader_defines();
     defines.extend(
         codec
@@ -149,7 +153,7 @@ fn grouped(codec: Codec, shape: &StashShape, regions: &Encode, seed: &Seed) -> L
         &defines,
         &params,
         vec![seed.region, regions.values, regions.stash],
-        folded_grid(u64::from(params.all_blocks).div_ceil(8)),
+        folded_grid(u64::from(params.all_blocks).div_ceil(blocks_a_workgroup)),
     )
 }
 
