@@ -375,31 +375,31 @@ pub(crate) fn default_blocks(
     room: u64,
 ) -> BlockTile {
     let software = facts.kind == DeviceKind::Software;
-    let pixels = row_tile(shape.flattened().output_width(), 4);
     let row = shape.kernel[1];
     let grouped = shape.groups > 1;
     let taps = row.div_ceil(row.div_ceil(3));
-    // Where workgroup memory is plain memory, larger tiles pay: each loaded value meets more of the others. Strided convolutions are few,
-    // and not worth the longer compilation.
-    let large = taps == 1 || (software && shape.stride == [1, 1]);
-    // A software device spends three quarters of the time of a 1x1 kernel on loads, unless the tile is as large as only much work is worth
-    // compiling for.
-    let most = if software && taps == 1 && shape.multiply_adds() >= WORTH_COMPILING {
-        4
-    } else {
-        2
+    // Where workgroup memory is plain memory, larger tiles pay: each loaded value meets more of the others.
+    let large = taps == 1 || software;
+    // A software device has few registers: it wants many blocks of few pixels. A 1x1 kernel, whose pixels meet in no window, spends most of its
+    // time on loads, unless it has as many blocks as only much work is worth compiling for.
+    let (outputs, most) = match (software && !grouped, taps) {
+        (false, _) => (2, 4),
+        (true, 1) if shape.multiply_adds() >= WORTH_COMPILING => (8, 1),
+        (true, 1) => (4, 2),
+        (true, _) => (2, 2),
     };
+    let pixels = row_tile(shape.flattened().output_width(), most);
     let tile = BlockTile {
         output_quads: if grouped {
             1
         } else {
-            dividing(shape.output_quads(), most)
+            dividing(shape.output_quads(), outputs)
         },
         taps,
         input_quads: if grouped || !large {
             1
         } else {
-            dividing(shape.slots(), most)
+            dividing(shape.slots(), 2)
         },
         pixels,
         // A software device runs a few at a time anyway, and fewer need less memory to be summed in.
@@ -447,7 +447,7 @@ fn block_tiles(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> Vec<
     if !shape.is_depthwise() && shape.groups == 1 {
         // On software devices the others lost wherever they were measured, and the larger ones cost a second each to compile.
         let sides: &[_] = if software {
-            &[(2, 2), (2, 1)]
+            &[(2, 2), (4, 1)]
         } else {
             &[(2, 2), (1, 2), (2, 1), (4, 1)]
         };
@@ -460,7 +460,7 @@ fn block_tiles(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> Vec<
             with(tile, 1.0)
         }));
     }
-    let widths: &[_] = if software { &[2] } else { &[8, 2] };
+    let widths: &[_] = if software { &[4] } else { &[8, 2] };
     tiles.extend(widths.iter().map(|most| {
         let tile = BlockTile {
             pixels: pixels(*most),
