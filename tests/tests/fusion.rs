@@ -87,3 +87,19 @@ fn fused_gradients_are_the_same_bits_in_no_more_memory() {
     assert!(together.footprint().total() <= apart.footprint().total());
     assert!(after_steps(&mut together) == after_steps(&mut apart));
 }
+
+#[test]
+fn a_kernel_for_both_gradients_is_timed_computing_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Some(folder.path().to_owned());
+    let mut tuned = session(&Tuning::On { cache });
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap();
+    let measured = std::fs::read_to_string(file.unwrap().path()).unwrap();
+    for class in [
+        "both gradients 3x12x11x11 to 12, 3x3, padding 1x1, 12 groups",
+        "both gradients 3x12x11x11 to 12, 3x3, stride 2x2, padding 1x1, 12 groups",
+    ] {
+        assert!(measured.contains(class), "{measured}");
+    }
+    assert!((after_steps(&mut tuned).into_iter()).all(|bits| f32::from_bits(bits).is_finite()));
+}

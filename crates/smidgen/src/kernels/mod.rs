@@ -63,12 +63,40 @@ pub(crate) fn shape_class(program: &Program, kind: &OperationKind) -> Option<Sha
     Some(ShapeClass { pass, shape })
 }
 
+/// What variants an operation is computed by are chosen for: of one for both gradients, each of the two.
+pub(crate) fn shape_classes(program: &Program, kind: &OperationKind) -> Vec<ShapeClass> {
+    if let OperationKind::ConvolutionBackward {
+        attributes, shape, ..
+    } = kind
+    {
+        let shape = convolution_shape(attributes, *shape);
+        let passes = [Pass::InputGradient, Pass::WeightGradient];
+        return passes.map(|pass| ShapeClass { pass, shape }).into();
+    }
+    shape_class(program, kind).into_iter().collect()
+}
+
 /// The variants of the input gradient and of the weight gradient of a shape.
 pub(crate) fn gradient_variants(
     choices: &Choices,
     shape: ConvolutionShape,
 ) -> [Option<Variant>; 2] {
     [Pass::InputGradient, Pass::WeightGradient].map(|pass| choices.get(&ShapeClass { pass, shape }))
+}
+
+/// The variant that was chosen for an operation, if it has several; of one for both gradients it is that of either.
+pub(crate) fn variant(
+    program: &Program,
+    kind: &OperationKind,
+    choices: &Choices,
+) -> Option<Variant> {
+    if let OperationKind::ConvolutionBackward {
+        attributes, shape, ..
+    } = kind
+    {
+        return gradient_variants(choices, convolution_shape(attributes, *shape))[1];
+    }
+    choices.get(&shape_class(program, kind)?)
 }
 
 /// The pairs of gradients that one kernel computes, as [`Program::fused`] takes them.

@@ -7,7 +7,7 @@ use crate::tuning::{Choices, OperationCosts, ShapeClass, Source};
 use crate::{Bytes, Error, Footprint, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
-use smidgen_graph::{Graph, Layout, Lowering, Mode, Program};
+use smidgen_graph::{Graph, Layout, Lowering, Mode, Operation, OperationKind, Program};
 use smidgen_plan::{Limits, Plan};
 
 /// What a session is to run, before it is settled how its stashes are held.
@@ -119,11 +119,18 @@ impl Draft {
         }
     }
 
-    /// Every operation that a step may run, alone: those of the main program, and what forms may ask for beside them.
-    pub(super) fn operations(&self) -> Vec<Program> {
+    /// Every operation that a step may run, alone: those of the main program, those that one kernel may compute in the place of two, and
+    /// what forms may ask for beside them.
+    pub(super) fn operations(&self) -> Result<Vec<Program>, Error> {
         let program = &self.programs[0];
-        let own = program.operations.iter();
-        let own = own.map(|operation| program.alone(operation));
+        let pairs = kernels::fusable(program, &self.facts, &self.fastest)?;
+        let fused = program.fused(&pairs);
+        let both = |operation: &&Operation| {
+            matches!(operation.kind, OperationKind::ConvolutionBackward { .. })
+        };
+        let fused = fused.operations.iter().filter(both);
+        let own = program.operations.iter().chain(fused);
+        let own: Vec<Program> = own.map(|operation| program.alone(operation)).collect();
         let asked = self.outline.stashes().iter().flat_map(|stash| {
             let shape = match program.value(stash.value).layout {
                 Layout::Map(shape) => Some(shape),
@@ -135,7 +142,7 @@ impl Draft {
             });
             passes.into_iter().flatten()
         });
-        own.chain(asked).collect()
+        Ok(own.into_iter().chain(asked).collect())
     }
 
     /// The session in which stashes are held in these forms, with these variants of kernels.
@@ -232,7 +239,7 @@ pub(super) fn shape_classes(programs: &[Program]) -> Vec<(ShapeClass, usize)> {
     for (at, program) in programs.iter().enumerate() {
         let operations = program.operations.iter();
         for class in
-            operations.filter_map(|operation| kernels::shape_class(program, &operation.kind))
+            operations.flat_map(|operation| kernels::shape_classes(program, &operation.kind))
         {
             match classes.iter_mut().find(|(known, _)| *known == class) {
                 Some((_, count)) => *count += usize::from(at == 0),

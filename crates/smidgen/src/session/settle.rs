@@ -81,7 +81,7 @@ pub(crate) fn settle(
             plans: None,
         });
     }
-    let operations = draft.operations();
+    let operations = draft.operations()?;
     let costs = draft.costs.clone();
     (draft.costs, report.costs) =
         costs.measure(device, &operations, options.budget, cache, on_progress)?;

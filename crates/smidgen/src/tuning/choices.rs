@@ -12,11 +12,28 @@ pub(crate) struct ShapeClass {
 
 impl fmt::Display for ShapeClass {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shape = &self.shape;
+        write!(formatter, "{} {}", self.pass, Sizes(&self.shape))
+    }
+}
+
+/// The two gradients of a shape, where one kernel computes both: what such variants are measured for. Its text is as that of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct BothGradients(pub(crate) ConvolutionShape);
+
+impl fmt::Display for BothGradients {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "both gradients {}", Sizes(&self.0))
+    }
+}
+
+struct Sizes<'s>(&'s ConvolutionShape);
+
+impl fmt::Display for Sizes<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = self.0;
         write!(
             formatter,
-            "{} {}x{}x{}x{} to {}, {}x{}",
-            self.pass,
+            "{}x{}x{}x{} to {}, {}x{}",
             shape.batch,
             shape.input_channels,
             shape.input_height,
@@ -71,16 +88,17 @@ impl Choices {
 pub(crate) struct Measurements(BTreeMap<String, BTreeMap<String, f64>>);
 
 /// A variant must beat the default by this factor to be taken in its place: less may be noise, and the default is the same everywhere.
-const WORTH_CHANGING: f64 = 0.97;
+pub(super) const WORTH_CHANGING: f64 = 0.97;
 
 impl Measurements {
-    pub(crate) fn note(&mut self, class: &ShapeClass, variant: Variant, seconds: f64) {
+    /// `class` is a [`ShapeClass`] or [`BothGradients`], here and below.
+    pub(crate) fn note(&mut self, class: &impl fmt::Display, variant: Variant, seconds: f64) {
         let times = self.0.entry(class.to_string()).or_default();
         times.insert(variant.to_string(), seconds);
     }
 
     /// What a variant took, if it was measured.
-    pub(crate) fn seconds(&self, class: &ShapeClass, variant: &Variant) -> Option<f64> {
+    pub(crate) fn seconds(&self, class: &impl fmt::Display, variant: &Variant) -> Option<f64> {
         let times = self.0.get(&class.to_string())?;
         times.get(&variant.to_string()).copied()
     }
@@ -108,7 +126,7 @@ impl Measurements {
     }
 
     /// Whether every candidate was measured.
-    pub(crate) fn knows(&self, class: &ShapeClass, candidates: &[Variant]) -> bool {
+    pub(crate) fn knows(&self, class: &impl fmt::Display, candidates: &[Variant]) -> bool {
         let times = self.0.get(&class.to_string());
         times.is_some_and(|times| {
             candidates

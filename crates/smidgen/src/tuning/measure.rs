@@ -1,12 +1,13 @@
 //! The measurement of candidates on the device.
 
-use super::choices::{Measurements, ShapeClass};
+use super::choices::{BothGradients, Measurements, ShapeClass};
 use crate::Error;
-use smidgen_conv::{Forward, InputGradient, Pass, Variant, WeightGradient};
+use smidgen_conv::{ConvolutionShape, Forward, InputGradient, Pass, Variant, WeightGradient};
 use smidgen_gpu::{
     Category, Device, DeviceFacts, DeviceKind, Launch, Region, Sequence, Timeline, wgpu,
 };
 use smidgen_ops::probe::{FmaPeak, fma_peak};
+use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -25,17 +26,56 @@ const MOST_REPEATS: u32 = 200;
 /// A GPU is kept busy for so long before it is timed: at rest its clocks are a fraction of what they are at work.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Class {
+    One(ShapeClass),
+    /// Both gradients by one kernel.
+    Both(BothGradients),
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(class) => class.fmt(formatter),
+            Self::Both(class) => class.fmt(formatter),
+        }
+    }
+}
+
 /// A class and what may compute it.
 #[derive(Debug, Clone)]
 pub(super) struct Subject {
-    pub(super) class: ShapeClass,
+    pub(super) class: Class,
     pub(super) candidates: Vec<Variant>,
 }
 
+/// What candidates read and write: the maps and weights, or their gradients in the place of those that a pass does not read.
+struct Regions {
+    input: Region,
+    weight: Region,
+    output: Region,
+    workspace: Region,
+    /// Of both gradients at once only.
+    input_gradient: Region,
+    weight_gradient: Region,
+}
+
 impl Subject {
-    /// What the candidates read and write, one behind the other.
-    fn regions(&self, facts: &DeviceFacts) -> Result<[Region; 4], Error> {
-        let ShapeClass { pass, shape } = self.class;
+    fn shape(&self) -> ConvolutionShape {
+        match self.class {
+            Class::One(class) => class.shape,
+            Class::Both(BothGradients(shape)) => shape,
+        }
+    }
+
+    /// What the candidates read and write, one behind the other, and the bytes that it takes.
+    fn regions(&self, facts: &DeviceFacts) -> Result<(Regions, u64), Error> {
+        let shape = self.shape();
+        let (pass, both) = match self.class {
+            Class::One(class) => (class.pass, false),
+            Class::Both(_) => (Pass::WeightGradient, true),
+        };
         let mut workspace = 0;
         for variant in &self.candidates {
             workspace = workspace.max(smidgen_conv::workspace(
@@ -45,68 +85,86 @@ impl Subject {
                 Some(*variant),
             )?);
         }
-        let mut offset = 0;
-        let sizes = [
-            shape.input_bytes(),
-            shape.weight_bytes(),
-            shape.output_bytes(),
-            workspace,
-        ];
-        // The weight gradient reads two maps and writes a weight: the same three sizes.
-        Ok(sizes.map(|size| {
+        let mut end = 0;
+        let mut region = |size: u64| {
             let region = Region {
                 buffer: 0,
-                offset,
+                offset: end,
                 size,
             };
-            offset += size.next_multiple_of(ALIGNMENT);
+            end += size.next_multiple_of(ALIGNMENT);
             region
-        }))
+        };
+        let besides = |size| if both { size } else { 0 };
+        let regions = Regions {
+            input: region(shape.input_bytes()),
+            weight: region(shape.weight_bytes()),
+            output: region(shape.output_bytes()),
+            workspace: region(workspace),
+            input_gradient: region(besides(shape.input_bytes())),
+            weight_gradient: region(besides(shape.weight_bytes())),
+        };
+        Ok((regions, end))
     }
 
     /// Bytes of memory that measuring takes.
     pub(super) fn bytes(&self, facts: &DeviceFacts) -> Result<u64, Error> {
-        let [.., last] = self.regions(facts)?;
-        Ok((last.offset + last.size).next_multiple_of(ALIGNMENT))
+        Ok(self.regions(facts)?.1)
     }
 
     fn launches(&self, variant: Variant, facts: &DeviceFacts) -> Result<Vec<Launch>, Error> {
-        let ShapeClass { pass, shape } = &self.class;
-        let [input, weight, output, workspace] = self.regions(facts)?;
+        let shape = &self.shape();
+        let (regions, _) = self.regions(facts)?;
+        let Regions {
+            input,
+            weight,
+            output,
+            ..
+        } = regions;
         let variant = Some(variant);
-        let workspace = (workspace.size > 0).then_some(workspace);
+        let workspace = (regions.workspace.size > 0).then_some(regions.workspace);
+        let by_input = |input_gradient| InputGradient {
+            output_gradient: output,
+            weight,
+            input_gradient,
+            accumulate: false,
+            derivative: None,
+            workspace,
+        };
+        let by_weight = |weight_gradient| WeightGradient {
+            input: input.into(),
+            output_gradient: output,
+            weight_gradient,
+            bias_gradient: None,
+            workspace,
+        };
+        let pass = match self.class {
+            Class::One(class) => class.pass,
+            Class::Both(_) => {
+                let by_input = by_input(regions.input_gradient);
+                let by_weight = by_weight(regions.weight_gradient);
+                let both = [variant; 2];
+                return Ok(smidgen_conv::backward(
+                    shape, facts, both, &by_input, &by_weight,
+                )?);
+            }
+        };
         Ok(match pass {
             Pass::Forward => {
-                let bias = None;
                 let regions = Forward {
                     input: input.into(),
                     weight,
-                    bias,
+                    bias: None,
                     output,
                     workspace,
                 };
                 smidgen_conv::forward(shape, facts, variant, &regions)?
             }
             Pass::InputGradient => {
-                let regions = InputGradient {
-                    output_gradient: output,
-                    weight,
-                    input_gradient: input,
-                    accumulate: false,
-                    derivative: None,
-                    workspace,
-                };
-                smidgen_conv::input_gradient(shape, facts, variant, &regions)?
+                smidgen_conv::input_gradient(shape, facts, variant, &by_input(input))?
             }
             Pass::WeightGradient => {
-                let regions = WeightGradient {
-                    input: input.into(),
-                    output_gradient: output,
-                    weight_gradient: weight,
-                    bias_gradient: None,
-                    workspace,
-                };
-                smidgen_conv::weight_gradient(shape, facts, variant, &regions)?
+                smidgen_conv::weight_gradient(shape, facts, variant, &by_weight(weight))?
             }
         })
     }

@@ -8,6 +8,7 @@ mod operations;
 mod repeat;
 
 pub use choices::Choices;
+use choices::{BothGradients, WORTH_CHANGING};
 pub(crate) use choices::{Measurements, ShapeClass};
 pub(crate) use measure::WARM_UP;
 pub use operations::CostReport;
@@ -15,7 +16,7 @@ pub(crate) use operations::OperationCosts;
 
 use crate::{Bytes, Error, Footprint, RaceTime};
 use cache::Cache;
-use measure::Subject;
+use measure::{Class, Subject};
 use smidgen_conv::{Pass, Variant};
 use smidgen_gpu::{Device, DeviceFacts, DeviceKind};
 use std::path::PathBuf;
@@ -135,56 +136,58 @@ impl Source<'_> {
             }
         }
         if let Source::Measured(measured) = self {
-            for class in classes {
-                let pair = [Pass::InputGradient, Pass::WeightGradient]
-                    .map(|pass| ShapeClass { pass, ..*class });
-                if *class == pair[0] && classes.contains(&pair[1]) {
-                    let found = pair.each_ref().map(|class| {
-                        smidgen_conv::candidates(class.pass, &class.shape, facts, room)
-                    });
-                    let [by_input, by_weight] = found;
-                    together(measured, &mut choices, pair, facts, [by_input?, by_weight?])?;
-                }
+            for pair in gradient_pairs(classes) {
+                together(measured, &mut choices, pair, facts)?;
             }
         }
         Ok(choices)
     }
 }
 
-/// The least factor by which one kernel for both gradients was measured to be faster than the same kernel asked for one after the other.
-const FUSED_IS_FASTER: f64 = 1.1;
+/// The classes of both gradients of a shape.
+fn gradient_pairs(classes: &[ShapeClass]) -> impl Iterator<Item = [ShapeClass; 2]> {
+    let by_input = |class: &&ShapeClass| class.pass == Pass::InputGradient;
+    let pairs = classes.iter().filter(by_input).map(|class| {
+        let pass = Pass::WeightGradient;
+        [*class, ShapeClass { pass, ..*class }]
+    });
+    pairs.filter(|[_, by_weight]| classes.contains(by_weight))
+}
 
-/// Gives both gradients of a shape the variant that fuses them, where it is the fastest by what its halves took.
+/// Chooses for both gradients of a shape together, where one kernel may compute the two: the fastest such kernel, or what was chosen for
+/// each, whichever was faster. The rule, where that is one kernel, else what was chosen for each, is left only for what is worth it.
 fn together(
     measured: &Measurements,
     choices: &mut Choices,
     pair: [ShapeClass; 2],
     facts: &DeviceFacts,
-    [by_input, by_weight]: [Vec<Variant>; 2],
 ) -> Result<(), Error> {
-    let seconds = |variants: [Variant; 2]| {
-        let halves = pair.iter().zip(&variants);
+    let shape = &pair[0].shape;
+    let fused = smidgen_conv::fused_candidates(shape, facts)?;
+    let chosen = pair.each_ref().map(|class| choices.get(class));
+    let ([Some(by_input), Some(by_weight)], false) = (chosen, fused.is_empty()) else {
+        return Ok(());
+    };
+    let apart = [by_input, by_weight];
+    let seconds = |way: [Variant; 2]| {
+        if way[0] == way[1] && fused.contains(&way[0]) {
+            return measured.seconds(&BothGradients(*shape), &way[0]);
+        }
+        let halves = pair.iter().zip(&way);
         halves
             .map(|(class, variant)| measured.seconds(class, variant))
-            .sum::<Option<f64>>()
+            .sum()
     };
-    let mut best: Option<(f64, Variant)> = None;
-    for variant in by_input.iter().filter(|known| by_weight.contains(known)) {
-        let both = [*variant; 2];
-        if smidgen_conv::fuses(&pair[0].shape, facts, both.map(Some))?
-            && let Some(apart) = seconds(both)
-            && best.is_none_or(|(least, _)| apart < least)
-        {
-            best = Some((apart, *variant));
-        }
-    }
-    let chosen = pair.each_ref().map(|class| choices.get(class));
-    if let (Some((halves, variant)), [Some(by_input), Some(by_weight)]) = (best, chosen)
-        && let Some(apart) = seconds([by_input, by_weight])
-        && halves < apart * FUSED_IS_FASTER
-    {
-        pair.iter().for_each(|class| choices.set(class, variant));
-    }
+    let by_rule = smidgen_conv::candidates(pair[0].pass, shape, facts, 0)?;
+    let by_rule = by_rule.first().filter(|variant| fused.contains(variant));
+    let default = by_rule.map_or(apart, |variant| [*variant; 2]);
+    let ways = fused.iter().map(|variant| [*variant; 2]).chain([apart]);
+    let best = (ways.filter_map(|way| Some((seconds(way)?, way))))
+        .min_by(|(one, _), (other, _)| one.total_cmp(other));
+    let best = best.zip(seconds(default));
+    let better = best.filter(|((least, _), default)| *least < default * WORTH_CHANGING);
+    let variants = better.map_or(default, |((_, way), _)| way);
+    (pair.iter().zip(variants)).for_each(|(class, variant)| choices.set(class, variant));
     Ok(())
 }
 
@@ -245,17 +248,31 @@ pub(crate) fn measure(
         ..TuningReport::default()
     };
     let mut subjects = Vec::new();
+    let mut subject = |class: Class, work: u64, candidates: Vec<Variant>| {
+        if !known.knows(&class, &candidates) {
+            subjects.push((work, Subject { class, candidates }));
+        }
+    };
+    let plain: Vec<ShapeClass> = classes.iter().map(|(class, _)| *class).collect();
+    let mut fused = Vec::new();
+    for [by_input, _] in gradient_pairs(&plain) {
+        let candidates = smidgen_conv::fused_candidates(&by_input.shape, facts)?;
+        if !candidates.is_empty() {
+            fused.push((by_input.shape, candidates));
+        }
+    }
     for (class, count) in classes {
         let candidates = smidgen_conv::candidates(class.pass, &class.shape, facts, u64::MAX)?;
-        if candidates.len() > 1 && !known.knows(class, &candidates) {
-            let work = class.shape.multiply_adds() * *count as u64;
-            subjects.push((
-                work,
-                Subject {
-                    class: *class,
-                    candidates,
-                },
-            ));
+        let work = class.shape.multiply_adds() * *count as u64;
+        let both = fused.iter().find(|(shape, _)| *shape == class.shape);
+        let both = both.filter(|_| class.pass != Pass::Forward);
+        // A single candidate is measured only to be compared with one kernel for both gradients.
+        if candidates.len() > 1 || both.is_some() {
+            subject(Class::One(*class), work, candidates);
+        }
+        if let (Pass::InputGradient, Some((shape, candidates))) = (class.pass, both) {
+            let class = Class::Both(BothGradients(*shape));
+            subject(class, 2 * work, candidates.clone());
         }
     }
     // What matters most comes first, should time run out.
@@ -379,29 +396,52 @@ mod tests {
             [Pass::InputGradient, Pass::WeightGradient].map(|pass| ShapeClass { pass, shape });
         let [by_input, by_weight] = classes
             .map(|class| smidgen_conv::candidates(class.pass, &shape, &facts, u64::MAX).unwrap());
-        let shared: Vec<Variant> = (by_input.iter().copied())
-            .filter(|variant| by_weight.contains(variant))
-            .collect();
-        let choose = |of_third: f64| {
+        let shared = smidgen_conv::fused_candidates(&shape, &facts).unwrap();
+        assert_eq!(shared[0], by_input[0]);
+        let dense = smidgen_conv::ConvolutionShape { groups: 1, ..shape };
+        assert_eq!(
+            smidgen_conv::fused_candidates(&dense, &facts),
+            Ok(Vec::new())
+        );
+        // Each gradient has a fastest of its own, a third kernel is the fastest of those that compute both; the first is the rule's.
+        let choose = |of_third: f64, of_rule: f64| {
             let mut measured = Measurements::default();
             for (class, candidates) in classes.iter().zip([&by_input, &by_weight]) {
                 candidates
                     .iter()
                     .for_each(|variant| measured.note(class, *variant, 9.0));
             }
-            // Each gradient has a fastest of its own, and a third is good at both.
-            measured.note(&classes[0], shared[0], 1.0);
-            measured.note(&classes[1], shared[1], 1.0);
-            classes
-                .iter()
-                .for_each(|class| measured.note(class, shared[2], of_third));
+            measured.note(&classes[0], shared[1], 1.0);
+            measured.note(&classes[1], by_weight[by_weight.len() - 1], 1.0);
+            for variant in &shared {
+                measured.note(&BothGradients(shape), *variant, 9.0);
+            }
+            measured.note(&BothGradients(shape), shared[2], of_third);
+            measured.note(&BothGradients(shape), shared[0], of_rule);
             let choices = Source::Measured(&measured)
                 .choose(&classes, &facts, u64::MAX)
                 .unwrap();
             classes.each_ref().map(|class| choices.get(class).unwrap())
         };
-        assert_eq!(choose(1.05), [shared[2]; 2]);
-        assert_eq!(choose(1.5), [shared[0], shared[1]]);
+        assert_eq!(choose(1.9, 5.0), [shared[2]; 2]);
+        assert_eq!(
+            choose(2.1, 5.0),
+            [shared[1], by_weight[by_weight.len() - 1]]
+        );
+        assert_eq!(choose(1.99, 2.0), [shared[0]; 2]);
+        // Nothing is known of kernels that compute both.
+        let mut measured = Measurements::default();
+        for (class, candidates) in classes.iter().zip([&by_input, &by_weight]) {
+            for (at, variant) in candidates.iter().enumerate() {
+                measured.note(class, *variant, 1.0 / (1 + at) as f64);
+            }
+        }
+        let choices = Source::Measured(&measured)
+            .choose(&classes, &facts, u64::MAX)
+            .unwrap();
+        for class in &classes {
+            assert_eq!(choices.get(class), Some(shared[0]));
+        }
     }
 
     #[test]

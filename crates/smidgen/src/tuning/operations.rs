@@ -136,9 +136,8 @@ impl OperationCosts {
         let name = kinds.clone().next().unwrap_or_default();
         let name = name.split([' ', '{']).next().unwrap_or_default();
         let operation = format!("{name} {:016x}", hash(kinds.chain(layouts)));
-        let class =
-            (program.operations.first()).and_then(|one| kernels::shape_class(program, &one.kind));
-        let variant = class.and_then(|class| self.choices.get(&class));
+        let first = program.operations.first();
+        let variant = first.and_then(|one| kernels::variant(program, &one.kind, &self.choices));
         let variant = variant.map_or_else(|| "rule".to_owned(), |variant| variant.to_string());
         (operation, variant)
     }
