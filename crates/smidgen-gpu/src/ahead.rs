@@ -185,7 +185,7 @@ mod tests {
     use crate::{Region, Sequence, params};
 
     params! { struct FillParams { count: u32, value: f32 } }
-    params! { struct CopyParams { count: u32 } }
+    params! { struct CopyParams { count: u32, input_first: u32, output_first: u32 } }
 
     fn launches() -> Vec<Launch> {
         let fill = FillParams {
@@ -193,7 +193,11 @@ mod tests {
             value: 1.5,
         };
         let copied = vec![Region::whole(0, 1024), Region::whole(1, 1024)];
-        let copy = CopyParams { count: 64 };
+        let copy = CopyParams {
+            count: 64,
+            input_first: 0,
+            output_first: 0,
+        };
         vec![
             Launch::new(
                 "ops/fill.wgsl",
