@@ -45,37 +45,40 @@ impl Device {
         launches: &[Launch],
         until: Option<Instant>,
     ) -> Result<(), GpuError> {
-        let helpers = std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let software = self.facts().kind == DeviceKind::Software;
         let Some(request) = self.opened_as.as_ref().filter(|_| software) else {
             return Ok(());
         };
         let launches = self.not_yet_compiled(launches)?;
-        let helpers = helpers.min(launches.len().saturating_sub(1));
-        let bytes = (helpers as u64 + 1) * ALLOCATOR_BLOCK_BYTES;
-        if helpers == 0
-            || (self.ledger())
+        let room_for = |devices: &usize| {
+            let bytes = *devices as u64 * ALLOCATOR_BLOCK_BYTES;
+            (self.ledger())
                 .reserve(LABEL, Category::Other, bytes)
-                .is_err()
-        {
+                .is_ok()
+        };
+        // This device, and one for each other thread.
+        let Some(devices) = (2..=cores.min(launches.len())).rev().find(room_for) else {
             return Ok(());
-        }
+        };
         let launches = Mutex::new(launches);
         let queue = Queue { launches, until };
         let result = std::thread::scope(|scope| {
-            for _ in 0..helpers {
+            for _ in 1..devices {
                 scope.spawn(|| help(request, &queue));
             }
             let rehearsal = Rehearsal::new(self);
-            while let Some(launch) = queue.take() {
-                rehearsal.run(launch)?;
+            let mut result = Ok(());
+            while let (Ok(()), Some(launch)) = (&result, queue.take()) {
+                result = rehearsal.run(launch).map(|_| ());
             }
-            Ok(())
+            // After an error nobody begins another.
+            lock(&queue.launches).clear();
+            result
         });
         self.ledger().release(LABEL);
         // The memory goes back once the device is polled.
-        self.wait()?;
-        result
+        result.and(self.wait())
     }
 
     /// One launch of each kernel that has no pipeline on this device, the largest last, so that no core is left with one at the end.

@@ -63,17 +63,23 @@ pub(crate) fn shape_class(program: &Program, kind: &OperationKind) -> Option<Sha
     Some(ShapeClass { pass, shape })
 }
 
-/// What variants an operation is computed by are chosen for: of one for both gradients, each of the two.
+/// What variants an operation is computed by are chosen for: of one for both gradients, each of the two; of one in slices, all that it runs.
 pub(crate) fn shape_classes(program: &Program, kind: &OperationKind) -> Vec<ShapeClass> {
-    if let OperationKind::ConvolutionBackward {
-        attributes, shape, ..
-    } = kind
-    {
-        let shape = convolution_shape(attributes, *shape);
-        let passes = [Pass::InputGradient, Pass::WeightGradient];
-        return passes.map(|pass| ShapeClass { pass, shape }).into();
+    match kind {
+        OperationKind::ConvolutionBackward {
+            attributes, shape, ..
+        } => {
+            let shape = convolution_shape(attributes, *shape);
+            let passes = [Pass::InputGradient, Pass::WeightGradient];
+            passes.map(|pass| ShapeClass { pass, shape }).into()
+        }
+        OperationKind::InSlices {
+            producer, readers, ..
+        } => (std::iter::once(producer.as_ref()).chain(readers))
+            .filter_map(|kind| shape_class(program, kind))
+            .collect(),
+        _ => shape_class(program, kind).into_iter().collect(),
     }
-    shape_class(program, kind).into_iter().collect()
 }
 
 /// The variants of the input gradient and of the weight gradient of a shape.

@@ -150,6 +150,7 @@ impl Draft {
         let (facts, limits) = (&self.facts, self.limits);
         let mut programs = self.programs.clone();
         set_main(&mut programs, self.outline.apply(&self.programs[0], forms)?);
+        let choices = &self.for_slices(&programs[0], choices)?;
         let plan = self.fuse(&mut programs, choices)?;
         let launches = programs
             .iter()
@@ -195,6 +196,23 @@ impl Draft {
 }
 
 impl Draft {
+    /// These variants, or the leanest of what is computed in slices where these cannot do it to the same bits: slices were opened by the leanest.
+    fn for_slices(&self, program: &Program, choices: &Choices) -> Result<Choices, Error> {
+        let mut choices = choices.clone();
+        for kind in program.operations.iter().map(|operation| &operation.kind) {
+            if matches!(kind, OperationKind::InSlices { .. })
+                && kernels::slices_workspace(kind, &self.facts, &choices)?.is_none()
+            {
+                for class in kernels::shape_classes(program, kind) {
+                    if let Some(variant) = self.leanest.get(&class) {
+                        choices.set(&class, variant);
+                    }
+                }
+            }
+        }
+        Ok(choices)
+    }
+
     /// Has one kernel compute both gradients of a convolution where one can and the arena does not grow by it: the input of the
     /// convolution has to hold while its gradient is made. The results are the same bits.
     fn fuse(&self, programs: &mut [Program], choices: &Choices) -> Result<Plan, Error> {

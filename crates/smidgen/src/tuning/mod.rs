@@ -261,6 +261,7 @@ pub(crate) fn measure(
             fused.push((by_input.shape, candidates));
         }
     }
+    report.classes += fused.len();
     for (class, count) in classes {
         let candidates = smidgen_conv::candidates(class.pass, &class.shape, facts, u64::MAX)?;
         let work = class.shape.multiply_adds() * *count as u64;
