@@ -3,7 +3,7 @@ use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, metrics_bytes, upload_bytes
 use super::roofline::roofline;
 use super::{Blueprint, Growth, PlanFile, STEPS_IN_FLIGHT, SessionOptions};
 use crate::kernels::StashCodes;
-use crate::tuning::{Choices, OperationCosts, ShapeClass, Source};
+use crate::tuning::{Choices, Measurements, OperationCosts, ShapeClass, Source};
 use crate::{Bytes, Error, Footprint, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
@@ -26,6 +26,9 @@ pub(super) struct Draft {
     pub(super) fastest: Choices,
     /// Those that need none, for a budget that has no room for it.
     pub(super) leanest: Choices,
+    /// Those of the rule, whatever was measured, in no room: what plans are made of is the same for a run that goes on with variants
+    /// written down.
+    pub(super) by_rule: Choices,
 }
 
 impl Draft {
@@ -80,8 +83,9 @@ impl Draft {
             .collect();
         let fastest = source.choose(&classes, facts, u64::MAX)?;
         let leanest = source.choose(&classes, facts, 0)?;
+        let by_rule = Source::Measured(&Measurements::default()).choose(&classes, facts, 0)?;
         outline = outline.with_slices(&programs[0], &|kind| {
-            kernels::slices_workspace(kind, facts, &leanest)
+            kernels::slices_workspace(kind, facts, &by_rule)
                 .ok()
                 .flatten()
         });
@@ -89,6 +93,7 @@ impl Draft {
             costs: OperationCosts::predicted(roofline(facts), &fastest),
             fastest,
             leanest,
+            by_rule,
             outline,
             quality,
             programs,
@@ -196,7 +201,7 @@ impl Draft {
 }
 
 impl Draft {
-    /// These variants, or the leanest of what is computed in slices where these cannot do it to the same bits: slices were opened by the leanest.
+    /// These variants, or the rule's of what is computed in slices where these cannot do it to the same bits: slices were opened by the rule.
     fn for_slices(&self, program: &Program, choices: &Choices) -> Result<Choices, Error> {
         let mut choices = choices.clone();
         for kind in program.operations.iter().map(|operation| &operation.kind) {
@@ -204,7 +209,7 @@ impl Draft {
                 && kernels::slices_workspace(kind, &self.facts, &choices)?.is_none()
             {
                 for class in kernels::shape_classes(program, kind) {
-                    if let Some(variant) = self.leanest.get(&class) {
+                    if let Some(variant) = self.by_rule.get(&class) {
                         choices.set(&class, variant);
                     }
                 }

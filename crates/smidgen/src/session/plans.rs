@@ -1,4 +1,4 @@
-use super::draft::{Draft, shape_classes};
+use super::draft::Draft;
 use super::remedies::remedies;
 use super::{Blueprint, PlanFile, SessionOptions, growth, settle};
 use crate::tuning::{Measurements, Source, Tuning};
@@ -355,16 +355,10 @@ fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
 
 impl Draft {
     fn planner(&self) -> Result<Planner<'_>, Error> {
-        // By the rule, whatever was measured: a run that goes on with variants written down gets the same plans.
-        let (program, rule) = (&self.programs[0], Measurements::default());
-        let classes: Vec<_> = shape_classes(&self.programs)
-            .into_iter()
-            .map(|(class, _)| class)
-            .collect();
-        let lean = Source::Measured(&rule).choose(&classes, &self.facts, 0)?;
-        let mut workspaces = kernels::workspaces(program, &self.facts, &lean)?;
+        let (program, lean) = (&self.programs[0], &self.by_rule);
+        let mut workspaces = kernels::workspaces(program, &self.facts, lean)?;
         if let Some(growth) = self.growth() {
-            let needed = kernels::workspaces(growth, &self.facts, &lean)?;
+            let needed = kernels::workspaces(growth, &self.facts, lean)?;
             growth::add_needs(&mut workspaces, program, growth, &needed);
         }
         Ok(Planner::new(
