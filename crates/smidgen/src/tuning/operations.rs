@@ -149,7 +149,8 @@ impl Costs for OperationCosts {
     }
 
     fn seconds(&self, program: &Program, operation: &Operation) -> f64 {
-        // Measured by its parts, which are operations of the program themselves.
+        // By its parts, which are operations of the program themselves; but one that takes statistics there does not here, and is the
+        // roofline's.
         if let Some(seconds) = self.in_slices(program, operation) {
             return seconds;
         }
