@@ -260,8 +260,8 @@ pub(crate) struct FitArguments {
 pub(crate) struct ProfileArguments {
     #[command(flatten)]
     pub(crate) network: NetworkArguments,
-    /// Pictures on which the gradients of --filter are compared with the exact ones, as for `smidgen train`
-    #[arg(long, requires = "filter", conflicts_with_all = ["plan_only", "image", "classes"])]
+    /// Pictures on which the weight gradients of the plan and of --filter are compared with the exact ones, as for `smidgen train`
+    #[arg(long, conflicts_with_all = ["plan_only", "image", "classes"])]
     pub(crate) data: Option<DataArgument>,
     /// The weights with which they are compared; random ones if not given
     #[arg(long, value_name = "FILE.safetensors", requires = "data")]

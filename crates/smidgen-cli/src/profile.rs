@@ -35,16 +35,17 @@ pub(crate) fn run(
         ..Default::default()
     };
     let device = Device::open(&request)?;
-    let closeness = match &pictures {
-        Some((data, train)) => Comparison {
-            pictures: train,
-            source: &data.0,
-            most: network.batch,
-            weights: arguments.weights.as_deref(),
-            seed: 1,
-            budget: network.budget,
-        }
-        .run(&request, device.facts(), &mut graph, None)?,
+    let facts = device.facts().clone();
+    let comparison = pictures.as_ref().map(|(data, train)| Comparison {
+        pictures: train,
+        source: &data.0,
+        most: network.batch,
+        weights: arguments.weights.as_deref(),
+        seed: 1,
+        budget: network.budget,
+    });
+    let closeness = match &comparison {
+        Some(comparison) => comparison.run(&request, device.facts(), &mut graph, None)?,
         None => Vec::new(),
     };
     divide(network.micro_batch, &graph, device.facts(), &mut options)?;
@@ -58,7 +59,11 @@ pub(crate) fn run(
         };
         Profile::measure(device, &graph, &options, &options_of_profile)?
     };
-    let profile = profile.with_closeness(&closeness);
+    let mut profile = profile.with_closeness(&closeness);
+    if let Some(comparison) = &comparison {
+        let errors = comparison.errors(&request, &facts, &graph, &profile.stashes)?;
+        profile = profile.with_gradient_errors(&errors);
+    }
     output.json(&profile);
     output.text(profile.text().trim_end());
     if let Some(path) = &arguments.html {

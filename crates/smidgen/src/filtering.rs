@@ -4,9 +4,10 @@ mod demand;
 
 pub use demand::{FilterPoint, explain_filters, filter_where_demanded};
 
-use crate::{Bytes, Error, Session, SessionOptions, StepOptions, Training, largest_batch};
-use smidgen_gpu::{Device, DeviceFacts, DeviceRequest};
-use smidgen_graph::{Graph, GraphError, Optimizer, Weights};
+use crate::Error;
+use crate::probe::{Probe, dot, weight_gradients};
+use smidgen_gpu::DeviceRequest;
+use smidgen_graph::{Graph, GraphError};
 use std::fmt;
 use std::str::FromStr;
 
@@ -83,21 +84,6 @@ impl FilterChoice {
     }
 }
 
-/// The batch on which gradients are compared, and the network's parameters.
-#[derive(Debug, Clone, Copy)]
-pub struct Probe<'a> {
-    /// Planes of quads, as [`Session::train_step`] takes them.
-    pub images: &'a [f32],
-    /// One a picture.
-    pub labels: &'a [u32],
-    /// The parameters; those of the seed where there are none.
-    pub weights: Option<&'a Weights>,
-    /// Of the parameters.
-    pub seed: u64,
-    /// What each of the two passes may reserve.
-    pub budget: Option<Bytes>,
-}
-
 /// How a filtered layer's gradient compares with the exact one.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Closeness {
@@ -126,55 +112,16 @@ pub fn closeness(
         .collect();
     let mut exact = graph.clone();
     exact.clear_filters();
-    let expected = gradients(request, &exact, probe, &filters)?;
-    let found = gradients(request, graph, probe, &filters)?;
-    let both = found.iter().zip(&expected);
+    let expected = weight_gradients(probe.session(request, &exact)?, probe)?;
+    let found = weight_gradients(probe.session(request, graph)?, probe)?;
     Ok(filters
         .into_iter()
-        .zip(both)
-        .map(|((layer, patch), (found, expected))| Closeness {
+        .map(|(layer, patch)| Closeness {
+            cosine: cosine(&found[&layer], &expected[&layer]),
             layer,
             patch,
-            cosine: cosine(found, expected),
         })
         .collect())
-}
-
-/// The most pictures, up to `most`, that gradients can be compared on within a budget, in which the exact gradients have to fit.
-///
-/// # Errors
-/// As [`largest_batch`].
-pub fn probe_pictures(
-    graph: &Graph,
-    facts: &DeviceFacts,
-    budget: Option<Bytes>,
-    most: u32,
-) -> Result<u32, Error> {
-    let Some(budget) = budget else {
-        return Ok(most);
-    };
-    let mut exact = graph.clone();
-    exact.clear_filters();
-    let found = largest_batch(&exact, facts, &probing(most, None), budget, most)?;
-    // Where not even one fits, the session says what the least would be.
-    Ok(found.unwrap_or(most))
-}
-
-/// How a probe batch is run: gradients kept, and no state of an optimiser.
-fn probing(batch: u32, budget: Option<Bytes>) -> SessionOptions {
-    SessionOptions {
-        batch,
-        training: Some(Training {
-            optimizer: Optimizer::Sgd {
-                momentum: 0.0,
-                nesterov: false,
-                weight_decay: 0.0,
-            },
-            keep_gradients: true,
-            ..Training::default()
-        }),
-        budget,
-    }
 }
 
 /// Takes filters away until all that are left have a cosine of at least `least`, and returns those.
@@ -210,36 +157,7 @@ pub fn filter_close_ones(
     }
 }
 
-/// The weight gradients of some layers.
-fn gradients(
-    request: &DeviceRequest,
-    graph: &Graph,
-    probe: &Probe<'_>,
-    layers: &[(String, u32)],
-) -> Result<Vec<Vec<f32>>, Error> {
-    let options = probing(probe.labels.len() as u32, probe.budget);
-    let device = Device::open(request)?;
-    let mut session = Session::new(device, graph, &options, probe.seed)?;
-    if let Some(weights) = probe.weights {
-        session.load(weights)?;
-    }
-    let step = StepOptions {
-        step: 0,
-        learning_rate: 0.0,
-        seed: 0,
-    };
-    session.train_step(probe.images, probe.labels, &step)?;
-    session.metrics()?;
-    (layers.iter())
-        .map(|(layer, _)| session.read(&format!("gradient of {layer}.weight")))
-        .collect()
-}
-
 fn cosine(left: &[f32], right: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        let pairs = a.iter().zip(b);
-        pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
     dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
 }
 

@@ -34,6 +34,7 @@ mod fit;
 mod footprint;
 mod kernels;
 mod metrics;
+mod probe;
 pub mod profile;
 mod schedule;
 mod session;
@@ -44,12 +45,13 @@ pub use bytes::{Bytes, ParseBytesError};
 pub use checkpoint::Progress;
 pub use error::Error;
 pub use filtering::{
-    Closeness, FilterChoice, FilterPoint, Probe, closeness, explain_filters, filter_close_ones,
-    filter_where_demanded, probe_pictures,
+    Closeness, FilterChoice, FilterPoint, closeness, explain_filters, filter_close_ones,
+    filter_where_demanded,
 };
 pub use fit::Fit;
 pub use footprint::Footprint;
 pub use metrics::Metrics;
+pub use probe::{GradientError, Probe, gradient_error_pictures, gradient_errors, probe_pictures};
 pub use schedule::Schedule;
 pub use session::{
     Blueprint, Growth, HostTime, MASK_SUFFIX, MaskReport, MicroBatchPoint, PlanFile, PlanPoint,

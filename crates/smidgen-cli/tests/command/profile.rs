@@ -63,6 +63,30 @@ fn a_profile_is_written_as_page_and_trace() {
     refuse_usage(&["profile", "--image", "32x32"]);
 }
 
+/// In fewer bits some gradients are off and those of the layers behind the last code are not; exactly, none is.
+#[test]
+fn errors_of_gradients_are_measured_on_pictures() {
+    let errors = |arguments: &[&str]| -> Vec<f64> {
+        let network = ["profile", "--batch", "4", "--steps", "1", "--json"];
+        let data = ["--data", "shapes"];
+        let profile = &succeed(&[&network[..], &data[..], arguments].concat())[0];
+        let layers = profile["layers"].as_array().unwrap();
+        let errors = layers.iter().map(|layer| layer["gradient_error"].as_f64());
+        errors.flatten().collect()
+    };
+    // With room for the timestamps.
+    let budget = |quality: &str| {
+        let fit = &succeed(&["fit", "--batch", "4", "--quality", quality, "--json"])[0];
+        let least = &fit["plans"].as_array().unwrap().last().unwrap()["bytes"];
+        (least.as_u64().unwrap() + (1 << 18)).to_string()
+    };
+    let lossy = errors(&["--quality", "0.02", "--budget", &budget("0.02")]);
+    assert_eq!(lossy.len(), 20, "19 convolutions and the classifier");
+    assert!(lossy.iter().any(|error| *error > 1e-3), "{lossy:?}");
+    assert!(lossy.iter().all(|error| *error < 1.0), "{lossy:?}");
+    assert_eq!(errors(&["--budget", &budget("0")]), [0.0; 20]);
+}
+
 #[test]
 fn filters_are_explained_and_refused() {
     let network = [
@@ -96,7 +120,6 @@ fn filters_are_explained_and_refused() {
             &["--filter", "last:1", "--data", "nothing:x"],
             &["`nothing:x`"],
         ),
-        (&["--data", "shapes"], &["--filter"]),
         (
             &["--filter", "last:1", "--data", "shapes", "--plan-only"],
             &["--plan-only"],

@@ -38,6 +38,8 @@ pub struct Layer {
     pub update_seconds: Option<f64>,
     /// The arithmetic of all its passes over their time, as a share of the device's measured peak.
     pub of_peak: Option<f64>,
+    /// The norm of what the gradient of its weight is off the exact one, by the norm of that; `None` if it was not compared.
+    pub gradient_error: Option<f64>,
 }
 
 impl Layer {
@@ -121,6 +123,7 @@ impl Layer {
                     predicted_seconds: mine().map(|step| step.predicted).sum(),
                     update_seconds: seconds(&[Phase::Update]),
                     of_peak,
+                    gradient_error: None,
                 }
             })
             .collect()

@@ -26,8 +26,8 @@ pub use memory::{Block, Category, Memory, Share};
 
 use crate::bench::DeviceDescription;
 use crate::{
-    Blueprint, Closeness, Error, FilterPoint, Footprint, Plans, SessionOptions, StashPoint, Tuning,
-    explain_filters,
+    Blueprint, Closeness, Error, FilterPoint, Footprint, GradientError, Plans, SessionOptions,
+    StashPoint, Tuning, explain_filters,
 };
 use layers::verb;
 use serde::Serialize;
@@ -212,6 +212,16 @@ impl Profile {
                 point.cosine = Some(found.cosine);
                 point.bias = Some(1.0 - found.cosine);
             }
+        }
+        self
+    }
+
+    /// The same with the errors of the weight gradients that were measured.
+    #[must_use]
+    pub fn with_gradient_errors(mut self, errors: &[GradientError]) -> Self {
+        for layer in &mut self.layers {
+            let found = errors.iter().find(|error| error.layer == layer.name);
+            layer.gradient_error = found.map(|error| error.relative);
         }
         self
     }

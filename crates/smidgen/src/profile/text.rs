@@ -24,7 +24,7 @@ impl Profile {
     fn layer_table(&self, text: &mut String) {
         let width = self.layers.iter().map(|layer| layer.name.len()).max();
         let width = width.unwrap_or(0).max("layer".len());
-        let mut line = |name: &str, cells: [&str; 13]| {
+        let mut line = |name: &str, cells: [&str; 14]| {
             let [
                 shape,
                 parameters,
@@ -39,9 +39,10 @@ impl Profile {
                 update,
                 predicted,
                 share,
+                error,
             ] = cells;
             let row = format!(
-                "{name:width$} {shape:>17} {parameters:>11} {work:>9} {stash:>11} {form:>12} {forward:>10} {backward:>10} {again:>11} {encode:>10} {decode:>10} {update:>10} {predicted:>10} {share:>6}"
+                "{name:width$} {shape:>17} {parameters:>11} {work:>9} {stash:>11} {form:>12} {forward:>10} {backward:>10} {again:>11} {encode:>10} {decode:>10} {update:>10} {predicted:>10} {share:>6} {error:>9}"
             );
             let _ = writeln!(text, "{}", row.trim_end());
         };
@@ -59,6 +60,7 @@ impl Profile {
             "update",
             "predicted",
             "peak",
+            if self.compared() { "dW off" } else { "" },
         ];
         line("layer", headings);
         for layer in &self.layers {
@@ -86,8 +88,18 @@ impl Profile {
             sum(|layer| layer.update_seconds),
             sum(|layer| Some(layer.predicted_seconds)),
             String::new(),
+            String::new(),
         ];
         line("all", cells.each_ref().map(String::as_str));
+        if self.compared() {
+            text.push_str("dW off: norm of the error of the weight gradient by that of the exact one, on pictures of --data\n");
+        }
+    }
+
+    /// Whether gradients were compared with the exact ones.
+    fn compared(&self) -> bool {
+        let mut layers = self.layers.iter();
+        layers.any(|layer| layer.gradient_error.is_some())
     }
 
     fn filter_table(&self, text: &mut String) {
@@ -174,7 +186,7 @@ impl Profile {
     }
 }
 
-fn cells(layer: &Layer) -> [String; 13] {
+fn cells(layer: &Layer) -> [String; 14] {
     let shape = layer.shape.map_or_else(String::new, |shape| {
         let sizes = shape.map(|size| size.to_string());
         sizes.join("x")
@@ -214,6 +226,9 @@ fn cells(layer: &Layer) -> [String; 13] {
         layer
             .of_peak
             .map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share)),
+        layer
+            .gradient_error
+            .map_or_else(String::new, |error| format!("{:.2} %", 100.0 * error)),
     ]
 }
 

@@ -4,9 +4,10 @@ use super::plans::Plans;
 use crate::tuning::{Choices, Measurements, Source};
 use crate::{Error, Footprint};
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::forms::Forms;
+use smidgen_graph::forms::{Form, FormError, Forms};
 use smidgen_graph::{Graph, Program};
 use smidgen_plan::Plan;
+use std::collections::BTreeMap;
 
 /// A session before anything is reserved: what it will run and what it will need.
 #[derive(Debug)]
@@ -48,6 +49,29 @@ impl Blueprint {
             }
             _ => Ok(whole),
         }
+    }
+
+    /// Plans `graph` with the stashes of these names held in these forms, lossy ones among them, and kernels that need no workspace. What it needs is not
+    /// compared with a budget.
+    pub(crate) fn holding(
+        graph: &Graph,
+        facts: &DeviceFacts,
+        options: &SessionOptions,
+        forms: &BTreeMap<String, Form>,
+    ) -> Result<Self, Error> {
+        let mut options = options.clone();
+        if let Some(training) = &mut options.training {
+            training.quality = 1.0;
+        }
+        let rule = Measurements::default();
+        let draft = Draft::new(graph, facts, &options, Source::Measured(&rule))?;
+        let named = forms.iter().map(|(name, form)| {
+            let id = (draft.programs[0].find(name)).ok_or_else(|| FormError::NoStash {
+                value: name.clone(),
+            })?;
+            Ok::<_, Error>((id, *form))
+        });
+        draft.blueprint(&named.collect::<Result<_, _>>()?, &draft.leanest)
     }
 
     /// Every byte the session will reserve.

@@ -25,6 +25,7 @@ pub use host::HostTime;
 pub use micro_batches::{MicroBatchPoint, micro_batch_points, micro_batch_within};
 pub use options::{Growth, SessionOptions, StepOptions, Training};
 pub use plan_file::PlanFile;
+pub(crate) use plans::largest;
 pub use plans::{PlanPoint, Plans, StashPoint, WholePlan, largest_batch};
 pub use race::RaceTime;
 pub use remedies::Remedy;

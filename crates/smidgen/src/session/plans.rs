@@ -412,7 +412,7 @@ pub(super) fn fits(
 
 /// The largest batch that fits, above `low`, which does (or is 0), and below `high`, which does not: found by bisection, because the
 /// need grows with the batch.
-pub(super) fn largest(mut low: u32, mut high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
+pub(crate) fn largest(mut low: u32, mut high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if fits(middle) {
