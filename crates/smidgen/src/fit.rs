@@ -231,7 +231,7 @@ impl Fit {
     fn held(&self) -> Vec<(String, usize, u64)> {
         let mut forms: Vec<(String, usize, u64)> = Vec::new();
         for stash in &self.stashes {
-            let form = form_name(stash);
+            let form = stash.form.to_string();
             match forms.iter_mut().find(|(name, ..)| *name == form) {
                 Some((_, count, bytes)) => {
                     *count += 1;
@@ -242,11 +242,6 @@ impl Fit {
         }
         forms
     }
-}
-
-/// The form of a stash, in words.
-pub(crate) fn form_name(stash: &StashPoint) -> String {
-    format!("{:?}", stash.form).to_lowercase()
 }
 
 fn time(seconds: f64) -> String {

@@ -49,6 +49,18 @@ impl Form {
     }
 }
 
+impl std::fmt::Display for Form {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole => formatter.write_str("whole"),
+            Self::Recomputed => formatter.write_str("recomputed"),
+            Self::Sliced(slices) => write!(formatter, "in {slices} slices"),
+            Self::Coded(code) => code.fmt(formatter),
+            Self::Masked(code) => write!(formatter, "{code} and slope"),
+        }
+    }
+}
+
 /// The form of every stash that is not held whole.
 pub type Forms = BTreeMap<ValueId, Form>;
 

@@ -3,7 +3,6 @@
 use super::Step;
 use super::memory::{Block, Category, layers};
 use crate::StashPoint;
-use crate::fit::form_name;
 use serde::Serialize;
 use smidgen_graph::{Layout, OperationKind, Phase, Program, Role};
 
@@ -133,22 +132,21 @@ impl Layer {
 /// The forms of the stashes that a layer makes.
 fn forms(stashes: &[StashPoint], layer: &str) -> Vec<String> {
     let mine = stashes.iter().filter(|stash| stash.layer == layer);
-    let mut forms: Vec<String> = mine.map(form_name).collect();
+    let mut forms: Vec<String> = mine.map(|stash| stash.form.to_string()).collect();
     forms.dedup();
     forms
 }
 
-/// The map that the last forward operation of a layer writes.
+/// The last map that a layer writes in the forward pass; codes of it are none.
 fn shape(program: &Program, layer: &str) -> Option<[u32; 4]> {
-    let mut operations = program.operations.iter().rev();
-    operations
-        .find(|operation| operation.layer == layer && operation.phase == Phase::Forward)?
-        .writes()
-        .into_iter()
-        .find_map(|id| match program.value(id).layout {
-            Layout::Map(map) => Some([map.batch, map.channels, map.height, map.width]),
-            _ => None,
-        })
+    let operations = program.operations.iter().rev();
+    let mut written = operations
+        .filter(|operation| operation.layer == layer && operation.phase == Phase::Forward)
+        .flat_map(|operation| operation.writes());
+    written.find_map(|id| match program.value(id).layout {
+        Layout::Map(map) => Some([map.batch, map.channels, map.height, map.width]),
+        _ => None,
+    })
 }
 
 /// Numbers of a parameter, without those that pad it.

@@ -42,7 +42,7 @@ impl Profile {
                 error,
             ] = cells;
             let row = format!(
-                "{name:width$} {shape:>17} {parameters:>11} {work:>9} {stash:>11} {form:>12} {forward:>10} {backward:>10} {again:>11} {encode:>10} {decode:>10} {update:>10} {predicted:>10} {share:>6} {error:>9}"
+                "{name:width$} {shape:>17} {parameters:>11} {work:>9} {stash:>11} {form:>19} {forward:>10} {backward:>10} {again:>11} {encode:>10} {decode:>10} {update:>10} {predicted:>10} {share:>6} {error:>9}"
             );
             let _ = writeln!(text, "{}", row.trim_end());
         };
