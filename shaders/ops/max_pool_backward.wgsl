@@ -1,9 +1,10 @@
 // input_gradient[n, c, y, x] = sum of output_gradient over the windows that cover (y, x) and whose maximum stands there
 // DERIVATIVE: multiplied with the derivative of the activation behind which the input stood, see common/scaling.wgsl.
 //
-// Gathered, so that the order of the sum is fixed.
+// Where that is, taps tell as max_pool.wgsl leaves them. Gathered, so that the order of the sum is fixed.
 // Tile: one input quad an invocation, 256 neighbouring pixels. Dispatch: [ceil(input pixels / 256), quads] workgroups of 256.
 #import common/scaling
+#import common/taps
 #import common/window
 
 @group(0) @binding(1) var<storage, read_write> taps: array<u32>;
@@ -30,7 +31,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let place = place_of(pixel, params.input_height, params.input_width);
     let row = place.y + params.padding_rows;
     let column = place.x + params.padding_columns;
-    let plane = workgroup.y * params.output_pixels + place.image * params.output_height * params.output_width;
+    let image = place.image * params.output_height * params.output_width;
+    let plane = workgroup.y * params.output_pixels;
+    let words = workgroup.y * plane_words(params.output_pixels);
     var sum = vec4<f32>(0.0);
     for (var above = 0u; above < COVER_ROWS; above++) {
         // Wraps where there is no such window, which is then not below the height.
@@ -41,12 +44,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let output_x = column / STRIDE_COLUMNS - left;
             let tap_x = column - output_x * STRIDE_COLUMNS;
             let covers = row_covers && output_x < params.output_width && tap_x < KERNEL_COLUMNS;
-            let element = select(0u, plane + output_y * params.output_width + output_x, covers);
-            // No byte equals 256.
+            let output = select(0u, image + output_y * params.output_width + output_x, covers);
+            // No tap equals 256.
             let wanted = select(256u, tap_y * KERNEL_COLUMNS + tap_x, covers);
-            let packed = vec4<u32>(taps[element]) >> vec4<u32>(0u, 8u, 16u, 24u);
-            let here = (packed & vec4<u32>(255u)) == vec4<u32>(wanted);
-            sum += select(vec4<f32>(0.0), output_gradient[element], here);
+            let tap = taps_of(taps[words + word_of(output)], output);
+            sum += select(vec4<f32>(0.0), output_gradient[plane + output], tap == vec4<u32>(wanted));
         }
     }
     let element = workgroup.y * params.input_pixels + pixel;

@@ -159,12 +159,12 @@ impl OperationKind {
             } => with(&[*output_gradient], accumulate.then_some(*input_gradient)),
             Kind::MaxPoolBackward {
                 output_gradient,
-                indices,
+                taps,
                 derivative,
                 ..
             } => reading(
                 derivative.as_slice(),
-                &[Some(*output_gradient), Some(*indices)],
+                &[Some(*output_gradient), Some(*taps)],
             ),
             Kind::ConcatBackward {
                 output_gradient, ..
@@ -310,9 +310,7 @@ impl OperationKind {
                 ..
             } => with(&[*input_gradient], &[*scale_gradient, *shift_gradient]),
             Kind::Accumulate { target, .. } | Kind::Copy { target, .. } => vec![*target],
-            Kind::MaxPool {
-                output, indices, ..
-            } => with(&[*output], &[*indices]),
+            Kind::MaxPool { output, taps, .. } => with(&[*output], &[*taps]),
             Kind::CrossEntropy {
                 control,
                 metrics,
@@ -385,11 +383,9 @@ impl OperationKind {
                 )
                 .collect(),
             Kind::MaxPoolBackward {
-                indices,
-                derivative,
-                ..
+                taps, derivative, ..
             } => (derivative.iter().flat_map(derivative_needs))
-                .chain([(*indices, Content::Exact)])
+                .chain([(*taps, Content::Exact)])
                 .collect(),
             _ => Vec::new(),
         }

@@ -164,6 +164,16 @@ impl PoolAttributes {
         self.output_size([input.height, input.width])
             .map(|size| input.with_size(size))
     }
+
+    /// Bits that tell where in its window a maximum stands: 2, 4 or 8.
+    #[must_use]
+    pub fn tap_bits(&self) -> u32 {
+        match self.kernel[0].saturating_mul(self.kernel[1]) {
+            0..=4 => 2,
+            5..=16 => 4,
+            _ => 8,
+        }
+    }
 }
 
 /// How many windows of `span` fit, `stride` apart.

@@ -145,14 +145,14 @@ impl Backward<'_> {
                 attributes,
                 input,
                 output,
-                indices: Some(indices),
+                taps: Some(taps),
             } => {
                 self.through(layer, input, output, |output_gradient, input_gradient| {
                     Kind::MaxPoolBackward {
                         shape,
                         attributes,
                         output_gradient,
-                        indices,
+                        taps,
                         input_gradient,
                         derivative: None,
                     }

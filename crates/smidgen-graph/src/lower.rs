@@ -490,17 +490,24 @@ impl<'graph> Forward<'graph> {
                 output,
             },
             Layer::MaxPool(attributes) => {
-                let name = format!("{}.indices", node.name);
-                let indices = self.emitter.requires(input).then(|| {
-                    self.emitter
-                        .value(name, Layout::Indices(output_shape), Role::Statistics)
+                let name = format!("{}.taps", node.name);
+                let bits = attributes.tap_bits();
+                let taps = self.emitter.requires(input).then(|| {
+                    self.emitter.value(
+                        name,
+                        Layout::Taps {
+                            shape: output_shape,
+                            bits,
+                        },
+                        Role::Statistics,
+                    )
                 });
                 OperationKind::MaxPool {
                     shape,
                     attributes: *attributes,
                     input,
                     output,
-                    indices,
+                    taps,
                 }
             }
             Layer::AveragePool(attributes) => OperationKind::AveragePool {

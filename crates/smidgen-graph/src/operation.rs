@@ -325,20 +325,20 @@ pub enum OperationKind {
         input_gradient: ValueId,
         accumulate: bool,
     },
-    /// Writes `output` and `indices` (the latter only where backward follows). `shape` is the input's.
+    /// Writes `output` and `taps` (the latter only where backward follows). `shape` is the input's.
     MaxPool {
         shape: MapShape,
         attributes: PoolAttributes,
         input: Source,
         output: ValueId,
-        indices: Option<ValueId>,
+        taps: Option<ValueId>,
     },
     /// Writes `input_gradient`. `shape` is the input's.
     MaxPoolBackward {
         shape: MapShape,
         attributes: PoolAttributes,
         output_gradient: ValueId,
-        indices: ValueId,
+        taps: ValueId,
         input_gradient: ValueId,
         derivative: Option<Source>,
     },

@@ -24,8 +24,13 @@ pub struct ValueId(pub usize);
 pub enum Layout {
     /// Planes of quads: `ceil(C/4)` planes of `N*H*W` quads, f32.
     Map(MapShape),
-    /// One byte an element of a map, four channels in a 32-bit word: the tap a maximum was found at.
-    Indices(MapShape),
+    /// So many bits an element of a map, in words of pixels that are 64 apart: the tap of a window that its maximum was found at.
+    Taps {
+        /// Of the map of maxima.
+        shape: MapShape,
+        /// Bits of a tap.
+        bits: u32,
+    },
     /// One f32 a channel, padded to a multiple of four.
     Vector {
         /// Channels, before padding.
@@ -70,7 +75,11 @@ impl Layout {
         let map = |shape: &MapShape| padded(shape.channels).saturating_mul(shape.pixels());
         match self {
             Self::Map(shape) => map(shape).saturating_mul(4),
-            Self::Indices(shape) => map(shape),
+            Self::Taps { shape, bits } => {
+                let block = 64 * 8 / u64::from(*bits);
+                let words = shape.pixels() / block * 64 + (shape.pixels() % block).min(64);
+                padded(shape.channels).saturating_mul(words)
+            }
             Self::Vector { channels } => padded(*channels) * 4,
             Self::Normalisation { channels } => padded(*channels) * 16,
             // At most three vectors a quad for every 64 pixels, and one before all.
@@ -115,7 +124,7 @@ pub enum Role {
     Examples,
     /// Made in the forward pass.
     Activation,
-    /// Normalisations, argmax indices and other small things the forward pass leaves for the backward pass.
+    /// Normalisations, taps of maxima and other small things the forward pass leaves for the backward pass.
     Statistics,
     /// The gradient of an activation.
     Gradient,

@@ -162,6 +162,25 @@ fn frozen_layers_stash_nothing() {
 }
 
 #[test]
+fn a_max_pool_keeps_as_few_bits_as_its_window_needs() {
+    let taps = |network: &str, batch: u32| -> Vec<u64> {
+        let program = train(&zoo::build(network, 10, [3, 32, 32]).unwrap(), batch, None);
+        let kept = program.values.iter();
+        kept.filter(|value| matches!(value.layout, Layout::Taps { .. }))
+            .map(|value| value.layout.bytes())
+            .collect()
+    };
+    // Windows of 3 x 3, from 64 channels of 16 x 16 to 8 x 8: 4 bits each.
+    assert_eq!(taps("resnet18", 2), [2 * 64 * 8 * 8 / 2]);
+    // Windows of 2 x 2: 2 bits each, of maps of 64 to 512 channels. A plane of less than 256 pixels has words that are not full: one picture's
+    // last maps are of 4 x 4, 2 x 2 and 1 pixels, of 256, 512 and 512 channels.
+    let whole = [64 * 16 * 16 / 4, 128 * 8 * 8];
+    let part = [256 * 4 * 4, 512 * 2 * 2, 512];
+    assert_eq!(taps("vgg11_bn", 1), [&whole[..], &part].concat());
+    assert_eq!(taps("vgg11_bn", 256)[4], 512 * 256 / 4);
+}
+
+#[test]
 fn train_last_counts_convolutions() {
     let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
     graph.train_last(2).unwrap();

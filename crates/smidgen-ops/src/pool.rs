@@ -91,12 +91,35 @@ impl Pool {
         Ok((size + 2 * padding - kernel) / stride + 1)
     }
 
-    /// Bytes of the taps that [`max`] stores: one byte a channel of the output.
+    /// Bits in which a tap of a window is told: 2 for windows of up to 4 taps, 4 for up to 16, else 8.
+    #[must_use]
+    pub fn tap_bits(&self) -> u32 {
+        match self.kernel[0].saturating_mul(self.kernel[1]) {
+            0..=4 => 2,
+            5..=16 => 4,
+            _ => 8,
+        }
+    }
+
+    /// Pixels whose taps a 32-bit word tells.
+    fn word_pixels(&self) -> u32 {
+        8 / self.tap_bits()
+    }
+
+    /// Bytes of the taps that [`max`] stores: [`tap_bits`](Self::tap_bits) a channel of the output. A word tells of pixels that are 64 apart, so of a
+    /// plane the last words may not be full.
     ///
     /// # Errors
     /// As [`output`](Self::output).
     pub fn taps_bytes(&self) -> Result<u64, OpsError> {
-        Ok(self.output()?.elements() * 4)
+        let output = self.output()?;
+        let block = 64 * self.word_pixels();
+        let words = output.pixels() / block * 64 + (output.pixels() % block).min(64);
+        Ok(u64::from(output.quads()) * u64::from(words) * 4)
+    }
+
+    fn taps_define(&self) -> (&'static str, String) {
+        ("TAP_BITS", self.tap_bits().to_string())
     }
 
     fn params(&self, output: &MapShape) -> WindowParams {
@@ -134,18 +157,12 @@ impl Pool {
         shader: &'static str,
         flags: Flags,
         regions: Vec<Region>,
-        over: &MapShape,
+        grid: [u32; 3],
     ) -> Result<Vec<Launch>, OpsError> {
         let params = self.params(&self.output()?);
         let mut defines = self.defines().to_vec();
         defines.extend(flags);
-        Ok(vec![Launch::new(
-            shader,
-            &defines,
-            &params,
-            regions,
-            pixel_grid("pool", over)?,
-        )])
+        Ok(vec![Launch::new(shader, &defines, &params, regions, grid)])
     }
 }
 
@@ -181,12 +198,14 @@ pub fn max(
     regions.extend(input.normalisation);
     regions.push(output);
     let mut flags: Vec<_> = input.defines().collect();
+    let mut grid = pixel_grid("pool", &shape)?;
     if let Some(taps) = taps {
         expect_regions("max pool", &[("taps", taps, pool.taps_bytes()?)])?;
         regions.push(taps);
-        flags.push(("TAPS", String::new()));
+        flags.push(pool.taps_define());
+        grid[0] = grid[0].div_ceil(pool.word_pixels());
     }
-    pool.launch("ops/max_pool.wgsl", flags, regions, &shape)
+    pool.launch("ops/max_pool.wgsl", flags, regions, grid)
 }
 
 type Flags = Vec<(&'static str, String)>;
@@ -226,9 +245,11 @@ pub fn max_backward(
             ("input_gradient", input_gradient, pool.input.bytes()),
         ],
     )?;
-    let (source, flags) = behind("max pool backward", derivative, &pool.input)?;
+    let (source, mut flags) = behind("max pool backward", derivative, &pool.input)?;
+    flags.push(pool.taps_define());
     let regions = [vec![taps, output_gradient], source, vec![input_gradient]].concat();
-    pool.launch("ops/max_pool_backward.wgsl", flags, regions, &pool.input)
+    let grid = pixel_grid("pool", &pool.input)?;
+    pool.launch("ops/max_pool_backward.wgsl", flags, regions, grid)
 }
 
 /// What an average is divided by.
@@ -265,7 +286,8 @@ pub fn average(
     regions.push(output);
     let mut flags = divisor.flags();
     flags.extend(input.defines());
-    pool.launch("ops/average_pool.wgsl", flags, regions, &shape)
+    let grid = pixel_grid("pool", &shape)?;
+    pool.launch("ops/average_pool.wgsl", flags, regions, grid)
 }
 
 /// Gradient of the input of [`average`]; `derivative` as in [`max_backward`].
@@ -289,12 +311,8 @@ pub fn average_backward(
     let (source, mut flags) = behind("average pool backward", derivative, &pool.input)?;
     flags.extend(divisor.flags());
     let regions = [vec![output_gradient], source, vec![input_gradient]].concat();
-    pool.launch(
-        "ops/average_pool_backward.wgsl",
-        flags,
-        regions,
-        &pool.input,
-    )
+    let grid = pixel_grid("pool", &pool.input)?;
+    pool.launch("ops/average_pool_backward.wgsl", flags, regions, grid)
 }
 
 /// The shape of the output of [`global_average`]: one pixel an image.

@@ -23,8 +23,8 @@ fn windows(case: &PoolCase) -> Pool {
     }
 }
 
-/// Output and input gradient of a max pool, and its output without taps.
-fn run_max(case: &PoolCase, input: &[f32], output_gradient: &[f32]) -> [Vec<f32>; 3] {
+/// Output and input gradient of a max pool, and its output without taps; and the words of its taps.
+fn run_max(case: &PoolCase, input: &[f32], output_gradient: &[f32]) -> ([Vec<f32>; 3], Vec<u32>) {
     let windows = windows(case);
     let mut memory = Guarded::new();
     let from = place(&mut memory, &case.map, input);
@@ -37,11 +37,27 @@ fn run_max(case: &PoolCase, input: &[f32], output_gradient: &[f32]) -> [Vec<f32>
     launches.extend(pool::max(&windows, &from.into(), without_taps, None).unwrap());
     launches.extend(pool::max_backward(&windows, taps, gradient, None, input_gradient).unwrap());
     let outcome = memory.run(&launches).unwrap();
-    [
+    let maps = [
         read(&outcome, &case.output(), to),
         read(&outcome, &case.map, input_gradient),
         read(&outcome, &case.output(), without_taps),
-    ]
+    ];
+    (maps, outcome.read(taps))
+}
+
+/// The taps of every element in NCHW, of words that hold them in a window's bits: those of pixels that are 64 apart side by side.
+fn unpacked(case: &PoolCase, words: &[u32]) -> Vec<usize> {
+    let (bits, output) = (windows(case).tap_bits() as usize, case.output());
+    let (plane, parts) = (output.height * output.width, 8 / bits);
+    let row = words.len() / output.channels.div_ceil(4);
+    let tap = |at: usize| {
+        let (image, channel) = (at / plane / output.channels, at / plane % output.channels);
+        let pixel = image * plane + at % plane;
+        let word = words[channel / 4 * row + pixel / (64 * parts) * 64 + pixel % 64];
+        let shift = (pixel / 64 % parts * 4 + channel % 4) * bits;
+        (word >> shift) as usize & ((1 << bits) - 1)
+    };
+    (0..output.count()).map(tap).collect()
 }
 
 /// Output and input gradient of an average pool.
@@ -117,8 +133,10 @@ fn max_pools_agree_with_the_twin_ties_included() {
             .collect();
         for input in [normal(1, case.map.count()), ties] {
             let output_gradient = normal(2, case.output().count());
-            let [output, gradient, without_taps] = run_max(&case, &input, &output_gradient);
+            let ([output, gradient, without_taps], words) =
+                run_max(&case, &input, &output_gradient);
             let (expected, taps) = reference::max(&case, &widen(&input));
+            assert_eq!(unpacked(&case, &words), taps, "{}", case.map.name);
             assert_eq!(widen(&output), expected, "{}", case.map.name);
             assert_eq!(output, without_taps);
             let expected = reference::max_backward(&case, &taps, &widen(&output_gradient));
@@ -203,7 +221,7 @@ fn golden_cases_agree_with_pytorch() {
         };
         let [output, gradient] = match op {
             "max_pool2d" => {
-                let [output, gradient, _] = run_max(&windows, &x, &dy);
+                let ([output, gradient, _], _) = run_max(&windows, &x, &dy);
                 [output, gradient]
             }
             "avg_pool2d" if case["count_include_pad"] == false => {

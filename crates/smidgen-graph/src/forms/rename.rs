@@ -205,18 +205,18 @@ impl OperationKind {
             Kind::MaxPool {
                 input,
                 output,
-                indices,
+                taps,
                 ..
-            } => input.values_mut().chain([output]).chain(indices).collect(),
+            } => input.values_mut().chain([output]).chain(taps).collect(),
             Kind::MaxPoolBackward {
                 output_gradient,
-                indices,
+                taps,
                 input_gradient,
                 derivative,
                 ..
             } => (derivative.iter_mut())
                 .flat_map(Source::values_mut)
-                .chain([output_gradient, indices, input_gradient])
+                .chain([output_gradient, taps, input_gradient])
                 .collect(),
             Kind::Dropout {
                 control,

@@ -510,7 +510,7 @@ impl<'program> Interpreter<'program> {
                 attributes,
                 input,
                 output,
-                indices,
+                taps,
             } => {
                 let x = self.source(input);
                 let out = attributes.output_shape(*shape).expect("fits");
@@ -522,20 +522,20 @@ impl<'program> Interpreter<'program> {
                     }
                 });
                 self.set(*output, y);
-                if let Some(indices) = indices {
-                    self.set(*indices, at);
+                if let Some(taps) = taps {
+                    self.set(*taps, at);
                 }
             }
             Kind::MaxPoolBackward {
                 shape,
                 output_gradient,
-                indices,
+                taps,
                 input_gradient,
                 derivative,
                 ..
             } => {
                 let mut dx = vec![0.0; shape.elements() as usize];
-                for (g, at) in self.get(*output_gradient).iter().zip(self.get(*indices)) {
+                for (g, at) in self.get(*output_gradient).iter().zip(self.get(*taps)) {
                     dx[*at as usize] += g;
                 }
                 self.set(*input_gradient, dx);

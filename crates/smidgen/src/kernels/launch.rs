@@ -385,25 +385,25 @@ pub(super) fn launch(
             attributes,
             input,
             output,
-            indices,
+            taps,
         } => pool::max(
             &window(*shape, attributes),
             &at.source(input)?,
             region(output)?,
-            optional(indices)?,
+            optional(taps)?,
         )?,
         OperationKind::MaxPoolBackward {
             shape,
             attributes,
             output_gradient,
-            indices,
+            taps,
             input_gradient,
             derivative,
         } => {
             let window = window(*shape, attributes);
             pool::max_backward(
                 &window,
-                region(indices)?,
+                region(taps)?,
                 region(output_gradient)?,
                 derivative_of(derivative)?.as_ref(),
                 region(input_gradient)?,

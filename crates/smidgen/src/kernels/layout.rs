@@ -68,7 +68,7 @@ pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f3
         }
         Layout::Words { count } => check(*count as usize).map(|()| values.to_vec()),
         // Those of a sparse weight stand where its columns say: the session knows them.
-        Layout::Indices(_)
+        Layout::Taps { .. }
         | Layout::Normalisation { .. }
         | Layout::Moments(_)
         | Layout::SparseWeight(..)
@@ -94,7 +94,7 @@ pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> 
             Ok(ordered)
         }
         Layout::Words { .. }
-        | Layout::Indices(_)
+        | Layout::Taps { .. }
         | Layout::Normalisation { .. }
         | Layout::Moments(_)
         | Layout::SparseWeight(..)
