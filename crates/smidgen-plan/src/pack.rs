@@ -10,7 +10,7 @@ pub(crate) struct Item {
 }
 
 /// What items are sorted by before they are placed, largest first.
-type Key<'k> = dyn Fn(&Item) -> (u64, u64) + 'k;
+type Key<'k> = dyn Fn(usize) -> (u64, u64) + 'k;
 
 /// Rounds of the search for a lower placement, from each order.
 const ROUNDS: usize = 24;
@@ -26,33 +26,25 @@ pub(crate) fn pack(
     shift: &dyn Fn(u64, u64) -> u64,
 ) -> (Vec<u64>, u64) {
     let live = liveness(items, floor);
-    let pressure = |item: &Item| {
-        live[item.lifetime.first..=item.lifetime.last]
-            .iter()
-            .copied()
-            .max()
-            .unwrap_or(0)
-    };
+    let pressures: Vec<u64> = items.iter().map(|item| highest(&live, item)).collect();
     let duration = |item: &Item| (item.lifetime.last - item.lifetime.first) as u64 + 1;
     let orders: [&Key<'_>; 5] = [
-        &|item| (item.bytes, duration(item)),
-        &|item| (pressure(item), item.bytes),
-        &|item| (duration(item), item.bytes),
-        &|item| (item.bytes * duration(item), 0),
-        &|item| (u64::MAX - item.lifetime.first as u64, item.bytes),
+        &|at| (items[at].bytes, duration(&items[at])),
+        &|at| (pressures[at], items[at].bytes),
+        &|at| (duration(&items[at]), items[at].bytes),
+        &|at| (items[at].bytes * duration(&items[at]), 0),
+        &|at| (u64::MAX - items[at].lifetime.first as u64, items[at].bytes),
     ];
     let bound = live.iter().copied().max().unwrap_or(0);
+    let mut fit = FirstFit::new(items, floor, shift);
     let mut best: Option<(Vec<u64>, u64)> = None;
     let mut orders_tried = Vec::new();
     for key in orders {
         let mut order: Vec<usize> = (0..items.len()).collect();
-        order.sort_by_key(|at| (std::cmp::Reverse(key(&items[*at])), *at));
-        let candidate = first_fit(items, floor, &order, shift);
-        if best
-            .as_ref()
-            .is_none_or(|(_, height)| candidate.1 < *height)
-        {
-            best = Some(candidate);
+        order.sort_by_key(|at| (std::cmp::Reverse(key(*at)), *at));
+        let height = fit.place(&order);
+        if best.as_ref().is_none_or(|(_, least)| height < *least) {
+            best = Some((fit.offsets.clone(), height));
         }
         orders_tried.push(order);
         if best.as_ref().is_some_and(|(_, height)| *height == bound) {
@@ -60,17 +52,12 @@ pub(crate) fn pack(
         }
     }
     // A bounded search above the bound: what ends highest goes first the next time.
-    let end = |offsets: &[u64], at: usize| {
-        let Lifetime { first, last } = items[at].lifetime;
-        let below = floor[first..=last].iter().copied().max().unwrap_or(0);
-        below + offsets[at] + items[at].bytes
-    };
     for mut order in orders_tried {
         for _ in 0..ROUNDS {
-            let (offsets, height) = first_fit(items, floor, &order, shift);
-            let highest = (0..order.len()).find(|at| end(&offsets, order[*at]) == height);
+            let height = fit.place(&order);
+            let highest = (0..order.len()).find(|at| fit.end(order[*at]) == height);
             if best.as_ref().is_none_or(|(_, least)| height < *least) {
-                best = Some((offsets, height));
+                best = Some((fit.offsets.clone(), height));
             }
             match highest {
                 Some(at) if at > 0 && height > bound => order[..=at].rotate_right(1),
@@ -92,38 +79,81 @@ pub(crate) fn liveness(items: &[Item], floor: &[u64]) -> Vec<u64> {
     live
 }
 
-fn first_fit(
-    items: &[Item],
-    floor: &[u64],
-    order: &[usize],
-    shift: &dyn Fn(u64, u64) -> u64,
-) -> (Vec<u64>, u64) {
-    let mut offsets = vec![0; items.len()];
-    let mut placed: Vec<usize> = Vec::new();
-    let mut height = floor.iter().copied().max().unwrap_or(0);
-    for &at in order {
-        let item = &items[at];
-        let mut neighbours: Vec<(u64, u64)> = placed
-            .iter()
-            .filter(|other| items[**other].lifetime.overlaps(&item.lifetime))
-            .map(|other| (offsets[*other], offsets[*other] + items[*other].bytes))
-            .collect();
-        neighbours.sort_unstable();
-        let mut offset = shift(0, item.bytes);
-        for (from, to) in neighbours {
-            if offset + item.bytes <= from {
-                break;
+/// The highest of `levels` while an item lives.
+fn highest(levels: &[u64], item: &Item) -> u64 {
+    let Lifetime { first, last } = item.lifetime;
+    levels[first..=last].iter().copied().max().unwrap_or(0)
+}
+
+/// Places items one after the other, each in the lowest place that is free for all of its life.
+struct FirstFit<'a> {
+    items: &'a [Item],
+    shift: &'a dyn Fn(u64, u64) -> u64,
+    /// By item: the highest floor while it lives.
+    floors: Vec<u64>,
+    least: u64,
+    /// By item: the others that live when it does.
+    neighbours: Vec<Vec<usize>>,
+    offsets: Vec<u64>,
+    is_placed: Vec<bool>,
+    taken: Vec<(u64, u64)>,
+}
+
+impl<'a> FirstFit<'a> {
+    fn new(items: &'a [Item], floor: &[u64], shift: &'a dyn Fn(u64, u64) -> u64) -> Self {
+        let mut neighbours = vec![Vec::new(); items.len()];
+        for (at, item) in items.iter().enumerate() {
+            for (other, before) in items[..at].iter().enumerate() {
+                if before.lifetime.overlaps(&item.lifetime) {
+                    neighbours[at].push(other);
+                    neighbours[other].push(at);
+                }
             }
-            offset = shift(offset.max(to), item.bytes);
         }
-        offsets[at] = offset;
-        placed.push(at);
-        let below = floor[item.lifetime.first..=item.lifetime.last]
-            .iter()
-            .copied()
-            .max()
-            .unwrap_or(0);
-        height = height.max(below + offset + item.bytes);
+        Self {
+            items,
+            shift,
+            floors: items.iter().map(|item| highest(floor, item)).collect(),
+            least: floor.iter().copied().max().unwrap_or(0),
+            neighbours,
+            offsets: vec![0; items.len()],
+            is_placed: vec![false; items.len()],
+            taken: Vec::new(),
+        }
     }
-    (offsets, height)
+
+    /// Where an item ends, what stands below included.
+    fn end(&self, at: usize) -> u64 {
+        self.floors[at] + self.offsets[at] + self.items[at].bytes
+    }
+
+    /// Places all items in this order, and returns the height.
+    fn place(&mut self, order: &[usize]) -> u64 {
+        self.is_placed.fill(false);
+        let mut height = self.least;
+        for &at in order {
+            let bytes = self.items[at].bytes;
+            self.taken.clear();
+            let placed = self.neighbours[at].iter();
+            let placed = placed.filter(|other| self.is_placed[**other]);
+            self.taken.extend(placed.map(|&other| {
+                (
+                    self.offsets[other],
+                    self.offsets[other] + self.items[other].bytes,
+                )
+            }));
+            self.taken.sort_unstable();
+            let mut offset = (self.shift)(0, bytes);
+            for &(from, to) in &self.taken {
+                if offset + bytes <= from {
+                    break;
+                }
+                offset = (self.shift)(offset.max(to), bytes);
+            }
+            self.offsets[at] = offset;
+            self.is_placed[at] = true;
+            height = height.max(self.end(at));
+        }
+        height
+    }
 }

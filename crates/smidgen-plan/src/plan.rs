@@ -139,6 +139,20 @@ impl Plan {
         })
     }
 
+    /// By operation of a program: the bytes above the persistent part that are in use while it runs. No placement is lower.
+    #[must_use]
+    pub fn in_use(program: &Program, workspaces: &[u64], limits: Limits) -> Vec<u64> {
+        let limits = Limits {
+            max_buffer_bytes: u64::MAX,
+            ..limits
+        };
+        let layers = Layers::new(program, workspaces, Cursor { limits, at: 0 });
+        let items: Vec<Item> = (layers.transients.iter())
+            .map(|(_, item, _)| *item)
+            .collect();
+        liveness(&items, &layers.floor)
+    }
+
     /// The sizes of the buffers the arena is made of.
     #[must_use]
     pub fn buffers(&self) -> Vec<u64> {
@@ -243,6 +257,60 @@ enum Owner {
     Workspace(usize),
 }
 
+/// What does not persist: the stashes on their stack, and what is packed from the other end.
+struct Layers {
+    stashes: Vec<(usize, Place)>,
+    transients: Vec<(Owner, Item, u64)>,
+    /// By operation: how high the stack stands.
+    floor: Vec<u64>,
+    /// How high it stands with all stashes.
+    stash: u64,
+}
+
+impl Layers {
+    fn new(program: &Program, workspaces: &[u64], start: Cursor) -> Self {
+        let item = |lifetime: Lifetime, bytes: u64| Item {
+            lifetime,
+            bytes: bytes.next_multiple_of(start.limits.alignment),
+        };
+        let (mut stashes, mut transients) = (Vec::new(), Vec::new());
+        for (id, placement) in placements(program).into_iter().enumerate() {
+            let bytes = program.values[id].layout.bytes();
+            match placement {
+                Placement::Stash(lifetime) => stashes.push((id, lifetime)),
+                Placement::Transient(lifetime) => {
+                    transients.push((Owner::Value(id), item(lifetime, bytes), bytes));
+                }
+                Placement::Persistent | Placement::Unused => {}
+            }
+        }
+        let needed = workspaces.iter().enumerate();
+        transients.extend(needed.filter(|(_, bytes)| **bytes > 0).map(|(at, bytes)| {
+            let lifetime = Lifetime {
+                first: at,
+                last: at,
+            };
+            (Owner::Workspace(at), item(lifetime, *bytes), *bytes)
+        }));
+        // Pushed in the order they are made; what is needed again later stands deeper.
+        stashes
+            .sort_by_key(|(id, lifetime)| (lifetime.first, std::cmp::Reverse(lifetime.last), *id));
+        let mut floor = vec![0u64; program.operations.len().max(1)];
+        let mut cursor = start;
+        let stashes = stashes.into_iter().map(|(id, lifetime)| {
+            let place = cursor.take(program.values[id].layout.bytes());
+            floor[lifetime.first..=lifetime.last].fill(cursor.at - start.at);
+            (id, place)
+        });
+        Self {
+            stashes: stashes.collect(),
+            transients,
+            stash: cursor.at - start.at,
+            floor,
+        }
+    }
+}
+
 /// Places what does not persist, from `start` on, and returns the end of the arena it needs.
 fn place(
     program: &Program,
@@ -264,50 +332,16 @@ fn place(
         .collect();
     let mut workspace_places = vec![None; program.operations.len()];
 
-    let (mut stashes, mut transients) = (Vec::new(), Vec::new());
-    for (id, placement) in placements(program).into_iter().enumerate() {
-        match placement {
-            Placement::Stash(lifetime) => stashes.push((id, lifetime)),
-            Placement::Transient(lifetime) => transients.push((
-                Owner::Value(id),
-                lifetime,
-                program.values[id].layout.bytes(),
-            )),
-            Placement::Persistent | Placement::Unused => {}
-        }
+    let Layers {
+        stashes,
+        transients,
+        floor,
+        stash,
+    } = Layers::new(program, workspaces, start);
+    for (id, place) in stashes {
+        values[id] = Some(place);
     }
-    for (at, bytes) in workspaces
-        .iter()
-        .enumerate()
-        .filter(|(_, bytes)| **bytes > 0)
-    {
-        transients.push((
-            Owner::Workspace(at),
-            Lifetime {
-                first: at,
-                last: at,
-            },
-            *bytes,
-        ));
-    }
-
-    // Pushed in the order they are made; what is needed again later stands deeper.
-    stashes.sort_by_key(|(id, lifetime)| (lifetime.first, std::cmp::Reverse(lifetime.last), *id));
-    let mut floor = vec![0u64; program.operations.len().max(1)];
-    let mut cursor = start;
-    for (id, lifetime) in stashes {
-        values[id] = Some(cursor.take(program.values[id].layout.bytes()));
-        floor[lifetime.first..=lifetime.last].fill(cursor.at - start.at);
-    }
-    let stash = cursor.at - start.at;
-
-    let items: Vec<Item> = transients
-        .iter()
-        .map(|(_, lifetime, bytes)| Item {
-            lifetime: *lifetime,
-            bytes: bytes.next_multiple_of(limits.alignment),
-        })
-        .collect();
+    let items: Vec<Item> = transients.iter().map(|(_, item, _)| *item).collect();
     let live = liveness(&items, &floor);
     let bound = live.iter().copied().max().unwrap_or(0);
     let (mut offsets, height) = pack(&items, &floor, &|offset, _| offset);
@@ -318,7 +352,7 @@ fn place(
         }
     } else {
         // An arena of several buffers: transients are packed above the stack, in steps that cross no cut.
-        let base = cursor.at;
+        let base = start.at + stash;
         let shift = |offset: u64, bytes: u64| beyond_cut(base + offset, bytes, limits) - base;
         let (above, height) = pack(&items, &vec![0; floor.len()], &shift);
         offsets = above.into_iter().map(|offset| base + offset).collect();

@@ -230,16 +230,32 @@ impl Draft {
             Ok::<_, Error>(Plan::new(&programs, &workspaces, self.limits)?)
         };
         let apart = plan_of(programs)?;
+        let room = apart.arena_bytes - apart.programs[0].peak.persistent;
         let main = programs[0].clone();
         let mut pairs = kernels::fusable(&main, &self.facts, choices)?;
         while !pairs.is_empty() {
-            set_main(programs, main.fused(&pairs));
-            let plan = plan_of(programs)?;
-            if plan.arena_bytes <= apart.arena_bytes {
-                return Ok(plan);
-            }
-            // The pair at the peak, or the nearest to it: every pair before one has made one operation of two.
-            let peak = plan.programs[0].peak.operation;
+            let fused = main.fused(&pairs);
+            // What cannot fit is not worth packing.
+            let workspaces = kernels::workspaces(&fused, &self.facts, choices)?;
+            let in_use = Plan::in_use(&fused, &workspaces, self.limits);
+            let peak = if in_use.iter().all(|bytes| *bytes <= room) {
+                set_main(programs, fused);
+                let plan = plan_of(programs)?;
+                if plan.arena_bytes <= apart.arena_bytes {
+                    return Ok(plan);
+                }
+                plan.programs[0].peak.operation
+            } else {
+                // Every pair before one has made one operation of two.
+                let mut at = 0..;
+                let count = pairs.len();
+                pairs.retain(|pair| at.next().is_none_or(|at| in_use[pair - at] <= room));
+                if pairs.len() < count {
+                    continue;
+                }
+                (0..in_use.len()).max_by_key(|at| in_use[*at]).unwrap_or(0)
+            };
+            // The pair at the peak, or the nearest to it.
             let nearest = (0..pairs.len()).min_by_key(|at| (pairs[*at] - at).abs_diff(peak));
             pairs.remove(nearest.unwrap_or(0));
         }

@@ -8,12 +8,15 @@ use smidgen_gpu::{Device, DeviceFacts};
 use smidgen_graph::Graph;
 use smidgen_graph::forms::{Form, Forms};
 use smidgen_plan::{Choice, Costs, Planner, Preset};
+use std::sync::OnceLock;
 
 /// Every plan worth having for a network on a device, from the fastest to the smallest.
 #[derive(Debug)]
 pub struct Plans {
     draft: Draft,
     choices: Vec<Choice>,
+    /// By choice: everything that its session reserves without workspace that a variant could do without, once somebody asked.
+    totals: Vec<OnceLock<Bytes>>,
     /// Bytes that every plan needs beside the arena, at least.
     beside: u64,
     /// Bytes of the arena's persistent part.
@@ -109,6 +112,7 @@ impl Plans {
         let persistent = whole.plan.programs[0].peak.persistent;
         Ok(Self {
             draft,
+            totals: vec![OnceLock::new(); choices.len()],
             choices,
             beside,
             persistent,
@@ -121,8 +125,8 @@ impl Plans {
     /// As [`new`](Self::new).
     pub fn points(&self) -> Result<Vec<PlanPoint>, Error> {
         let mut points: Vec<PlanPoint> = Vec::new();
-        for choice in &self.choices {
-            let bytes = self.lean(&choice.forms)?.footprint.total();
+        for (at, choice) in self.choices.iter().enumerate() {
+            let bytes = self.total(at)?;
             // What packing or a page more takes away may leave a slower plan no smaller: then it is not worth having.
             if points.last().is_none_or(|faster| bytes < faster.bytes) {
                 points.push(PlanPoint {
@@ -146,11 +150,10 @@ impl Plans {
         options: &SessionOptions,
         budget: Bytes,
     ) -> Result<Blueprint, Error> {
-        for choice in self
-            .choices
-            .iter()
-            .filter(|choice| self.bound(choice) <= budget.0)
-        {
+        for (at, choice) in self.choices.iter().enumerate() {
+            if self.bound(choice) > budget.0 || self.total(at)? > budget {
+                continue;
+            }
             for variants in [&self.draft.fastest, &self.draft.leanest] {
                 let blueprint = self.draft.blueprint(&choice.forms, variants)?;
                 if blueprint.footprint.total() <= budget {
@@ -173,9 +176,8 @@ impl Plans {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn seconds_within(&self, budget: Bytes) -> Result<Option<f64>, Error> {
-        let fitting = self.choices.iter();
-        for choice in fitting.filter(|choice| self.bound(choice) <= budget.0) {
-            if self.lean(&choice.forms)?.footprint.total() <= budget {
+        for (at, choice) in self.choices.iter().enumerate() {
+            if self.bound(choice) <= budget.0 && self.total(at)? <= budget {
                 return Ok(Some(choice.seconds));
             }
         }
@@ -251,17 +253,20 @@ impl Plans {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn least(&self) -> Result<Blueprint, Error> {
-        let mut least = self.lean(&Forms::new())?;
-        for choice in self.choices.iter().rev() {
-            if self.bound(choice) >= least.footprint.total().0 {
-                continue;
+        let mut by_bound: Vec<usize> = (0..self.choices.len()).collect();
+        by_bound.sort_by_key(|at| self.bound(&self.choices[*at]));
+        let mut least: Option<(Bytes, usize)> = None;
+        for at in by_bound {
+            if least.is_some_and(|(bytes, _)| self.bound(&self.choices[at]) >= bytes.0) {
+                break;
             }
-            let blueprint = self.lean(&choice.forms)?;
-            if blueprint.footprint.total() < least.footprint.total() {
-                least = blueprint;
+            let bytes = self.total(at)?;
+            if least.is_none_or(|(known, _)| bytes < known) {
+                least = Some((bytes, at));
             }
         }
-        Ok(least)
+        let whole = Forms::new();
+        self.lean(least.map_or(&whole, |(_, at)| &self.choices[at].forms))
     }
 
     /// A published policy on this network. Its lossy forms are open to it where `quality` is above 0.
@@ -328,6 +333,15 @@ impl Plans {
     /// The session with these forms and no workspace that a variant could do without.
     fn lean(&self, forms: &Forms) -> Result<Blueprint, Error> {
         self.draft.blueprint(forms, &self.draft.leanest)
+    }
+
+    /// Everything that such a session reserves with the forms of a choice.
+    fn total(&self, choice: usize) -> Result<Bytes, Error> {
+        if let Some(bytes) = self.totals[choice].get() {
+            return Ok(*bytes);
+        }
+        let bytes = self.lean(&self.choices[choice].forms)?.footprint.total();
+        Ok(*self.totals[choice].get_or_init(|| bytes))
     }
 
     /// No session with these forms needs less.
