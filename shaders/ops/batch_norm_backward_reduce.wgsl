@@ -1,9 +1,11 @@
 // First pass of the gradients of a batch norm with activation, for every quad and slice of its pixels:
 //   g = output_gradient * activate'(scale * input + shift)
 //   workspace[2s] = sum of g, workspace[2s + 1] = sum of g * (input - mean) * inverse_deviation,   s = quad * slices + slice
+// STASH: the input is decoded as it is loaded, see common/stash.wgsl. SLOPES: the slope of the activation is one that was held apart, see
+// common/held_slopes.wgsl.
 //
 // Tile: one slice of one quad, lanes along neighbouring pixels, then a tree. Dispatch: [slices, quads] workgroups of LANES.
-#import common/activation
+#import common/normalised_gradient
 
 struct Params {
     pixels: u32,
@@ -12,15 +14,26 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+#ifdef STASH
+@group(0) @binding(1) var<storage, read_write> stash: array<vec4<u32>>;
+#else
 @group(0) @binding(1) var<storage, read_write> input: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read_write> normalisation: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> output_gradient: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> workspace: array<vec4<f32>>;
+#ifdef SLOPES
+@group(0) @binding(5) var<storage, read_write> slopes: array<u32>;
+#endif
 
 #import common/sum_pairs
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let quad = workgroup.y;
     let scale = normalisation[4u * quad];
     let shift = normalisation[4u * quad + 1u];
@@ -32,8 +45,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var product_sum = vec4<f32>(0.0);
     for (var pixel = begin + lane; pixel < end; pixel += LANES) {
         let element = quad * params.pixels + pixel;
-        let value = input[element];
-        let gradient = output_gradient[element] * activate_derivative(fma(value, scale, shift));
+        let value = value_at(quad, pixel, workgroups.y, params.pixels);
+        let gradient = output_gradient[element] * slope_at(quad, pixel, params.pixels, fma(value, scale, shift));
         gradient_sum += gradient;
         product_sum += gradient * (value - mean);
     }

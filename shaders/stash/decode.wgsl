@@ -1,4 +1,6 @@
 // values = what a stash holds.  Consumers decode as they load, with the same functions; this is for those that cannot.
+// SLOPES: what comes out is what stands behind a normalisation and a ReLU (1) or ReLU6 (2) of these values, with their slopes, held beside,
+// as they were before any code:   values = slope * (scale * value + shift), and of a ReLU6 six where it was above.
 //
 // Tile: 1024 neighbouring pixels of one quad. Dispatch: [ceil(pixels / 1024), quads] workgroups of 256.
 #import common/stash
@@ -10,10 +12,30 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> stash: array<vec4<u32>>;
-#ifdef STASH_TAPS
-@group(0) @binding(2) var<storage, read_write> values: array<u32>;
+#ifdef SLOPES
+#import common/held_slopes
+@group(0) @binding(2) var<storage, read_write> normalisation: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> slopes: array<u32>;
+const VALUES = 4;
 #else
-@group(0) @binding(2) var<storage, read_write> values: array<vec4<f32>>;
+const VALUES = 2;
+#endif
+#ifdef STASH_TAPS
+@group(0) @binding(VALUES) var<storage, read_write> values: array<u32>;
+#else
+@group(0) @binding(VALUES) var<storage, read_write> values: array<vec4<f32>>;
+#endif
+
+#ifdef SLOPES
+fn behind_activation(quad: u32, pixel: u32, value: vec4<f32>) -> vec4<f32> {
+    let scaled = fma(value, normalisation[4u * quad], normalisation[4u * quad + 1u]);
+    if SLOPES == 1u {
+        return scaled * held_slope(quad, pixel, params.pixels);
+    }
+    let codes = slope_codes(quad, pixel, params.pixels);
+    let inside = clamp(scaled, vec4<f32>(), vec4<f32>(6.0));
+    return select(select(vec4<f32>(), inside, codes == vec4<u32>(1u)), vec4<f32>(6.0), codes == vec4<u32>(2u));
+}
 #endif
 
 @compute @workgroup_size(256)
@@ -26,7 +48,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let taps = stash_codes(0u, workgroup.y, pixel, params.pixels) << vec4<u32>(0u, 8u, 16u, 24u);
         values[element] = taps.x | taps.y | taps.z | taps.w;
 #else
-        values[element] = stash_load(workgroup.y, pixel, params.quads, params.pixels);
+        var value = stash_load(workgroup.y, pixel, params.quads, params.pixels);
+#ifdef SLOPES
+        value = behind_activation(workgroup.y, pixel, value);
+#endif
+        values[element] = value;
 #endif
     }
 }

@@ -1,7 +1,5 @@
 // input_gradient = output_gradient where a stash says that the gradient of an activation passes, else 0.
 // IN_PLACE: the input gradient takes the place of the output gradient.
-// SATURATED (STASH_SIX): it is not a gradient but what stands before a ReLU6, and becomes what stands behind it, where below and above are
-// as they were before any code: 0 and 6.
 //
 // Tile: 1024 neighbouring pixels of one quad. Dispatch: [ceil(pixels / 1024), quads] workgroups of 256.
 #import common/stash
@@ -24,13 +22,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let end = min(begin + 1024u, params.pixels);
     for (var pixel = begin + lane; pixel < end; pixel += 256u) {
         let element = workgroup.y * params.pixels + pixel;
-#ifdef SATURATED
-        let codes = stash_codes(0u, workgroup.y, pixel, params.pixels);
-        let inside = clamp(output_gradient[element], vec4<f32>(), vec4<f32>(6.0));
-        let gradient = select(select(vec4<f32>(), inside, codes == vec4<u32>(1u)), vec4<f32>(6.0), codes == vec4<u32>(2u));
-#else
         let gradient = output_gradient[element] * stash_slope(workgroup.y, pixel, params.quads, params.pixels);
-#endif
 #ifdef IN_PLACE
         output_gradient[element] = gradient;
 #else

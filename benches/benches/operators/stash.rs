@@ -144,7 +144,7 @@ pub(crate) fn weight_gradients(criterion: &mut Criterion) {
         let fused: Result<Vec<_>, _> = plain
             .iter()
             .map(|launch| match launch.regions[0] == values {
-                true => on_load(codec, &shape, launch.clone(), stash),
+                true => on_load(codec, &shape, launch.clone(), stash, None),
                 false => Ok(launch.clone()),
             })
             .collect();

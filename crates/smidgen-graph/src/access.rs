@@ -135,8 +135,13 @@ impl OperationKind {
             Kind::BatchNormBackward {
                 output_gradient,
                 input,
+                coded,
                 ..
-            } => reading(&[*input], &[Some(*output_gradient)]),
+            } => {
+                let slope = coded.and_then(|coded| coded.slope);
+                let slope = slope.map(|slope| slope.stash);
+                reading(&[*input], &[Some(*output_gradient), slope])
+            }
             Kind::Apply { input, .. }
             | Kind::Shortcut { input, .. }
             | Kind::MaxPool { input, .. }
@@ -185,9 +190,14 @@ impl OperationKind {
                 output_gradient,
                 ..
             } => vec![*control, *output_gradient],
-            Kind::Encode { control, input, .. } => vec![*control, *input],
-            Kind::Decode { stash, .. } => vec![*stash],
-            Kind::Slope { stash, target, .. } => vec![*stash, *target],
+            Kind::Encode { control, input, .. } => reading(&[*input], &[Some(*control)]),
+            Kind::Decode {
+                stash, activated, ..
+            } => {
+                let (normalisation, slope) = activated.unzip();
+                let slope = slope.map(|slope| slope.stash);
+                reading(&[], &[Some(*stash), normalisation, slope])
+            }
             Kind::InSlices {
                 producer, readers, ..
             } => around(producer, readers, Self::reads),
@@ -260,8 +270,7 @@ impl OperationKind {
             | Kind::GlobalAveragePool { output, .. }
             | Kind::Dropout { output, .. }
             | Kind::Decode { output, .. } => vec![*output],
-            Kind::Encode { stash, .. } => vec![*stash],
-            Kind::Slope { target, .. } => vec![*target],
+            Kind::Encode { stash, slope, .. } => with(&[*stash], &[slope.map(|slope| slope.stash)]),
             Kind::InSlices {
                 producer, readers, ..
             } => around(producer, readers, Self::writes),

@@ -397,6 +397,7 @@ impl Backward<'_> {
             batch_statistics: self.emitter.batch_statistics(*output),
             output_gradient,
             input: *output,
+            coded: None,
             input_gradient,
             scale_gradient: gradients.map(|(scale, _)| scale),
             shift_gradient: gradients.map(|(_, shift)| shift),

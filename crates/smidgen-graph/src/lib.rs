@@ -36,7 +36,9 @@ pub use graph::{Buffer, BufferId, Graph, Layer, Node, NodeId, Parameter, Paramet
 pub use init::{Fan, Initial};
 pub use layers::{Convolution, Extent, Pool};
 pub use lower::{ExampleMemory, Lowering, Mode, Rehearsal};
-pub use operation::{Content, Operation, OperationKind, Optimizer, Phase, RehearsalMemory};
+pub use operation::{
+    Coded, Content, HeldSlope, Operation, OperationKind, Optimizer, Phase, RehearsalMemory,
+};
 pub use program::{
     CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, Value, ValueId,
 };

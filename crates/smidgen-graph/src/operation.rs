@@ -96,6 +96,24 @@ impl Optimizer {
     }
 }
 
+/// A slope of an activation, held as it was before any code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSlope {
+    /// A code for slopes.
+    pub code: Code,
+    /// Where it is held.
+    pub stash: ValueId,
+}
+
+/// How a stash is held that an operation decodes as it loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coded {
+    /// The code of its numbers.
+    pub code: Code,
+    /// The slope of the activation that they are read through, if that is held beside them.
+    pub slope: Option<HeldSlope>,
+}
+
 /// One operation. Fields named as values are read, unless the variant's text says that they are written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // Fields are named for what they are; shapes follow from the layouts of the values.
@@ -248,12 +266,13 @@ pub enum OperationKind {
     },
     /// Writes `input_gradient`, the gradient of the value of `input`, which may take the place of `output_gradient`, that of what `input`
     /// is read as: a batch norm and the activation behind it. Writes `scale_gradient` and `shift_gradient`, both or neither (neither: frozen). `batch_statistics` tells whether
-    /// the statistics depended on the input (training).
+    /// the statistics depended on the input (training). Where it is `coded`, the value of `input` is a stash that is decoded as it is loaded.
     BatchNormBackward {
         shape: MapShape,
         batch_statistics: bool,
         output_gradient: ValueId,
         input: Source,
+        coded: Option<Coded>,
         input_gradient: ValueId,
         scale_gradient: Option<ValueId>,
         shift_gradient: Option<ValueId>,
@@ -388,30 +407,25 @@ pub enum OperationKind {
         output_gradient: ValueId,
         input_gradient: ValueId,
     },
-    /// Writes `stash`: `input` in a code. Random rounding follows from the seed in the control block, `stream` and the element's index.
+    /// Writes `stash`: the value of `input` in a code; and the `slope` of what `input` is read as. Random rounding follows from the seed in the
+    /// control block, `stream` and the element's index.
     Encode {
         shape: MapShape,
         code: Code,
         stream: u32,
         control: ValueId,
-        input: ValueId,
+        input: Source,
         stash: ValueId,
+        slope: Option<HeldSlope>,
     },
-    /// Writes `output` from `stash`.
+    /// Writes `output` from `stash`: the value; or, if `activated`, what stands behind its normalisation and an activation whose slope is held
+    /// beside it.
     Decode {
         shape: MapShape,
         code: Code,
         stash: ValueId,
+        activated: Option<(ValueId, HeldSlope)>,
         output: ValueId,
-    },
-    /// Multiplies `target`, in place, with the slope of an activation in `stash`, a `code` for slopes; or, where it holds `values` from before
-    /// the activation, makes them those behind it.
-    Slope {
-        shape: MapShape,
-        code: Code,
-        values: bool,
-        stash: ValueId,
-        target: ValueId,
     },
     /// What `producer`, a convolution, would write runs through memory in so many slices of its channels: for one slice after the other, the
     /// producer makes it and the `readers` compute with it. They are what needs a channel of a map for nothing but that channel: the backward

@@ -317,7 +317,7 @@ fn forms_change_no_bit_but_by_their_codes() {
             }
         };
         consistent(&other);
-        coded += count(&other, |kind| matches!(kind, OperationKind::Decode { .. }));
+        coded += count(&other, |kind| matches!(kind, OperationKind::Encode { .. }));
         again += other.operations.len() - program.operations.len();
         let (mut plain, mut rewritten) = (start(&program), start(&other));
         plain.run();
@@ -354,7 +354,13 @@ fn slopes_held_apart(model: &str, expected: usize) {
     }
     let other = outline.apply(&program, &forms).unwrap();
     consistent(&other);
-    let slopes = count(&other, |kind| matches!(kind, OperationKind::Slope { .. }));
+    let slopes = count(&other, |kind| match kind {
+        OperationKind::Decode { activated, .. } => activated.is_some(),
+        OperationKind::BatchNormBackward { coded, .. } => {
+            coded.is_some_and(|coded| coded.slope.is_some())
+        }
+        _ => false,
+    });
     assert_eq!(slopes, expected, "{model}");
     let (mut plain, mut rewritten) = (start(&program), start(&other));
     plain.run();

@@ -215,7 +215,7 @@ impl Codec {
         }
     }
 
-    fn bits(self) -> u32 {
+    pub(crate) fn bits(self) -> u32 {
         match self {
             Self::Mask => 1,
             Self::MaskSix => 2,

@@ -1,7 +1,7 @@
 //! Launches of the codecs.
 
 use crate::{Bound, Codec, StashError, StashShape};
-use smidgen_gpu::{Launch, Region, folded_grid, params};
+use smidgen_gpu::{Activation, Launch, Region, Source, folded_grid, normalisation_bytes, params};
 
 params! { struct GroupedParams { quads: u32, pixels: u32, blocks: u32, all_blocks: u32, words: u32, tensor: u32, seed_word: u32 } }
 params! { struct LatticeParams { quads: u32, pixels: u32, blocks: u32, all_blocks: u32, words: u32 } }
@@ -53,6 +53,31 @@ pub struct SlopeBackward {
     pub input_gradient: Region,
 }
 
+/// A slope that is held beside a stash: [`encode_slope`] has written it, from what the values are read as behind a normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldSlope {
+    /// [`Codec::Mask`] of a ReLU, [`Codec::MaskSix`] of a ReLU6.
+    pub codec: Codec,
+    /// [`Codec::encoded_bytes`] of it.
+    pub stash: Region,
+}
+
+impl HeldSlope {
+    fn check(&self, shape: &StashShape) -> Result<(), StashError> {
+        if !matches!(self.codec, Codec::Mask | Codec::MaskSix) {
+            return Err(StashError::Unsupported {
+                codec: self.codec.name(),
+                what: "is no mask, which a slope beside other codes is held in",
+            });
+        }
+        expect("slopes", self.stash, self.codec.encoded_bytes(shape))
+    }
+
+    fn define(&self) -> (&'static str, String) {
+        ("SLOPES", self.codec.bits().to_string())
+    }
+}
+
 fn expect(name: &'static str, region: Region, needed: u64) -> Result<(), StashError> {
     if region.size < needed {
         return Err(StashError::Region {
@@ -78,7 +103,10 @@ pub fn encode(
     expect("stash", regions.stash, codec.encoded_bytes(shape))?;
     match codec {
         Codec::Half => Ok(vec![half(shape, regions)]),
-        Codec::Mask | Codec::MaskSix | Codec::Taps { .. } => Ok(vec![mask(codec, shape, regions)]),
+        Codec::Mask | Codec::MaskSix | Codec::Taps { .. } => {
+            let values = regions.values.into();
+            Ok(vec![mask(codec, shape, &values, regions.stash)])
+        }
         Codec::Lattice { .. } => {
             let bound = regions.bound.ok_or(StashError::Missing {
                 codec: codec.name(),
@@ -98,6 +126,33 @@ pub fn encode(
     }
 }
 
+/// The slope of a ReLU ([`Codec::Mask`]) or a ReLU6 ([`Codec::MaskSix`]) of what a source is read as, in one launch: of the map itself, no
+/// normalised copy of it is made.
+///
+/// # Errors
+/// Another codec, a source with another activation, a shape that is empty or too large, a region too small.
+pub fn encode_slope(
+    codec: Codec,
+    shape: &StashShape,
+    source: &Source,
+    stash: Region,
+) -> Result<Launch, StashError> {
+    shape.check()?;
+    HeldSlope { codec, stash }.check(shape)?;
+    let of = match codec {
+        Codec::Mask => Activation::Relu,
+        _ => Activation::Relu6,
+    };
+    if source.activation != of {
+        return Err(StashError::Unsupported {
+            codec: codec.name(),
+            what: "holds the slope of another activation than the source has",
+        });
+    }
+    expect("values", source.region, codec.value_bytes(shape))?;
+    Ok(mask(codec, shape, source, stash))
+}
+
 fn half(shape: &StashShape, regions: &Encode) -> Launch {
     let params = HalfParams {
         count: shape.elements() as u32,
@@ -111,18 +166,22 @@ fn half(shape: &StashShape, regions: &Encode) -> Launch {
     )
 }
 
-fn mask(codec: Codec, shape: &StashShape, regions: &Encode) -> Launch {
+fn mask(codec: Codec, shape: &StashShape, values: &Source, stash: Region) -> Launch {
     let words = codec.plane_words(shape) as u32;
     let params = MaskParams {
         pixels: shape.pixels,
         words,
         all_words: shape.quads * words,
     };
+    let mut defines = codec.loader_defines();
+    defines.extend((values.normalisation).map(|_| ("NORMALISE", String::new())));
+    let regions = [values.region].into_iter().chain(values.normalisation);
+    let regions = regions.chain([stash]);
     Launch::new(
         "stash/encode_mask.wgsl",
-        &codec.loader_defines(),
+        &defines,
         &params,
-        vec![regions.values, regions.stash],
+        regions.collect(),
         [words.div_ceil(256), shape.quads, 1],
     )
 }
@@ -217,8 +276,49 @@ pub fn decode(
     )])
 }
 
+/// What stands behind a normalisation and a ReLU or ReLU6 of the values that a stash holds: `slope * (scale * value + shift)`, with the slope
+/// that is held beside it, so that what the activation made flat stays so exactly; of a ReLU6 six where it was above. For consumers that
+/// cannot decode as they load.
+///
+/// # Errors
+/// As [`decode`], and a slope in another codec than a mask's.
+pub fn decode_activated(
+    codec: Codec,
+    shape: &StashShape,
+    regions: &Decode,
+    normalisation: Region,
+    slope: &HeldSlope,
+) -> Result<Launch, StashError> {
+    shape.check()?;
+    if !codec.holds_values() {
+        return Err(StashError::Unsupported {
+            codec: codec.name(),
+            what: "holds no values that could be normalised",
+        });
+    }
+    slope.check(shape)?;
+    expect("stash", regions.stash, codec.encoded_bytes(shape))?;
+    expect("values", regions.values, codec.value_bytes(shape))?;
+    let channels = shape.quads.saturating_mul(4);
+    expect(
+        "normalisation",
+        normalisation,
+        normalisation_bytes(channels),
+    )?;
+    let mut defines = codec.loader_defines();
+    defines.push(slope.define());
+    Ok(plane_launch(
+        "stash/decode.wgsl",
+        &defines,
+        shape,
+        vec![regions.stash, normalisation, slope.stash, regions.values],
+    ))
+}
+
 /// A launch whose first region is the tensor that was encoded, changed to read the stash instead and to decode as it loads: no decoded copy
-/// is made. Of the kernels of `smidgen-conv` that of the weight gradient (of at most one group) can, with ReLU and ReLU6 on load.
+/// is made. Of the kernels of `smidgen-conv` that of the weight gradient (of at most one group) can, with ReLU and ReLU6 on load; of those of
+/// `smidgen-ops` the passes over a map of a normalisation's backward, which can also take a `slope` that is held beside the stash, in
+/// place of that of an activation.
 ///
 /// # Errors
 /// A codec that holds no values, a region too small, a kernel that cannot decode.
@@ -227,6 +327,7 @@ pub fn on_load(
     shape: &StashShape,
     launch: Launch,
     stash: Region,
+    slope: Option<&HeldSlope>,
 ) -> Result<Launch, StashError> {
     let unsupported = |what| StashError::Unsupported {
         codec: codec.name(),
@@ -239,12 +340,17 @@ pub fn on_load(
     let mut launch = launch;
     let loader = codec.loader_defines().into_iter();
     let flags = loader.chain([("STASH", String::new())]);
+    let flags = flags.chain(slope.map(HeldSlope::define));
     launch
         .defines
         .extend(flags.map(|(name, value)| (name.to_owned(), value)));
     launch.defines.sort();
     if let Some(first) = launch.regions.first_mut() {
         *first = stash;
+    }
+    if let Some(slope) = slope {
+        slope.check(shape)?;
+        launch.regions.push(slope.stash);
     }
     match launch.variant() {
         Ok(_) => Ok(launch),
@@ -293,36 +399,6 @@ pub fn slope_backward(
         &defines,
         shape,
         bound,
-    )])
-}
-
-/// `values = relu6(values)`, in place, with what was below zero and above six as a mask holds it: for values that have been in a code since,
-/// so that what the activation made flat stays so exactly.
-///
-/// # Errors
-/// Another codec than [`Codec::MaskSix`], a shape that is empty or too large, a region too small.
-pub fn saturate(
-    codec: Codec,
-    shape: &StashShape,
-    stash: Region,
-    values: Region,
-) -> Result<Vec<Launch>, StashError> {
-    shape.check()?;
-    if codec != Codec::MaskSix {
-        return Err(StashError::Unsupported {
-            codec: codec.name(),
-            what: "does not tell what a ReLU6 cut off; its mask does",
-        });
-    }
-    expect("stash", stash, codec.encoded_bytes(shape))?;
-    expect("values", values, shape.value_bytes())?;
-    let mut defines = codec.loader_defines();
-    defines.extend(["IN_PLACE", "SATURATED"].map(|name| (name, String::new())));
-    Ok(vec![plane_launch(
-        "stash/slope_backward.wgsl",
-        &defines,
-        shape,
-        vec![stash, values],
     )])
 }
 

@@ -34,7 +34,7 @@
 //!
 //! **Decode on load.** A kernel of yours need not have the values decoded for it: import `common/stash` in its shader, declare the stash as
 //! `array<vec4<u32>>`, give it the [`loader_defines`](Codec::loader_defines) of the codec and call `stash_load(quad, pixel, quads, pixels)`
-//! where it would have read a `vec4`. (The weight gradient of `smidgen-conv` does so already: [`on_load`].) That reads one word of codes and one header, and no decoded tensor ever exists.
+//! where it would have read a `vec4`. (The weight gradient of `smidgen-conv` and the backward pass of a normalisation of `smidgen-ops` do so already: [`on_load`].) That reads one word of codes and one header, and no decoded tensor ever exists.
 //!
 //! **What is lossy, and how.** [`Linear`](Codec::Linear), [`Rectified`](Codec::Rectified) and [`SignMagnitude`](Codec::SignMagnitude) round
 //! up or down at random so that the mean of what is decoded is the value: gradients that are linear in it stay unbiased. The random words
@@ -56,7 +56,8 @@ pub use bound::Bound;
 pub use codec::{Bits, Codec, Group};
 pub use error::StashError;
 pub use launches::{
-    Decode, Encode, Seed, SlopeBackward, decode, encode, on_load, saturate, slope_backward,
+    Decode, Encode, HeldSlope, Seed, SlopeBackward, decode, decode_activated, encode, encode_slope,
+    on_load, slope_backward,
 };
 pub use shape::StashShape;
 

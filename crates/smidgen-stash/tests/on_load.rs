@@ -6,9 +6,12 @@ use smidgen_conv::sparse::{
 use smidgen_conv::{ConvolutionShape, Pass, WeightGradient, weight_gradient, workspace};
 use smidgen_gpu::testing::{Guarded, device};
 use smidgen_gpu::{Activation, Launch, Region, Source};
+use smidgen_ops::MapShape;
+use smidgen_ops::batch_norm::{Backward, StatisticsKind, backward, backward_workspace};
 use smidgen_reference::numbers::normal;
 use smidgen_stash::{
-    Bits, Bound, Codec, Decode, Encode, Group, Seed, StashShape, decode, encode, on_load,
+    Bits, Bound, Codec, Decode, Encode, Group, HeldSlope, Seed, SlopeBackward, StashShape, decode,
+    encode, encode_slope, on_load, slope_backward,
 };
 
 /// Launches of the weight gradient (of live blocks, if `sparse` says so) from a decoded copy, and from the stash itself, and where they
@@ -83,7 +86,7 @@ fn both(
     let fused = gradient(memory, from_stash);
     launches.extend(fused.into_iter().map(|launch| {
         if launch.regions[0] == copy {
-            on_load(codec, &stash_shape, launch, stash).unwrap()
+            on_load(codec, &stash_shape, launch, stash, None).unwrap()
         } else {
             launch
         }
@@ -120,6 +123,138 @@ fn a_weight_gradient_from_the_stash_is_that_from_a_decoded_copy() {
     }
 }
 
+/// Launches of the backward pass of a normalisation from a decoded copy, behind a gradient that a held slope has been applied to, and of that
+/// which does both as it loads; and what each leaves: gradients by the input, the scale and the shift.
+fn normalisations(
+    memory: &mut Guarded,
+    (codec, mask): (Codec, Option<(Codec, Activation)>),
+    shape: &MapShape,
+    in_place: bool,
+) -> (Vec<Launch>, [[Region; 3]; 2]) {
+    let stash_shape = StashShape::planes(shape.channels, shape.pixels());
+    let count = stash_shape.elements() as usize * 4;
+    let values = memory.input(&normal(1, count));
+    let stash = memory.output(codec.encoded_bytes(&stash_shape) as usize / 4);
+    let copy = memory.output(count);
+    let seed = Seed {
+        region: memory.input(&[5_u32]),
+        word: 0,
+        tensor: 1,
+    };
+    let regions = Encode {
+        values,
+        stash,
+        seed: Some(seed),
+        bound: Some(memory.input(&[Bound::wanted(0.01).unwrap()])),
+    };
+    let mut launches = encode(codec, &stash_shape, &regions).unwrap();
+    let regions = Decode {
+        stash,
+        values: copy,
+    };
+    launches.extend(decode(codec, &stash_shape, &regions).unwrap());
+    let normalisation = memory.input(&normal(3, stash_shape.quads as usize * 16));
+    let slope = mask.map(|(mask, activation)| {
+        let slope = HeldSlope {
+            codec: mask,
+            stash: memory.output(mask.encoded_bytes(&stash_shape) as usize / 4),
+        };
+        let source = Source {
+            region: values,
+            normalisation: Some(normalisation),
+            activation,
+        };
+        launches.push(encode_slope(mask, &stash_shape, &source, slope.stash).unwrap());
+        slope
+    });
+    let facts = device(true).facts();
+    let leaves = [false, true].map(|fused| {
+        let output_gradient = memory.input(&normal(2, count));
+        let vector = 4 * stash_shape.quads as usize;
+        let regions = Backward {
+            input: copy,
+            normalisation,
+            output_gradient,
+            workspace: memory.output(backward_workspace(shape, facts) as usize / 4),
+            gamma_gradient: memory.output(vector),
+            beta_gradient: memory.output(vector),
+            input_gradient: if in_place {
+                output_gradient
+            } else {
+                memory.output(count)
+            },
+        };
+        if let (false, Some(slope)) = (fused, slope) {
+            let regions = SlopeBackward {
+                stash: slope.stash,
+                output_gradient,
+                input_gradient: output_gradient,
+            };
+            launches.extend(slope_backward(slope.codec, &stash_shape, &regions).unwrap());
+        }
+        let kind = StatisticsKind::Batch;
+        let made = backward(shape, facts, Activation::Identity, kind, &regions).unwrap();
+        launches.extend(made.into_iter().map(|launch| {
+            if fused && launch.regions[0] == copy {
+                on_load(codec, &stash_shape, launch, stash, slope.as_ref()).unwrap()
+            } else {
+                launch
+            }
+        }));
+        [
+            regions.input_gradient,
+            regions.gamma_gradient,
+            regions.beta_gradient,
+        ]
+    });
+    (launches, leaves)
+}
+
+#[test]
+fn a_normalisation_passes_gradients_back_from_the_stash_as_from_a_decoded_copy() {
+    let (group, bits) = (Group::G64, Bits::Four);
+    let linear = Codec::Linear { bits, group };
+    let two = Codec::Linear {
+        bits: Bits::Two,
+        group: Group::G256,
+    };
+    let relu = Some((Codec::Mask, Activation::Relu));
+    let six = Some((Codec::MaskSix, Activation::Relu6));
+    let forms = [
+        (Codec::Half, None),
+        (Codec::Half, relu),
+        (linear, None),
+        (linear, relu),
+        (linear, six),
+        (two, relu),
+        (Codec::Rectified { bits, group }, None),
+        (Codec::SignMagnitude { group }, None),
+        (Codec::Lattice { bits, group }, None),
+    ];
+    let (mut memory, mut launches, mut cases) = (Guarded::new(), Vec::new(), Vec::new());
+    for shape in [
+        MapShape::new(2, 6, 9, 11),
+        MapShape::new(1, 3, 1, 1),
+        MapShape::new(3, 8, 20, 23),
+    ] {
+        for form in forms {
+            for in_place in [false, true] {
+                let (more, leaves) = normalisations(&mut memory, form, &shape, in_place);
+                launches.extend(more);
+                cases.push((form, shape, leaves));
+            }
+        }
+    }
+    let outcome = memory.run(&launches).unwrap();
+    for (form, shape, [apart, fused]) in cases {
+        for (apart, fused) in apart.into_iter().zip(fused) {
+            let [apart, fused] = [apart, fused].map(|place| outcome.read::<f32>(place));
+            assert_eq!(apart, fused, "{form:?}, {shape:?}");
+            assert!(apart.iter().all(|value| value.is_finite()), "{form:?}");
+        }
+    }
+}
+
 #[test]
 fn a_kernel_that_cannot_decode_is_refused() {
     let group = Group::G64;
@@ -134,8 +269,8 @@ fn a_kernel_that_cannot_decode_is_refused() {
         bits: Bits::Four,
         group,
     };
-    let refused = on_load(codec, &shape, launch.clone(), region).unwrap_err();
+    let refused = on_load(codec, &shape, launch.clone(), region, None).unwrap_err();
     assert!(refused.to_string().contains("decode it first"));
-    let refused = on_load(Codec::Mask, &shape, launch, region).unwrap_err();
+    let refused = on_load(Codec::Mask, &shape, launch, region, None).unwrap_err();
     assert!(refused.to_string().contains("no values"));
 }

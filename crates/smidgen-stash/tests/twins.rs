@@ -4,12 +4,12 @@ mod inputs;
 
 use inputs::{assert_same, grouped_codecs, tensors, twin};
 use smidgen_gpu::testing::Guarded;
-use smidgen_gpu::{Launch, Region};
+use smidgen_gpu::{Activation, Launch, Region, Source};
 use smidgen_reference::numbers::{below, normal};
 use smidgen_reference::stash as reference;
 use smidgen_stash::{
-    Bits, Bound, Codec, Decode, Encode, Seed, SlopeBackward, StashShape, decode, encode, saturate,
-    slope_backward,
+    Bits, Bound, Codec, Decode, Encode, HeldSlope, Seed, SlopeBackward, StashShape, decode,
+    decode_activated, encode, encode_slope, slope_backward,
 };
 
 const SEED: u32 = 0xdead_beef;
@@ -243,35 +243,94 @@ fn codes_that_hold_the_slope_of_a_relu_hold_it_exactly() {
     }
 }
 
+/// Codes with a slope beside them: where they stand, and the normalisation between.
+struct Sloped {
+    codec: Codec,
+    slope: HeldSlope,
+    values: Vec<f32>,
+    decoded: Region,
+    behind: Region,
+}
+
 #[test]
-fn what_a_relu6_made_flat_stays_flat() {
+fn what_an_activation_made_flat_stays_flat() {
+    let group = smidgen_stash::Group::G64;
+    let linear = |bits| Codec::Linear { bits, group };
     let mut bench = Bench::new();
-    let shape = StashShape::planes(9, 200);
-    let values = normal(7, shape.elements() as usize * 4);
-    let values: Vec<f32> = values.iter().map(|value| value * 5.0 + 2.0).collect();
-    let [stash, ..] = bench.round_trip(Codec::MaskSix, &shape, &values);
-    // As if they had been in a code since: some are on the wrong side now.
-    let noise = normal(8, values.len());
-    let noisy: Vec<f32> = values
-        .iter()
-        .zip(&noise)
-        .map(|(value, noise)| value + noise)
-        .collect();
-    let region = bench.memory.input(&noisy);
-    bench
-        .launches
-        .extend(saturate(Codec::MaskSix, &shape, stash, region).unwrap());
-    assert!(saturate(Codec::Mask, &shape, stash, region).is_err());
+    let mut cases = Vec::new();
+    for shape in SHAPES.map(|[channels, pixels]| StashShape::planes(channels, pixels)) {
+        let values = normal(7, shape.elements() as usize * 4);
+        // Scale, shift, mean and inverse deviation of a quad; nothing is rounded when it is applied.
+        let normalisation: Vec<f32> = (0..shape.quads)
+            .flat_map(|_| [[4.0; 4], [2.0; 4], [0.0; 4], [1.0; 4]].concat())
+            .collect();
+        let normalisation = bench.memory.input(&normalisation);
+        for codec in [linear(Bits::Four), linear(Bits::Two), Codec::Half] {
+            for (mask, activation) in [
+                (Codec::Mask, Activation::Relu),
+                (Codec::MaskSix, Activation::Relu6),
+            ] {
+                let [stash, decoded, _] = bench.round_trip(codec, &shape, &values);
+                let source = Source {
+                    region: bench.memory.input(&values),
+                    normalisation: Some(normalisation),
+                    activation,
+                };
+                let slope = HeldSlope {
+                    codec: mask,
+                    stash: bench.memory.output(mask.encoded_bytes(&shape) as usize / 4),
+                };
+                let behind = bench.memory.output(values.len());
+                let regions = Decode {
+                    stash,
+                    values: behind,
+                };
+                bench.launches.extend([
+                    encode_slope(mask, &shape, &source, slope.stash).unwrap(),
+                    decode_activated(codec, &shape, &regions, normalisation, &slope).unwrap(),
+                ]);
+                cases.push((
+                    shape,
+                    Sloped {
+                        codec,
+                        slope,
+                        values: values.clone(),
+                        decoded,
+                        behind,
+                    },
+                ));
+            }
+        }
+    }
     let outcome = bench.memory.run(&bench.launches).unwrap();
-    let pairs = values.iter().zip(&noisy);
-    let expected: Vec<f32> = pairs
-        .map(|(value, noisy)| match *value {
-            value if value <= 0.0 => 0.0,
-            value if value >= 6.0 => 6.0,
-            _ => noisy.clamp(0.0, 6.0),
-        })
-        .collect();
-    assert_same("a ReLU6", &outcome.read(region), &expected);
+    for (shape, case) in cases {
+        let Sloped {
+            codec,
+            slope,
+            values,
+            decoded,
+            behind,
+        } = case;
+        let what = format!("{codec:?} and {:?}, {shape:?}", slope.codec);
+        let six = slope.codec == Codec::MaskSix;
+        let states: Vec<u32> = (values.iter())
+            .map(|value| 4.0f32.mul_add(*value, 2.0))
+            .map(|value| u32::from(value > 0.0) + u32::from(six && value >= 6.0))
+            .collect();
+        let words = reference::pack(&states, 1 + u32::from(six), shape.pixels as usize);
+        assert_eq!(outcome.read::<u32>(slope.stash), words, "{what}");
+        let decoded: Vec<f32> = outcome.read(decoded);
+        let expected: Vec<f32> = (decoded.iter().zip(&states))
+            .map(|(value, state)| (4.0f32.mul_add(*value, 2.0), *state))
+            .map(|(value, state)| match state {
+                0 => 0.0,
+                1 if six => value.clamp(0.0, 6.0),
+                1 => value,
+                _ => 6.0,
+            })
+            .collect();
+        assert_same(&what, &outcome.read(behind), &expected);
+    }
 }
 
 #[test]
@@ -352,6 +411,11 @@ fn what_does_not_fit_is_refused() {
     };
     let refused = slope_backward(lattice, &shape, &gradient).unwrap_err();
     assert!(refused.to_string().contains("slope"));
+    let source = region(1024).into();
+    let refused = encode_slope(Codec::Mask, &shape, &source, region(1024)).unwrap_err();
+    assert!(refused.to_string().contains("another activation"));
+    let refused = encode_slope(four, &shape, &source, region(1024)).unwrap_err();
+    assert!(refused.to_string().contains("is no mask"));
     assert!(StashShape::flat(6).is_err());
     let nothing = StashShape::planes(0, 5);
     let refused = encode(Codec::Mask, &nothing, &full).unwrap_err();

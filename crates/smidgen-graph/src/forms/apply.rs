@@ -3,7 +3,7 @@ use super::schedule::{Run, Schedule};
 use super::slices::in_slices;
 use super::{FormError, Forms, Step};
 use crate::attributes::Activation;
-use crate::operation::{Operation, OperationKind, Phase};
+use crate::operation::{Coded, Operation, OperationKind, Phase};
 use crate::program::{Layout, Program, Role, Value, ValueId};
 use crate::source::Source;
 
@@ -71,15 +71,25 @@ impl Outline {
                 schedule.read(id.0, backward)
             });
         }
-        if let Some(&(value, plain)) = schedule.sources.get(&at)
-            && let OperationKind::ConvolutionWeightGradient { input, .. }
-            | OperationKind::BatchNormBackward { input, .. } = &mut kind
-        {
-            *input = Source {
-                value: ValueId(value),
-                normalisation: input.normalisation.filter(|_| !plain),
-                activation: Activation::Identity,
-            };
+        match &mut kind {
+            OperationKind::BatchNormBackward { input, coded, .. } => {
+                if let Some((_, stash)) = schedule.coded.get(&at) {
+                    input.value = ValueId(stash.stash);
+                    if stash.slope.is_some() {
+                        input.activation = Activation::Identity;
+                    }
+                    *coded = Some(Coded {
+                        code: stash.code,
+                        slope: stash.held_slope(),
+                    });
+                }
+            }
+            OperationKind::ConvolutionWeightGradient { input, .. } => {
+                if let Some(value) = schedule.activated.get(&at) {
+                    *input = ValueId(*value).into();
+                }
+            }
+            _ => (),
         }
         let phase = if again {
             Phase::Backward
@@ -109,82 +119,40 @@ impl Outline {
     /// A step of the schedule as an operation. It belongs to the pass of the operation before it: what encodes follows a forward operation
     /// (or the loss), all else is of the backward pass.
     fn added(&self, program: &Program, step: Step, before: Phase) -> Option<Operation> {
-        let (Step::Encode { of, .. }
-        | Step::Decode { of, .. }
-        | Step::Apply { of, .. }
-        | Step::Slope { of, .. }) = step;
+        let of = step.of();
         let Layout::Map(shape) = program.values[of].layout else {
             return None;
         };
-        let id = ValueId;
+        let read_as = self.stash(ValueId(of))?.activated;
         let kind = match step {
-            Step::Encode {
-                code, input, stash, ..
-            } => OperationKind::Encode {
+            Step::Encode { stash, .. } => OperationKind::Encode {
                 shape,
-                code,
+                code: stash.code,
                 stream: of as u32,
                 control: program.control,
-                input: id(input),
-                stash: id(stash),
-            },
-            Step::Decode {
-                code,
-                stash,
-                output,
-                ..
-            } => OperationKind::Decode {
-                shape,
-                code,
-                stash: id(stash),
-                output: id(output),
-            },
-            Step::Apply {
-                input,
-                activated,
-                output,
-                ..
-            } => {
-                let read_as = self.stash(ValueId(of))?.activated.as_ref()?;
-                OperationKind::Apply {
-                    shape,
-                    input: Source {
-                        value: id(input),
+                input: match (stash.slope, read_as) {
+                    (Some(_), Some(read_as)) => Source {
+                        value: ValueId(of),
                         normalisation: Some(read_as.normalisation),
-                        activation: if activated {
-                            read_as.activation
-                        } else {
-                            Activation::Identity
-                        },
+                        activation: read_as.activation,
                     },
-                    output: id(output),
-                }
-            }
-            Step::Slope {
-                code,
-                stash,
-                values,
-                target,
-                ..
-            } => OperationKind::Slope {
+                    _ => ValueId(of).into(),
+                },
+                stash: ValueId(stash.stash),
+                slope: stash.held_slope(),
+            },
+            Step::Decode { stash, output, .. } => OperationKind::Decode {
                 shape,
-                code,
-                values,
-                stash: id(stash),
-                target: id(target),
+                code: stash.code,
+                stash: ValueId(stash.stash),
+                activated: (read_as.map(|read_as| read_as.normalisation)).zip(stash.held_slope()),
+                output: ValueId(output),
             },
         };
         // The pictures have no layer: they belong to the first that reads them.
         let reads = |at: &usize| self.reads[*at].contains(&of);
         let producer = self.producers[of].or_else(|| (0..self.reads.len()).find(reads))?;
-        let encodes = matches!(
-            step,
-            Step::Encode { .. }
-                | Step::Apply {
-                    activated: true,
-                    ..
-                }
-        );
+        let encodes = matches!(step, Step::Encode { .. });
         Some(Operation {
             layer: program.operations[producer].layer.clone(),
             phase: if encodes && !is_backward(before) {

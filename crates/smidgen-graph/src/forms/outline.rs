@@ -1,5 +1,5 @@
 use super::slices::Moved;
-use super::{Code, Codes, FormPass};
+use super::{Code, Codes, FormPass, NormalisationReader};
 use crate::attributes::Activation;
 use crate::operation::{Content, Operation, OperationKind, Phase};
 use crate::program::{Layout, Program, Role, ValueId};
@@ -28,30 +28,24 @@ pub struct Stash {
     pub masked: Vec<(Code, u64)>,
     /// How backward reads it, where `masked` are open.
     pub activated: Option<Activated>,
+    /// The backward pass of a normalisation that reads it, the first if there are several: these decode as they load.
+    pub normalisation: Option<NormalisationReader>,
+    /// Whether another backward operation reads it too, for which it is decoded.
+    pub decoded: bool,
 }
 
 impl Stash {
-    /// What forms of this stash may ask for beyond the operations of the program, with the bytes of what is held.
+    /// What forms of this stash may ask for beyond the operations of the program, or in their place.
     #[must_use]
-    pub fn passes(&self) -> Vec<(FormPass, u64)> {
-        let slope_bytes = self.activated.map_or(0, |activated| activated.slope_bytes);
-        let masked = self
-            .masked
-            .iter()
-            .map(|(code, both)| (*code, both - slope_bytes));
-        let codes = self.codes.iter().copied().chain(masked);
-        let mut passes: Vec<(FormPass, u64)> = codes
-            .flat_map(|(code, bytes)| {
-                [FormPass::Encode(code), FormPass::Decode(code)].map(|pass| (pass, bytes))
-            })
-            .collect();
-        if !self.masked.is_empty() {
-            passes.extend([true, false].map(|activated| (FormPass::Apply { activated }, 0)));
-            let slope = self
-                .activated
-                .map_or(Code::Slope, |activated| activated.slope);
-            passes.push((FormPass::Encode(slope), slope_bytes));
-            passes.extend([false, true].map(|values| (FormPass::Slope { values }, slope_bytes)));
+    pub fn passes(&self) -> Vec<FormPass> {
+        let codes = self.codes.iter().map(|(code, _)| (*code, false));
+        let masked = self.masked.iter().map(|(code, _)| (*code, true));
+        let mut passes = Vec::new();
+        for (code, slope) in codes.chain(masked) {
+            passes.push(FormPass::Encode { code, slope });
+            passes.extend(self.decoded.then_some(FormPass::Decode { code, slope }));
+            let reader = self.normalisation;
+            passes.extend(reader.map(|_| FormPass::Normalisation { code, slope }));
         }
         passes
     }
@@ -75,6 +69,8 @@ pub struct Activated {
 pub struct Outline {
     pub(super) reads: Vec<Vec<usize>>,
     pub(super) writes: Vec<Vec<usize>>,
+    /// By operation: what it passes a gradient back through the normalisation of.
+    pub(super) normalises: Vec<Option<usize>>,
     pub(super) phases: Vec<Phase>,
     /// By value: the forward operation that makes it.
     pub(super) producers: Vec<Option<usize>>,
@@ -139,6 +135,8 @@ impl Outline {
                 codes: Vec::new(),
                 masked: Vec::new(),
                 activated: None,
+                normalisation: None,
+                decoded: false,
             })
         });
         let mut stashes: Vec<Stash> = stashes.collect();
@@ -153,12 +151,31 @@ impl Outline {
         for (at, stash) in stashes.iter().enumerate() {
             positions[stash.value.0] = Some(at);
         }
+        for at in (0..operations.len()).filter(|at| is_backward(phases[*at])) {
+            for &value in &reads[at] {
+                let Some(position) = positions[value] else {
+                    continue;
+                };
+                let stash = &mut stashes[position];
+                match normalisation_reader(&operations[at].kind, stash.value) {
+                    Some(reader) => _ = stash.normalisation.get_or_insert(reader),
+                    None => stash.decoded = true,
+                }
+            }
+        }
+        let normalises = (operations.iter())
+            .map(|o| match o.kind {
+                OperationKind::BatchNormBackward { input, .. } => Some(input.value.0),
+                _ => None,
+            })
+            .collect();
         Self {
             last_forward,
             positions,
             moved: BTreeMap::new(),
             stashed: needs.iter().map(Option::is_some).collect(),
             stashes,
+            normalises,
             reads,
             writes,
             phases,
@@ -281,14 +298,8 @@ fn activated(program: &Program, value: ValueId) -> Option<(ValueId, Activation)>
             continue;
         }
         let input = match &operation.kind {
-            OperationKind::ConvolutionWeightGradient { input, .. } => input,
-            // A gradient that others still need cannot be multiplied with the slope where it stands.
-            OperationKind::BatchNormBackward {
-                input,
-                output_gradient,
-                input_gradient,
-                ..
-            } if output_gradient == input_gradient => input,
+            OperationKind::ConvolutionWeightGradient { input, .. }
+            | OperationKind::BatchNormBackward { input, .. } => input,
             _ => return None,
         };
         let known = *read_as.get_or_insert(*input);
@@ -298,6 +309,28 @@ fn activated(program: &Program, value: ValueId) -> Option<(ValueId, Activation)>
     }
     let source: Source = read_as?;
     Some((source.normalisation?, source.activation))
+}
+
+/// The backward pass of a normalisation that reads a value as what it normalised.
+pub(super) fn normalisation_reader(
+    kind: &OperationKind,
+    value: ValueId,
+) -> Option<NormalisationReader> {
+    match kind {
+        OperationKind::BatchNormBackward {
+            batch_statistics,
+            input,
+            output_gradient,
+            input_gradient,
+            scale_gradient,
+            ..
+        } if input.value == value && *output_gradient != value => Some(NormalisationReader {
+            batch_statistics: *batch_statistics,
+            in_place: output_gradient == input_gradient,
+            learns: scale_gradient.is_some(),
+        }),
+        _ => None,
+    }
 }
 
 fn stricter(left: Content, right: Content) -> Content {

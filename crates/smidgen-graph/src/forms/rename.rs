@@ -1,6 +1,6 @@
 //! The same operation on other values.
 
-use crate::operation::OperationKind;
+use crate::operation::{HeldSlope, OperationKind};
 use crate::program::ValueId;
 use crate::source::Source;
 
@@ -138,11 +138,18 @@ impl OperationKind {
             Kind::BatchNormBackward {
                 output_gradient,
                 input,
+                coded,
                 input_gradient,
                 scale_gradient,
                 shift_gradient,
                 ..
             } => (input.values_mut())
+                .chain(
+                    coded
+                        .iter_mut()
+                        .flat_map(|coded| &mut coded.slope)
+                        .map(stash_of),
+                )
                 .chain([output_gradient, input_gradient])
                 .chain(scale_gradient)
                 .chain(shift_gradient)
@@ -251,10 +258,21 @@ impl OperationKind {
                 control,
                 input,
                 stash,
+                slope,
                 ..
-            } => vec![control, input, stash],
-            Kind::Decode { stash, output, .. } => vec![stash, output],
-            Kind::Slope { stash, target, .. } => vec![stash, target],
+            } => (input.values_mut())
+                .chain([control, stash])
+                .chain(slope.iter_mut().map(stash_of))
+                .collect(),
+            Kind::Decode {
+                stash,
+                activated,
+                output,
+                ..
+            } => (activated.iter_mut())
+                .flat_map(|(normalisation, slope)| [normalisation, stash_of(slope)])
+                .chain([stash, output])
+                .collect(),
             Kind::InSlices {
                 producer, readers, ..
             } => std::iter::once(producer.as_mut())
@@ -295,4 +313,8 @@ impl OperationKind {
             } => [parameter, scores].into_iter().chain(states).collect(),
         }
     }
+}
+
+fn stash_of(slope: &mut HeldSlope) -> &mut ValueId {
+    &mut slope.stash
 }

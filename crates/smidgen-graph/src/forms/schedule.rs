@@ -1,5 +1,5 @@
 use super::outline::{Outline, is_backward};
-use super::{Code, Form, FormError, Forms, Slices, Step};
+use super::{Code, Encoded, Form, FormError, Forms, Slices, Step};
 use crate::operation::Phase;
 use crate::program::ValueId;
 use std::collections::BTreeMap;
@@ -41,8 +41,10 @@ pub struct Schedule {
     copies: Vec<Option<usize>>,
     /// By value: what the backward pass reads instead of it.
     substitutes: Vec<usize>,
-    /// By operation that reads a value through a slope held apart: what it reads instead, and whether as it stands.
-    pub(super) sources: BTreeMap<usize, (usize, bool)>,
+    /// By operation that decodes as it loads: what, and where it is held.
+    pub coded: BTreeMap<usize, (usize, Encoded)>,
+    /// By operation that reads a value through an activation: what it reads instead, where that stands behind the activation already.
+    pub(super) activated: BTreeMap<usize, usize>,
 }
 
 impl Schedule {
@@ -52,14 +54,17 @@ impl Schedule {
             Run::Once(at) | Run::Again(at) => {
                 let again = matches!(run, Run::Again(_));
                 let backward = again || is_backward(outline.phases[at]);
+                let coded = self.coded.get(&at);
                 for &value in &outline.reads[at] {
-                    visit(self.read(value, backward));
+                    if coded.is_none_or(|(of, _)| *of != value) {
+                        visit(self.read(value, backward));
+                    }
+                }
+                if let Some((_, stash)) = coded {
+                    stash.values().for_each(&mut visit);
                 }
                 for &value in &outline.writes[at] {
                     visit(self.written(value, again));
-                }
-                if let Some((value, _)) = self.sources.get(&at) {
-                    visit(*value);
                 }
             }
             Run::Slices(at) => {
@@ -81,7 +86,7 @@ impl Schedule {
                     }
                 }
             }
-            Run::Step(at) => self.steps[at].values().into_iter().for_each(visit),
+            Run::Step(at) => self.steps[at].values().for_each(visit),
         }
     }
 
@@ -118,14 +123,15 @@ impl Outline {
                 slices: Vec::new(),
                 copies: vec![None; values],
                 substitutes: (0..values).collect(),
-                sources: BTreeMap::new(),
+                coded: BTreeMap::new(),
+                activated: BTreeMap::new(),
             },
         };
         // By operation: whether it runs elsewhere; and where the last reader of a map in slices stands.
         let mut elsewhere = vec![false; self.phases.len()];
         let mut sliced: BTreeMap<usize, Slices> = BTreeMap::new();
         // After which operation which value is encoded.
-        let mut encodings: Vec<(usize, ValueId, Code, bool)> = Vec::new();
+        let mut encodings: Vec<(usize, ValueId)> = Vec::new();
         for (&value, form) in forms {
             if !self.stashed.get(value.0).copied().unwrap_or(false) {
                 let value = self.names.get(value.0).cloned().unwrap_or_default();
@@ -143,7 +149,7 @@ impl Outline {
             if let Form::Coded(code) | Form::Masked(code) = *form {
                 let masked = matches!(form, Form::Masked(_));
                 maker.reserve(value, code, masked)?;
-                encodings.push((self.last_forward[value.0], value, code, masked));
+                encodings.push((self.last_forward[value.0], value));
             }
         }
         encodings.sort_unstable();
@@ -156,22 +162,12 @@ impl Outline {
                 continue;
             }
             maker.once(operation)?;
-            while let Some((_, value, code, masked)) =
-                encodings.next_if(|(after, ..)| *after == operation)
-            {
-                maker.encode(value.0, code, masked);
+            while let Some((_, value)) = encodings.next_if(|(after, _)| *after == operation) {
+                maker.encode(value.0);
             }
         }
         Ok(maker.schedule)
     }
-}
-
-/// What is left of a value that is held in a code.
-#[derive(Debug, Clone, Copy)]
-struct Encoded {
-    code: Code,
-    stash: usize,
-    slope: Option<(Code, usize)>,
 }
 
 struct Maker<'a> {
@@ -275,32 +271,10 @@ impl Maker<'_> {
         Ok(())
     }
 
-    fn encode(&mut self, of: usize, code: Code, masked: bool) {
-        let Some(&Encoded { stash, slope, .. }) = self.encoded.get(&of) else {
-            return;
-        };
-        if let (true, Some((code, slope))) = (masked, slope) {
-            let output = self.extra(of, None);
-            let activated = true;
-            self.step(Step::Apply {
-                of,
-                input: of,
-                activated,
-                output,
-            });
-            self.step(Step::Encode {
-                of,
-                code,
-                input: output,
-                stash: slope,
-            });
+    fn encode(&mut self, of: usize) {
+        if let Some(&stash) = self.encoded.get(&of) {
+            self.step(Step::Encode { of, stash });
         }
-        self.step(Step::Encode {
-            of,
-            code,
-            input: of,
-            stash,
-        });
     }
 
     /// Sees to it that the backward operation `reader` can read a value of the forward pass, or, if there is none, that another can be made of it.
@@ -346,56 +320,21 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Decodes a value for one of its readers; with a slope beside it, gives that to the reader too.
-    fn decode(&mut self, of: usize, encoded: Encoded, reader: usize) {
-        let Encoded { code, stash, slope } = encoded;
-        let fresh = self.schedule.substitutes[of] == of;
-        if fresh {
+    /// Sees to it that one of its readers can read a value in a code: the backward pass of a normalisation decodes as it loads, for the others it is
+    /// decoded once.
+    fn decode(&mut self, of: usize, stash: Encoded, reader: usize) {
+        if self.outline.normalises[reader] == Some(of) {
+            self.schedule.coded.insert(reader, (of, stash));
+            return;
+        }
+        if self.schedule.substitutes[of] == of {
             let output = self.extra(of, None);
             self.schedule.substitutes[of] = output;
-            self.step(Step::Decode {
-                of,
-                code,
-                stash,
-                output,
-            });
+            self.step(Step::Decode { of, stash, output });
         }
-        let (Some((code, stash)), decoded) = (slope, self.schedule.substitutes[of]) else {
-            return;
-        };
-        let normalises = self.outline.writes[reader].iter();
-        let target = normalises
-            .copied()
-            .find(|value| self.outline.reads[reader].contains(value));
-        if let Some(target) = target {
-            // The backward of the normalisation works in place on a gradient: first that passes the slope, then it is as if there
-            // were no activation.
-            let values = false;
-            self.step(Step::Slope {
-                of,
-                code,
-                stash,
-                values,
-                target,
-            });
-            self.schedule.sources.insert(reader, (decoded, false));
-        } else {
-            let output = self.extra(of, None);
-            let activated = false;
-            self.step(Step::Apply {
-                of,
-                input: decoded,
-                activated,
-                output,
-            });
-            self.step(Step::Slope {
-                of,
-                code,
-                stash,
-                values: true,
-                target: output,
-            });
-            self.schedule.sources.insert(reader, (output, true));
+        if stash.slope.is_some() {
+            let activated = self.schedule.substitutes[of];
+            self.schedule.activated.insert(reader, activated);
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::{Code, Stash};
 use crate::attributes::Activation;
-use crate::operation::{Operation, OperationKind, Phase};
+use crate::operation::{Coded, HeldSlope, Operation, OperationKind, Phase};
 use crate::program::{CONTROL_WORDS, Layout, Program, Role, Value, ValueId};
 use crate::shape::MapShape;
 use crate::source::Source;
@@ -9,55 +9,76 @@ use crate::source::Source;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Fields are values; `of` is the value of the program that all this is about.
 pub enum Step {
-    /// Writes `stash`: `input` in a code.
-    Encode {
-        of: usize,
-        code: Code,
-        input: usize,
-        stash: usize,
-    },
-    /// Writes `output` from `stash`.
+    /// Writes the stash, and the slope beside it if there is one, from the value.
+    Encode { of: usize, stash: Encoded },
+    /// Writes `output` from the stash: the value; or, where its slope is held, what its readers read it as.
     Decode {
         of: usize,
-        code: Code,
-        stash: usize,
+        stash: Encoded,
         output: usize,
     },
-    /// Writes `output`: `input`, normalised as the readers of the value do, and `activated` as they do or not.
-    Apply {
-        of: usize,
-        input: usize,
-        activated: bool,
-        output: usize,
-    },
-    /// Multiplies `target`, in place, with the slope in `stash`, a `code` for slopes; or, where it is `values`, makes of what stands before
-    /// the activation what stands behind it.
-    Slope {
-        of: usize,
-        code: Code,
-        stash: usize,
-        values: bool,
-        target: usize,
-    },
+}
+
+/// What is left of a value that is held in a code. Values are numbered as in a [`Schedule`](super::Schedule).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoded {
+    /// The code.
+    pub code: Code,
+    /// Where its numbers are held.
+    pub stash: usize,
+    /// A code for the slope of the activation that it is read through, and where that is held.
+    pub slope: Option<(Code, usize)>,
+}
+
+impl Encoded {
+    /// Where it is held.
+    pub fn values(&self) -> impl Iterator<Item = usize> + use<> {
+        std::iter::once(self.stash).chain(self.slope.map(|(_, stash)| stash))
+    }
+
+    pub(super) fn held_slope(&self) -> Option<HeldSlope> {
+        self.slope.map(|(code, stash)| HeldSlope {
+            code,
+            stash: ValueId(stash),
+        })
+    }
 }
 
 /// What a step does, whatever it does it to: what its time depends on, beside the shape of the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FormPass {
-    /// Writes a map in a code.
-    Encode(Code),
-    /// Writes a map from a code.
-    Decode(Code),
-    /// Normalises a map, with the activation behind it or without.
-    Apply {
-        /// Whether with the activation.
-        activated: bool,
+    /// Writes a map in a code, and the slope of what it is read as if that is held.
+    Encode {
+        /// The code of its numbers.
+        code: Code,
+        /// Whether a slope is held beside them.
+        slope: bool,
     },
-    /// Multiplies a map, in place, with a slope; or makes of values before an activation those behind it.
-    Slope {
-        /// Whether they are values.
-        values: bool,
+    /// Writes a map from a code; or what it is read as, if its slope is held.
+    Decode {
+        /// The code of its numbers.
+        code: Code,
+        /// Whether a slope is held beside them.
+        slope: bool,
     },
+    /// The backward pass of a normalisation, which decodes as it loads.
+    Normalisation {
+        /// The code of its numbers.
+        code: Code,
+        /// Whether a slope is held beside them.
+        slope: bool,
+    },
+}
+
+/// The backward pass of a normalisation that reads a stash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NormalisationReader {
+    /// Whether the statistics depended on the input.
+    pub batch_statistics: bool,
+    /// Whether the gradient of the input takes the place of that of the output.
+    pub in_place: bool,
+    /// Whether its scale and shift learn.
+    pub learns: bool,
 }
 
 impl FormPass {
@@ -72,9 +93,28 @@ impl FormPass {
         let words = |bytes: u64| Layout::Words {
             count: (bytes / 4) as u32,
         };
-        let held = stash.passes().into_iter().find(|(pass, _)| *pass == self);
-        let held = held.map_or(0, |(_, bytes)| bytes);
-        let [map, other, code, normalisation, control] = [0, 1, 2, 3, 4].map(ValueId);
+        let (Self::Encode { code, slope }
+        | Self::Decode { code, slope }
+        | Self::Normalisation { code, slope }) = self;
+        let list = if slope { &stash.masked } else { &stash.codes };
+        let all = list.iter().find(|(open, _)| *open == code);
+        let activated = stash.activated.filter(|_| slope);
+        let slope_bytes = activated.map_or(0, |activated| activated.slope_bytes);
+        let held = all.map_or(0, |(_, bytes)| bytes - slope_bytes);
+        let ids = [0, 1, 2, 3, 4, 5, 6, 7].map(ValueId);
+        let [
+            map,
+            other,
+            numbers,
+            normalisation,
+            control,
+            slopes,
+            scale,
+            shift,
+        ] = ids;
+        let vector = Layout::Vector {
+            channels: shape.channels,
+        };
         let values = vec![
             value(Layout::Map(shape), Role::Activation),
             value(Layout::Map(shape), Role::Activation),
@@ -91,41 +131,59 @@ impl FormPass {
                 },
                 Role::Control,
             ),
+            value(words(slope_bytes), Role::Activation),
+            value(vector, Role::Gradient),
+            value(vector, Role::Gradient),
         ];
+        let held_slope = activated.map(|activated| HeldSlope {
+            code: activated.slope,
+            stash: slopes,
+        });
+        let source = |value, activation| Source {
+            value,
+            normalisation: Some(normalisation),
+            activation,
+        };
         let kind = match self {
-            Self::Encode(code_of_map) => OperationKind::Encode {
+            Self::Encode { .. } => OperationKind::Encode {
                 shape,
-                code: code_of_map,
+                code,
                 stream: 0,
                 control,
-                input: map,
-                stash: code,
+                input: match activated {
+                    Some(activated) => source(map, activated.activation),
+                    None => map.into(),
+                },
+                stash: numbers,
+                slope: held_slope,
             },
-            Self::Decode(code_of_map) => OperationKind::Decode {
+            Self::Decode { .. } => OperationKind::Decode {
                 shape,
-                code: code_of_map,
-                stash: code,
+                code,
+                stash: numbers,
+                activated: held_slope.map(|slope| (normalisation, slope)),
                 output: map,
             },
-            Self::Apply { activated } => OperationKind::Apply {
-                shape,
-                input: Source {
-                    value: map,
-                    normalisation: Some(normalisation),
-                    activation: stash
-                        .activated
-                        .filter(|_| activated)
-                        .map_or(Activation::Identity, |read_as| read_as.activation),
-                },
-                output: other,
-            },
-            Self::Slope { values } => OperationKind::Slope {
-                shape,
-                code: stash.activated.map_or(Code::Slope, |read_as| read_as.slope),
-                values,
-                stash: code,
-                target: map,
-            },
+            Self::Normalisation { .. } => {
+                let reader = stash.normalisation;
+                let learns = reader.is_some_and(|reader| reader.learns);
+                OperationKind::BatchNormBackward {
+                    shape,
+                    batch_statistics: reader.is_none_or(|reader| reader.batch_statistics),
+                    output_gradient: map,
+                    input: source(numbers, Activation::Identity),
+                    coded: Some(Coded {
+                        code,
+                        slope: held_slope,
+                    }),
+                    input_gradient: match reader {
+                        Some(reader) if reader.in_place => map,
+                        _ => other,
+                    },
+                    scale_gradient: learns.then_some(scale),
+                    shift_gradient: learns.then_some(shift),
+                }
+            }
         };
         let operation = Operation {
             layer: String::new(),
@@ -152,33 +210,27 @@ impl Step {
     /// What it does.
     #[must_use]
     pub fn pass(&self) -> FormPass {
-        match *self {
-            Self::Encode { code, .. } => FormPass::Encode(code),
-            Self::Decode { code, .. } => FormPass::Decode(code),
-            Self::Apply { activated, .. } => FormPass::Apply { activated },
-            Self::Slope { values, .. } => FormPass::Slope { values },
+        let (Self::Encode { stash, .. } | Self::Decode { stash, .. }) = *self;
+        let (code, slope) = (stash.code, stash.slope.is_some());
+        match self {
+            Self::Encode { .. } => FormPass::Encode { code, slope },
+            Self::Decode { .. } => FormPass::Decode { code, slope },
         }
     }
 
     /// The value of the program that it is about.
     #[must_use]
     pub fn of(&self) -> usize {
-        match *self {
-            Self::Encode { of, .. }
-            | Self::Decode { of, .. }
-            | Self::Apply { of, .. }
-            | Self::Slope { of, .. } => of,
-        }
+        let (Self::Encode { of, .. } | Self::Decode { of, .. }) = *self;
+        of
     }
 
     /// The values it reads or writes, but for small ones that are held anyway.
-    #[must_use]
-    pub fn values(&self) -> [usize; 2] {
-        match *self {
-            Self::Encode { input, stash, .. } => [input, stash],
-            Self::Decode { stash, output, .. } => [stash, output],
-            Self::Apply { input, output, .. } => [input, output],
-            Self::Slope { stash, target, .. } => [stash, target],
-        }
+    pub fn values(&self) -> impl Iterator<Item = usize> + use<> {
+        let (map, stash) = match *self {
+            Self::Encode { of, stash } => (of, stash),
+            Self::Decode { stash, output, .. } => (output, stash),
+        };
+        std::iter::once(map).chain(stash.values())
     }
 }

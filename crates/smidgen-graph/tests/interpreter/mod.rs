@@ -373,11 +373,16 @@ impl<'program> Interpreter<'program> {
                 batch_statistics,
                 output_gradient,
                 input,
+                coded,
                 input_gradient,
                 scale_gradient,
                 shift_gradient,
             } => {
-                let slopes = self.slopes(input);
+                let slopes = match coded.map(|coded| coded.slope) {
+                    Some(Some(slope)) => held_slopes(slope.code, self.get(slope.stash)),
+                    Some(None) => vec![1.0; self.get(input.value).len()],
+                    None => self.slopes(input),
+                };
                 let mut g = self.get(*output_gradient).to_vec();
                 g.iter_mut().zip(&slopes).for_each(|(g, slope)| *g *= slope);
                 let [scale, _, mean, inverse] =
@@ -655,7 +660,17 @@ impl<'program> Interpreter<'program> {
                 unreachable!("no program here changes masks")
             }
             // Here every code is exact: what is checked is who reads and writes what, and when.
-            Kind::Encode { input, stash, .. } => self.set(*stash, self.get(*input).to_vec()),
+            Kind::Encode {
+                input,
+                stash,
+                slope,
+                ..
+            } => {
+                if let Some(slope) = slope {
+                    self.set(slope.stash, self.source(input));
+                }
+                self.set(*stash, self.get(input.value).to_vec());
+            }
             // In slices on the device; here at once, and then the map is gone.
             Kind::InSlices {
                 producer, readers, ..
@@ -670,24 +685,36 @@ impl<'program> Interpreter<'program> {
                     self.values[output.0] = None;
                 }
             }
-            Kind::Slope {
-                code,
-                values,
+            Kind::Decode {
+                shape,
                 stash,
-                target,
+                activated,
+                output,
                 ..
             } => {
-                let slopes = self.get(*stash).to_vec();
-                let six = *code == Code::SlopeSix;
-                for (number, slope) in self.change(*target).iter_mut().zip(slopes) {
-                    *number = match (slope > 0.0, six && slope >= 6.0) {
-                        (true, false) => *number,
-                        (true, true) if *values => 6.0,
-                        _ => 0.0 * *number,
-                    };
+                let mut values = self.get(*stash).to_vec();
+                if let Some((normalisation, slope)) = activated {
+                    let [scale, shift, ..] = self.vectors(*normalisation);
+                    let mut scaled = values.clone();
+                    each(*shape, |channel, at| {
+                        scaled[at] = scale[channel] * values[at] + shift[channel];
+                    });
+                    let behind = self.get(slope.stash);
+                    values = scaled
+                        .iter()
+                        .zip(held_slopes(slope.code, behind))
+                        .zip(behind)
+                        .map(|((value, slope), behind)| {
+                            if slope == 0.0 && *behind >= 6.0 {
+                                6.0
+                            } else {
+                                value * slope
+                            }
+                        })
+                        .collect();
                 }
+                self.set(*output, values);
             }
-            Kind::Decode { stash, output, .. } => self.set(*output, self.get(*stash).to_vec()),
             Kind::ClipNorm { gradients, .. } => gradients.iter().for_each(|gradient| {
                 self.get(*gradient);
             }),
@@ -784,4 +811,13 @@ impl<'program> Interpreter<'program> {
         let all = [scales, shifts, mean.to_vec(), inverse].concat();
         self.set(normalisation, all);
     }
+}
+
+/// Here a slope is held as what stands behind the activation.
+fn held_slopes(code: Code, behind: &[f64]) -> Vec<f64> {
+    let six = code == Code::SlopeSix;
+    let passes = |value: &f64| *value > 0.0 && !(six && *value >= 6.0);
+    (behind.iter())
+        .map(|value| f64::from(u8::from(passes(value))))
+        .collect()
 }

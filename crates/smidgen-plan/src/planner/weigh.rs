@@ -90,7 +90,7 @@ impl<'a> Scale<'a> {
                 }
             }
             if let Layout::Map(shape) = program.value(stash.value).layout {
-                for (pass, _) in stash.passes() {
+                for pass in stash.passes() {
                     let alone = pass.alone(stash, shape);
                     let seconds = alone.operations.iter().map(|o| costs.seconds(&alone, o));
                     passes.insert((stash.value.0, pass), runs * seconds.sum::<f64>());
@@ -161,7 +161,14 @@ impl<'a> Scale<'a> {
         let mut seconds = 0.0;
         for (at, run) in runs.iter().enumerate() {
             seconds += match run {
-                Run::Once(operation) | Run::Again(operation) => self.seconds[*operation],
+                Run::Once(operation) | Run::Again(operation) => {
+                    let coded = schedule.coded.get(operation).and_then(|(of, stash)| {
+                        let (code, slope) = (stash.code, stash.slope.is_some());
+                        let pass = FormPass::Normalisation { code, slope };
+                        self.passes.get(&(*of, pass))
+                    });
+                    coded.copied().unwrap_or(self.seconds[*operation])
+                }
                 Run::Slices(at) => {
                     let of = &schedule.slices[*at];
                     self.slices[&(of.of, of.count)]
@@ -218,13 +225,8 @@ impl<'a> Scale<'a> {
                 }
                 Run::Again(operation) => waiting = waiting.max(now + self.workspaces[*operation]),
                 Run::Step(step) => match schedule.steps[*step] {
-                    Step::Encode { .. }
-                    | Step::Apply {
-                        activated: true, ..
-                    } => {
-                        peaks[station] = now.max(peaks[station]);
-                    }
-                    _ => waiting = waiting.max(now),
+                    Step::Encode { .. } => peaks[station] = now.max(peaks[station]),
+                    Step::Decode { .. } => waiting = waiting.max(now),
                 },
             }
         }

@@ -2,11 +2,11 @@
 
 use super::bind::Binder;
 use crate::Error;
-use smidgen_gpu::Launch;
+use smidgen_gpu::{Launch, Region};
 use smidgen_graph::forms::{Code, Codes};
-use smidgen_graph::{MapShape, ValueId};
+use smidgen_graph::{Coded, HeldSlope, MapShape, Source, ValueId};
 use smidgen_ops::control::Control;
-use smidgen_stash::{Bits, Codec, Decode, Encode, Group, Seed, SlopeBackward, StashShape};
+use smidgen_stash::{Bits, Codec, Decode, Encode, Group, Seed, StashShape};
 
 /// What codes take in bytes.
 pub(crate) struct StashCodes;
@@ -51,12 +51,19 @@ fn planned_shape(at: &Binder<'_>, shape: MapShape, value: ValueId) -> Result<Sta
     })
 }
 
+fn held_slope(at: &Binder<'_>, slope: &HeldSlope) -> Result<smidgen_stash::HeldSlope, Error> {
+    Ok(smidgen_stash::HeldSlope {
+        codec: codec(slope.code),
+        stash: at.region(slope.stash)?,
+    })
+}
+
 pub(super) fn encode(
     at: &Binder<'_>,
     (code, shape, stream): (Code, MapShape, u32),
     control: ValueId,
-    input: ValueId,
-    stash: ValueId,
+    input: &Source,
+    (stash, slope): (ValueId, Option<&HeldSlope>),
 ) -> Result<Vec<Launch>, Error> {
     let seed = Seed {
         region: at.region(control)?,
@@ -64,50 +71,62 @@ pub(super) fn encode(
         tensor: stream,
     };
     let regions = Encode {
-        values: at.region(input)?,
+        values: at.region(input.value)?,
         stash: at.region(stash)?,
         seed: Some(seed),
         bound: None,
     };
-    let shape = planned_shape(at, shape, input)?;
-    Ok(smidgen_stash::encode(codec(code), &shape, &regions)?)
+    let shape = planned_shape(at, shape, input.value)?;
+    let mut launches = Vec::new();
+    if let Some(slope) = slope {
+        let smidgen_stash::HeldSlope { codec, stash } = held_slope(at, slope)?;
+        let source = at.source(input)?;
+        launches.push(smidgen_stash::encode_slope(codec, &shape, &source, stash)?);
+    }
+    launches.extend(smidgen_stash::encode(codec(code), &shape, &regions)?);
+    Ok(launches)
 }
 
 pub(super) fn decode(
     at: &Binder<'_>,
     (code, shape): (Code, MapShape),
     stash: ValueId,
+    activated: Option<&(ValueId, HeldSlope)>,
     output: ValueId,
 ) -> Result<Vec<Launch>, Error> {
     let regions = Decode {
         stash: at.region(stash)?,
         values: at.region(output)?,
     };
-    let shape = planned_shape(at, shape, output)?;
-    Ok(smidgen_stash::decode(codec(code), &shape, &regions)?)
+    let (codec, shape) = (codec(code), planned_shape(at, shape, output)?);
+    Ok(match activated {
+        Some((normalisation, slope)) => vec![smidgen_stash::decode_activated(
+            codec,
+            &shape,
+            &regions,
+            at.region(*normalisation)?,
+            &held_slope(at, slope)?,
+        )?],
+        None => smidgen_stash::decode(codec, &shape, &regions)?,
+    })
 }
 
-pub(super) fn slope(
+/// The same launches, in which those that read `values` first decode them from `stash` as they load.
+pub(super) fn on_load(
     at: &Binder<'_>,
-    (code, values, shape): (Code, bool, MapShape),
-    stash: ValueId,
-    target: ValueId,
+    (coded, shape, value): (Coded, MapShape, ValueId),
+    launches: Vec<Launch>,
+    (values, stash): (Region, Region),
 ) -> Result<Vec<Launch>, Error> {
-    let region = at.region(target)?;
-    let regions = SlopeBackward {
-        stash: at.region(stash)?,
-        output_gradient: region,
-        input_gradient: region,
+    let shape = planned_shape(at, shape, value)?;
+    let slope = (coded.slope.as_ref())
+        .map(|slope| held_slope(at, slope))
+        .transpose()?;
+    let loads = |launch: Launch| match launch.regions.first() {
+        Some(first) if *first == values => {
+            smidgen_stash::on_load(codec(coded.code), &shape, launch, stash, slope.as_ref())
+        }
+        _ => Ok(launch),
     };
-    let shape = planned_shape(at, shape, target)?;
-    // Of a ReLU, what stands behind it is the value times the slope, as with a gradient.
-    if values && code == Code::SlopeSix {
-        let stash = at.region(stash)?;
-        return Ok(smidgen_stash::saturate(codec(code), &shape, stash, region)?);
-    }
-    Ok(smidgen_stash::slope_backward(
-        codec(code),
-        &shape,
-        &regions,
-    )?)
+    Ok(launches.into_iter().map(loads).collect::<Result<_, _>>()?)
 }

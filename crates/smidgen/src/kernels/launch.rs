@@ -246,10 +246,12 @@ pub(super) fn launch(
             batch_statistics,
             output_gradient,
             input,
+            coded,
             input_gradient,
             scale_gradient,
             shift_gradient,
         } => {
+            let stash_of = *shape;
             let shape = map_shape(*shape);
             let mut workspace = at.needed_workspace(operation)?;
             // Frozen: the sums are needed all the same, their home is the workspace.
@@ -260,8 +262,16 @@ pub(super) fn launch(
             let (gamma_gradient, beta_gradient) = (sums(scale_gradient)?, sums(shift_gradient)?);
             let source = at.source(input)?;
             let normalisation = input.normalisation.unwrap_or(input.value);
+            // Of a stash: where its values would stand, which loads are then put in the place of.
+            let values = match coded {
+                Some(_) => smidgen_gpu::Region {
+                    size: shape.bytes(),
+                    ..source.region
+                },
+                None => source.region,
+            };
             let regions = batch_norm::Backward {
-                input: source.region,
+                input: values,
                 normalisation: at.region(normalisation)?,
                 output_gradient: region(output_gradient)?,
                 workspace,
@@ -270,7 +280,15 @@ pub(super) fn launch(
                 input_gradient: region(input_gradient)?,
             };
             let statistics = statistics_kind(*batch_statistics);
-            batch_norm::backward(&shape, facts, source.activation, statistics, &regions)?
+            let launches =
+                batch_norm::backward(&shape, facts, source.activation, statistics, &regions)?;
+            match coded {
+                Some(coded) => {
+                    let of = (*coded, stash_of, input.value);
+                    codes::on_load(at, of, launches, (values, source.region))?
+                }
+                None => launches,
+            }
         }
         OperationKind::Apply {
             shape,
@@ -497,20 +515,18 @@ pub(super) fn launch(
             control,
             input,
             stash,
-        } => codes::encode(at, (*code, *shape, *stream), *control, *input, *stash)?,
+            slope,
+        } => {
+            let held = (*stash, slope.as_ref());
+            codes::encode(at, (*code, *shape, *stream), *control, input, held)?
+        }
         OperationKind::Decode {
             shape,
             code,
             stash,
+            activated,
             output,
-        } => codes::decode(at, (*code, *shape), *stash, *output)?,
-        OperationKind::Slope {
-            shape,
-            code,
-            values,
-            stash,
-            target,
-        } => codes::slope(at, (*code, *values, *shape), *stash, *target)?,
+        } => codes::decode(at, (*code, *shape), *stash, activated.as_ref(), *output)?,
         OperationKind::InSlices {
             slices,
             producer,

@@ -290,6 +290,7 @@ impl Maker<'_> {
                 batch_statistics,
                 output_gradient,
                 input,
+                coded: None,
                 input_gradient,
                 scale_gradient,
                 shift_gradient,

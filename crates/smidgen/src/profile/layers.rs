@@ -118,7 +118,7 @@ impl Layer {
                     backward_seconds: backward,
                     again_seconds: again.filter(|_| forward.is_some()),
                     encode_seconds: of(&["encode"]).filter(|_| forward.is_some()),
-                    decode_seconds: of(&["decode", "slope"]).filter(|_| forward.is_some()),
+                    decode_seconds: of(&["decode"]).filter(|_| forward.is_some()),
                     predicted_seconds: mine().map(|step| step.predicted).sum(),
                     update_seconds: seconds(&[Phase::Update]),
                     of_peak,
