@@ -1,15 +1,16 @@
 // A workgroup of 256 that reduces over the channels of 16 neighbouring pixels: 16 invocations a pixel, invocation `lane` taking
 // pixel `lane % 16` of the tile and every 16th quad from `lane / 16` on. Neighbouring lanes read neighbouring quads.
-// The order of every sum is fixed.
+// The order of every sum is fixed. `positive` is any parameter above zero.
+#import common/turns
 
 const LOWEST: f32 = -3.4028234e38;
 
 var<workgroup> channel_tile: array<f32, 256>;
 
-fn tile_sum(lane: u32, value: f32) -> f32 {
+fn tile_sum(lane: u32, value: f32, positive: u32) -> f32 {
     channel_tile[lane] = value;
     workgroupBarrier();
-    for (var stride = 128u; stride >= 16u; stride >>= 1u) {
+    for (var stride = turns(128u, positive); stride >= 16u; stride >>= 1u) {
         if lane < stride {
             channel_tile[lane] += channel_tile[lane + stride];
         }
@@ -20,10 +21,10 @@ fn tile_sum(lane: u32, value: f32) -> f32 {
     return sum;
 }
 
-fn tile_max(lane: u32, value: f32) -> f32 {
+fn tile_max(lane: u32, value: f32, positive: u32) -> f32 {
     channel_tile[lane] = value;
     workgroupBarrier();
-    for (var stride = 128u; stride >= 16u; stride >>= 1u) {
+    for (var stride = turns(128u, positive); stride >= 16u; stride >>= 1u) {
         if lane < stride {
             channel_tile[lane] = max(channel_tile[lane], channel_tile[lane + stride]);
         }

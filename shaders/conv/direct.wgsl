@@ -13,6 +13,7 @@
 // DERIVATIVE: the complete input gradient is multiplied with the derivative of the activation behind which the input stood.
 #import common/grid
 #import common/source
+#import common/turns
 
 struct Params {
     // Invocations in use, of them side by side in a row, and rows of one image.
@@ -218,39 +219,47 @@ fn main(
         }
     }
 
+    // Quads in turn, see common/turns.wgsl.
+    var sums: array<array<vec4<f32>, TILE>, QUADS>;
+#for quad in 0..QUADS
+#for pixel in 0..TILE
+    sums[{quad}][{pixel}] = sum_{pixel}_{quad};
+#endfor
+#endfor
+    let quads = turns(QUADS, params.items);
 #ifdef MOMENTS
     let live = select(0u, min(TILE, params.count_x - x), item < params.items);
-#for quad in 0..QUADS
-    var stored_{quad}: array<vec4<f32>, TILE>;
-#for pixel in 0..TILE
-    stored_{quad}[{pixel}] = sum_{pixel}_{quad};
+    for (var quad = 0u; quad < quads; quad++) {
+        let stored = sums[0];
+        note_moments(lane, quad, moments_of(stored, live));
+#for next in 1..QUADS
+        sums[{next} - 1] = sums[{next}];
 #endfor
-    note_moments(lane, {quad}u, moments_of(stored_{quad}, live));
-#endfor
+        sums[QUADS - 1u] = stored;
+    }
     store_moments(lane, pixel_group, (params.items + 63u) / 64u, target_quad, params.quad_groups * QUADS);
 #endif
-#ifdef DERIVATIVE
-#for quad in 0..QUADS
-    let target_scaling_{quad} = scaling_of(target_quad + {quad}u);
-#endfor
-#endif
     let target_row = (image * params.target_height + y * params.scale_y + params.offset_y) * params.target_width + params.offset_x;
+    for (var quad = 0u; quad < quads; quad++) {
+        let target_base = (target_quad + quad) * params.target_plane + target_row;
+#ifdef DERIVATIVE
+        let target_scaling = scaling_of(target_quad + quad);
+#endif
 #for pixel in 0..TILE
-    if item < params.items && x + {pixel}u < params.count_x {
-        let pixel = target_row + (x + {pixel}u) * params.scale_x;
-#for quad in 0..QUADS
-        {
-            let element = (target_quad + {quad}u) * params.target_plane + pixel;
-            var result = sum_{pixel}_{quad};
+        if item < params.items && x + {pixel}u < params.count_x {
+            let element = target_base + (x + {pixel}u) * params.scale_x;
+            var result = sums[0][{pixel}];
 #ifdef ACCUMULATE
             result += destination[element];
 #endif
 #ifdef DERIVATIVE
-            result = before_activation(target_scaling_{quad}, element, result);
+            result = before_activation(target_scaling, element, result);
 #endif
             destination[element] = result;
         }
 #endfor
-    }
+#for next in 1..QUADS
+        sums[{next} - 1] = sums[{next}];
 #endfor
+    }
 }

@@ -8,6 +8,7 @@
 // The input is read through its normalisation and activation, see common/source.wgsl; with STASH (not GROUPED) it is decoded as well.
 #import common/grid
 #import common/source
+#import common/turns
 
 struct Params {
     groups: u32,
@@ -165,17 +166,20 @@ fn main(
         image += params.step_image + u32(next_image);
     }
 
+    // A channel of every block in turn, see common/turns.wgsl.
+    let channels = turns(4u, params.groups);
+    for (var channel = 0u; channel < channels; channel++) {
 #for out in 0..OUTPUT_QUADS
 #for in in 0..INPUT_QUADS
 #for tap in 0..TAPS
-#for half in 0..2
-#for one in 0..2
-    lane_sums[(((({out}u * INPUT_QUADS + {in}u) * TAPS + {tap}u) * 4u + {half}u * 2u + {one}u) * LANES) + lane] = block_{out}_{in}_{tap}_{half}_{one};
+        lane_sums[(((({out}u * INPUT_QUADS + {in}u) * TAPS + {tap}u) * 4u + channel) * LANES) + lane] = block_{out}_{in}_{tap}_0_0;
+        block_{out}_{in}_{tap}_0_0 = block_{out}_{in}_{tap}_0_1;
+        block_{out}_{in}_{tap}_0_1 = block_{out}_{in}_{tap}_1_0;
+        block_{out}_{in}_{tap}_1_0 = block_{out}_{in}_{tap}_1_1;
 #endfor
 #endfor
 #endfor
-#endfor
-#endfor
+    }
     workgroupBarrier();
 
     if group >= params.groups {

@@ -5,6 +5,7 @@
 // The source is read through its normalisation and activation, see common/source.wgsl.
 #import common/grid
 #import common/source
+#import common/turns
 #import common/winograd
 
 struct Params {
@@ -53,29 +54,39 @@ fn main(
     let inside_{x} = column_{x} < params.source_width;
     let used_{x} = select(0u, column_{x}, inside_{x});
 #endfor
-#for y in 0..ALPHA
-    let source_y_{y} = u32(first_y + {y});
-    let row_inside_{y} = source_y_{y} < params.source_height;
-    let row_base_{y} = base + select(0u, source_y_{y}, row_inside_{y}) * params.source_width;
+    // Two rows a turn, then two columns, see common/turns.wgsl.
+    var rows: array<array<vec4<f32>, ALPHA>, ALPHA>;
+    let end = turns(ALPHA, params.tiles);
+    for (var next = 0u; next < end; next += 2u) {
+#for y in 2..ALPHA
+        rows[{y} - 2] = rows[{y}];
+#endfor
+#for y in 0..2
+        let source_y_{y} = u32(first_y + i32(next) + {y});
+        let row_inside_{y} = source_y_{y} < params.source_height;
+        let row_base_{y} = base + select(0u, source_y_{y}, row_inside_{y}) * params.source_width;
+        var pixels_{y}: array<vec4<f32>, ALPHA>;
 #for x in 0..ALPHA
-    let value_{y}_{x} = select(vec4<f32>(), load_source(scaling, row_base_{y} + used_{x}), row_inside_{y} && inside_{x});
+        pixels_{y}[{x}] = select(vec4<f32>(), load_source(scaling, row_base_{y} + used_{x}), row_inside_{y} && inside_{x});
+#endfor
+        rows[ALPHA - 2u + {y}u] = input_transform(pixels_{y});
+#endfor
+    }
+    for (var next = 0u; next < end; next += 2u) {
+#for x in 0..2
+        var points_{x}: array<vec4<f32>, ALPHA>;
+#for y in 0..ALPHA
+        points_{x}[{y}] = rows[{y}][{x}];
+#endfor
+        let results_{x} = input_transform(points_{x});
+#for y in 0..ALPHA
+        transformed[({y}u * ALPHA + next + {x}u) * params.quads * params.stride + at] = results_{x}[{y}];
 #endfor
 #endfor
 #for y in 0..ALPHA
-    var pixels_{y}: array<vec4<f32>, ALPHA>;
-#for x in 0..ALPHA
-    pixels_{y}[{x}] = value_{y}_{x};
-#endfor
-    let row_{y} = input_transform(pixels_{y});
-#endfor
-#for x in 0..ALPHA
-    var points_{x}: array<vec4<f32>, ALPHA>;
-#for y in 0..ALPHA
-    points_{x}[{y}] = row_{y}[{x}];
-#endfor
-    let result_{x} = input_transform(points_{x});
-#for y in 0..ALPHA
-    transformed[({y}u * ALPHA + {x}u) * params.quads * params.stride + at] = result_{x}[{y}];
+#for x in 2..ALPHA
+        rows[{y}][{x} - 2] = rows[{y}][{x}];
 #endfor
 #endfor
+    }
 }

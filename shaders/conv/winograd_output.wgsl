@@ -6,6 +6,7 @@
 // Dispatch: [ceil(stride * quads / 64)] workgroups of 64, folded.
 #import common/grid
 #import common/scaling
+#import common/turns
 #import common/winograd
 
 struct Params {
@@ -60,13 +61,21 @@ fn main(
     let image = tile_row / params.tiles_y;
     let first_y = (tile_row - image * params.tiles_y) * SIZE;
     let first_x = (tile - tile_row * params.tiles_x) * SIZE;
-#for y in 0..ALPHA
-    var points_{y}: array<vec4<f32>, ALPHA>;
+    // Two rows a turn, then one column a turn, see common/turns.wgsl.
+    var rows: array<array<vec4<f32>, SIZE>, ALPHA>;
+    let row_end = turns(ALPHA, params.tiles);
+    for (var next = 0u; next < row_end; next += 2u) {
+#for y in 2..ALPHA
+        rows[{y} - 2] = rows[{y}];
+#endfor
+#for y in 0..2
+        var points_{y}: array<vec4<f32>, ALPHA>;
 #for x in 0..ALPHA
-    points_{y}[{x}] = product[({y}u * ALPHA + {x}u) * params.quads * params.stride + first];
+        points_{y}[{x}] = product[((next + {y}u) * ALPHA + {x}u) * params.quads * params.stride + first];
 #endfor
-    let row_{y} = output_transform(points_{y});
+        rows[ALPHA - 2u + {y}u] = output_transform(points_{y});
 #endfor
+    }
 #ifdef BIAS
     let start = bias[quad];
 #else
@@ -79,24 +88,28 @@ fn main(
     let scaling = scaling_of(quad);
 #endif
     let base = quad * params.target_plane + (image * params.target_height + first_y) * params.target_width + first_x;
-#for x in 0..SIZE
-    var sums_{x}: array<vec4<f32>, ALPHA>;
+    let column_end = turns(SIZE, params.tiles);
+    for (var next = 0u; next < column_end; next++) {
+        var column: array<vec4<f32>, ALPHA>;
 #for y in 0..ALPHA
-    sums_{x}[{y}] = row_{y}[{x}];
+        column[{y}] = rows[{y}][0];
+#for x in 1..SIZE
+        rows[{y}][{x} - 1] = rows[{y}][{x}];
 #endfor
-    let result_{x} = output_transform(sums_{x});
+#endfor
+        let results = output_transform(column);
 #for y in 0..SIZE
-    if first_y + {y}u < params.target_height && first_x + {x}u < params.target_width {
-        let element = base + {y}u * params.target_width + {x}u;
-        var result = result_{x}[{y}] + start;
+        if first_y + {y}u < params.target_height && first_x + next < params.target_width {
+            let element = base + {y}u * params.target_width + next;
+            var result = results[{y}] + start;
 #ifdef ACCUMULATE
-        result += destination[element];
+            result += destination[element];
 #endif
 #ifdef DERIVATIVE
-        result = before_activation(scaling, element, result);
+            result = before_activation(scaling, element, result);
 #endif
-        destination[element] = result;
+            destination[element] = result;
+        }
+#endfor
     }
-#endfor
-#endfor
 }

@@ -5,6 +5,7 @@
 // Tile: one row of a block (four target channels for one source channel) an invocation, from target quad `first_quad` on.
 // Dispatch: [ceil(rows / 64)] workgroups of 64, folded.
 #import common/grid
+#import common/turns
 #import common/winograd
 
 struct Params {
@@ -35,24 +36,34 @@ fn main(
     let channel = used % 4u;
     let source_quad = used / 4u % params.source_quads;
     let target_quad = params.first_quad + used / 4u / params.source_quads;
-#for tap_y in 0..3
+    // One row a turn, then one column, see common/turns.wgsl.
+    var rows: array<array<vec4<f32>, ALPHA>, 3>;
+    let row_end = turns(3u, params.rows);
+    for (var tap_y = 0u; tap_y < row_end; tap_y++) {
+        rows[0] = rows[1];
+        rows[1] = rows[2];
 #for tap_x in 0..3
 #ifdef TRANSPOSED
-    let block_{tap_y}_{tap_x} = ((source_quad * 9u + (8u - {tap_y}u * 3u - {tap_x}u)) * params.slots + target_quad) * 16u + channel;
-    let tap_{tap_y}_{tap_x} = vec4<f32>(
-        weight[block_{tap_y}_{tap_x}], weight[block_{tap_y}_{tap_x} + 4u], weight[block_{tap_y}_{tap_x} + 8u], weight[block_{tap_y}_{tap_x} + 12u]);
+        let block_{tap_x} = ((source_quad * 9u + (8u - tap_y * 3u - {tap_x}u)) * params.slots + target_quad) * 16u + channel;
+        let tap_{tap_x} = vec4<f32>(weight[block_{tap_x}], weight[block_{tap_x} + 4u], weight[block_{tap_x} + 8u], weight[block_{tap_x} + 12u]);
 #else
-    let tap_{tap_y}_{tap_x} = weight[((target_quad * 9u + {tap_y}u * 3u + {tap_x}u) * params.slots + source_quad) * 4u + channel];
+        let tap_{tap_x} = weight[((target_quad * 9u + tap_y * 3u + {tap_x}u) * params.slots + source_quad) * 4u + channel];
 #endif
 #endfor
-    let row_{tap_y} = weight_transform(array<vec4<f32>, 3>(tap_{tap_y}_0, tap_{tap_y}_1, tap_{tap_y}_2));
-#endfor
+        rows[2] = weight_transform(array<vec4<f32>, 3>(tap_0, tap_1, tap_2));
+    }
     if at < params.rows {
-#for x in 0..ALPHA
-        let column_{x} = weight_transform(array<vec4<f32>, 3>(row_0[{x}], row_1[{x}], row_2[{x}]));
+        let column_end = turns(ALPHA, params.rows);
+        for (var x = 0u; x < column_end; x++) {
+            let column = weight_transform(array<vec4<f32>, 3>(rows[0][0], rows[1][0], rows[2][0]));
 #for y in 0..ALPHA
-        transformed[({y}u * ALPHA + {x}u) * params.rows + at] = column_{x}[{y}];
+            transformed[({y}u * ALPHA + x) * params.rows + at] = column[{y}];
+#endfor
+#for next in 1..ALPHA
+#for row in 0..3
+            rows[{row}][{next} - 1] = rows[{row}][{next}];
 #endfor
 #endfor
+        }
     }
 }

@@ -60,9 +60,9 @@ fn main(
         let kept = select(vec4(LOWEST), values, real);
         largest_here = max(largest_here, max(max(kept.x, kept.y), max(kept.z, kept.w)));
     }
-    let largest = tile_max(lane, largest_here);
-    let broken = tile_max(lane, broken_here);
-    let rank = u32(tile_sum(lane, before_here));
+    let largest = tile_max(lane, largest_here, params.samples);
+    let broken = tile_max(lane, broken_here, params.samples);
+    let rank = u32(tile_sum(lane, before_here, params.samples));
 
     var total_here = 0.0;
     var below_here = 0.0;
@@ -72,8 +72,8 @@ fn main(
         total_here += sum_of_four(select(vec4(0.0), exp(below), real));
         below_here += sum_of_four(select(vec4(0.0), below, real));
     }
-    let total = tile_sum(lane, total_here);
-    let below = tile_sum(lane, below_here);
+    let total = tile_sum(lane, total_here, params.samples);
+    let below = tile_sum(lane, below_here, params.samples);
 
     if lane < 16u && sample < params.samples {
         let smooth_loss = params.smoothing * below / f32(params.classes);

@@ -4,6 +4,7 @@
 // Tile: one image of one quad, lanes along its pixels, then a tree. Dispatch: [quads * images] workgroups of 64, folded.
 #import common/grid
 #import common/source
+#import common/turns
 
 struct Params {
     image_pixels: u32,
@@ -38,7 +39,7 @@ fn main(
         }
     }
     lane_sum[lane] = sum;
-    for (var half = 32u; half > 0u; half /= 2u) {
+    for (var half = turns(32u, params.count); half > 0u; half /= 2u) {
         workgroupBarrier();
         if lane < half {
             lane_sum[lane] += lane_sum[lane + half];

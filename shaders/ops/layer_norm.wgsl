@@ -34,7 +34,7 @@ fn main(
         let value = input[quad * params.pixels + safe_pixel];
         sum_here += sum_of_four(select(vec4(0.0), value, real_channels(quad, params.channels)));
     }
-    let mean = tile_sum(lane, sum_here) / f32(params.channels);
+    let mean = tile_sum(lane, sum_here, params.channels) / f32(params.channels);
 
     // A second pass over centred values: the difference of two large sums would cancel.
     var square_here = 0.0;
@@ -43,7 +43,7 @@ fn main(
         let square = select(vec4(0.0), centred * centred, real_channels(quad, params.channels));
         square_here += sum_of_four(square);
     }
-    let variance = tile_sum(lane, square_here) / f32(params.channels);
+    let variance = tile_sum(lane, square_here, params.channels) / f32(params.channels);
     let scale = 1.0 / sqrt(variance + params.epsilon);
 
     if pixel < params.pixels {

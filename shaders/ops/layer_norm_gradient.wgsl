@@ -38,8 +38,8 @@ fn main(
         sum_here += sum_of_four(weighted);
         product_here += sum_of_four(weighted * (input[element] - vec4(mean)) * scale);
     }
-    let mean_gradient = tile_sum(lane, sum_here) / f32(params.channels);
-    let mean_product = tile_sum(lane, product_here) / f32(params.channels);
+    let mean_gradient = tile_sum(lane, sum_here, params.channels) / f32(params.channels);
+    let mean_product = tile_sum(lane, product_here, params.channels) / f32(params.channels);
 
     if pixel < params.pixels {
         for (var quad = lane / 16u; quad < quads; quad += 16u) {

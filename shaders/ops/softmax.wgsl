@@ -29,14 +29,14 @@ fn main(
         let kept = select(vec4(LOWEST), input[quad * params.pixels + safe_pixel], real);
         largest_here = max(largest_here, max(max(kept.x, kept.y), max(kept.z, kept.w)));
     }
-    let largest = tile_max(lane, largest_here);
+    let largest = tile_max(lane, largest_here, params.channels);
 
     var total_here = 0.0;
     for (var quad = lane / 16u; quad < quads; quad += 16u) {
         let value = exp(input[quad * params.pixels + safe_pixel] - vec4(largest));
         total_here += sum_of_four(select(vec4(0.0), value, real_channels(quad, params.channels)));
     }
-    let total = tile_sum(lane, total_here);
+    let total = tile_sum(lane, total_here, params.channels);
 
     if pixel < params.pixels {
         for (var quad = lane / 16u; quad < quads; quad += 16u) {

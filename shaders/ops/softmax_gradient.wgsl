@@ -30,7 +30,7 @@ fn main(
         let product = output[element] * output_gradient[element];
         product_here += sum_of_four(select(vec4(0.0), product, real_channels(quad, params.channels)));
     }
-    let product = tile_sum(lane, product_here);
+    let product = tile_sum(lane, product_here, params.channels);
 
     if pixel < params.pixels {
         for (var quad = lane / 16u; quad < quads; quad += 16u) {

@@ -4,18 +4,18 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use smidgen_shaders::{Define, VARIANTS, Variant, expand, widened};
 
-fn text(row: &Variant) -> Result<String, String> {
-    let defines: Vec<Define> = row
-        .defines
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+fn text(row: &Variant, flags: &[&str]) -> Result<String, String> {
+    let flags = flags.iter().map(|flag| (*flag, ""));
+    let defines: Vec<Define> = (row.defines.iter().copied())
+        .chain(flags)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let expanded = expand(row.file, &defines).map_err(|error| error.to_string())?;
     Ok(expanded.text)
 }
 
 fn module(row: &Variant) -> Result<(naga::Module, ModuleInfo), String> {
-    parsed(&text(row)?)
+    parsed(&text(row, &[])?)
 }
 
 fn parsed(text: &str) -> Result<(naga::Module, ModuleInfo), String> {
@@ -107,7 +107,7 @@ fn every_variant_with_an_array_of_vectors_is_also_valid_in_64_bit_words() {
     let mut wide = 0;
     for row in VARIANTS {
         let name = format!("{} {:?}", row.file, row.defines);
-        let text = text(row).expect("an expanded row");
+        let text = text(row, &["SOFTWARE"]).expect("an expanded row");
         let Some(widened) = widened(&text) else {
             continue;
         };

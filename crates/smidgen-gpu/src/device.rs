@@ -414,7 +414,11 @@ impl Device {
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
-        let mut text = smidgen_shaders::expand(launch.shader, &launch.defines)?.text;
+        let mut defines = launch.defines.clone();
+        if self.facts.kind == DeviceKind::Software {
+            defines.push(("SOFTWARE".into(), String::new()));
+        }
+        let mut text = smidgen_shaders::expand(launch.shader, &defines)?.text;
         if self.wide {
             text = smidgen_shaders::widened(&text).unwrap_or(text);
         }
