@@ -47,11 +47,15 @@ const fn layer(name: &'static str, input: [u32; 3], outputs: u32, kernel: u32) -
     }
 }
 
-const LAYERS: [Layer; 7] = [
+const LAYERS: [Layer; 11] = [
     layer("3x3, 64 on 56x56", [64, 56, 56], 64, 3),
     layer("3x3, 64 on 28x28", [64, 28, 28], 64, 3),
+    layer("3x3, 64 on 14x14", [64, 14, 14], 64, 3),
+    layer("3x3, 128 on 56x56", [128, 56, 56], 128, 3),
     layer("3x3, 128 on 28x28", [128, 28, 28], 128, 3),
     layer("3x3, 128 on 14x14", [128, 14, 14], 128, 3),
+    layer("3x3, 256 on 56x56", [256, 56, 56], 256, 3),
+    layer("3x3, 256 on 28x28", [256, 28, 28], 256, 3),
     layer("3x3, 256 on 14x14", [256, 14, 14], 256, 3),
     layer("1x1, 96 to 576 on 14x14", [96, 14, 14], 576, 1),
     Layer {

@@ -1,7 +1,8 @@
 //! Both gradients of a convolution in one dispatch, beside the fastest kernels that compute them one after the other: time, launches, and
 //! the bytes that they bind (what would move if each read and wrote everything once); then whole steps of MobileNetV2. Tables in Markdown.
 //!
-//! `cargo run --release -p smidgen-benches --example fused_backward [PART OF A NAME | steps]`
+//! `cargo run --release -p smidgen-benches --example fused_backward [PART OF A NAME | rule | steps]`; `rule`: the depthwise layers of MobileNetV2 on
+//! 8x3x64x64 by the kernels that are taken without tuning, beside the fastest of all for each gradient.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A program of its own.
 
 use smidgen::gpu::{Device, DeviceRequest};
@@ -22,7 +23,7 @@ const TRIALS: usize = 3;
 /// Each turn runs a way so often that it takes at least so long.
 const TURN: Duration = Duration::from_millis(8);
 
-fn layers() -> Vec<(String, ConvolutionShape)> {
+fn layers(by_rule: bool) -> Vec<(String, ConvolutionShape)> {
     let mut layers = Vec::new();
     let mut add = |batch, channels, size, outputs, kernel: u32, stride, groups| {
         let shape = ConvolutionShape::new(batch, [channels, size, size], outputs, [kernel; 2])
@@ -40,6 +41,23 @@ fn layers() -> Vec<(String, ConvolutionShape)> {
             format!("{depthwise}{kernel}x{kernel}{by}, {batch}x{channels}x{size}x{size}{to}");
         layers.push((name, shape));
     };
+    if by_rule {
+        for (channels, size, stride) in [
+            (32, 32, 1),
+            (96, 32, 2),
+            (144, 16, 1),
+            (144, 16, 2),
+            (192, 8, 1),
+            (192, 8, 2),
+            (384, 4, 1),
+            (576, 4, 1),
+            (576, 4, 2),
+            (960, 2, 1),
+        ] {
+            add(BATCH, channels, size, channels, 3, stride, channels);
+        }
+        return layers;
+    }
     for (channels, size, kernel, stride) in [
         (96, 28, 3, 1),
         (32, 56, 3, 1),
@@ -184,15 +202,19 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn row(name: &str, shape: &ConvolutionShape) -> Result<(), Box<dyn Error>> {
+fn row(name: &str, shape: &ConvolutionShape, by_rule: bool) -> Result<(), Box<dyn Error>> {
     let facts = device().facts();
     let of = |pass| -> Result<Vec<Variant>, ShapeError> {
         let mut variants = candidates(pass, shape, facts, u64::MAX)?;
-        variants.retain(|variant| !fuses(shape, facts, [Some(*variant); 2]).unwrap_or(false));
+        let fuse = |variant| fuses(shape, facts, [Some(variant); 2]).unwrap_or(false);
+        variants.retain(|variant| by_rule || !fuse(*variant));
         Ok(variants)
     };
     let (by_input, by_weight) = (of(Pass::InputGradient)?, of(Pass::WeightGradient)?);
-    let fusing = fused_candidates(shape, facts)?;
+    let mut fusing = fused_candidates(shape, facts)?;
+    if by_rule {
+        fusing.truncate(1);
+    }
     let mut most_workspace = 0;
     for (pass, variants) in [
         (Pass::InputGradient, &by_input),
@@ -355,13 +377,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     if part == "steps" {
         return steps();
     }
+    let by_rule = part == "rule";
     println!(
         "| layer | fastest others, apart | the same kernel, apart | fused | others by fused | apart by fused |"
     );
     println!("|---|---|---|---|---|---|");
-    for (name, shape) in layers() {
-        if name.contains(&part) {
-            row(&name, &shape)?;
+    for (name, shape) in layers(by_rule) {
+        if by_rule || name.contains(&part) {
+            row(&name, &shape, by_rule)?;
         }
     }
     if part.is_empty() { steps() } else { Ok(()) }

@@ -119,6 +119,14 @@ fn frozen(model: &str) -> Graph {
     graph
 }
 
+/// Two filtered layers in a row, and the first one exact.
+fn filtered() -> Graph {
+    let mut graph = plain();
+    graph.filter("second", 2).unwrap();
+    graph.filter("third", 2).unwrap();
+    graph
+}
+
 fn sparse() -> Graph {
     let mut graph = plain();
     graph.sparsify(&Sparsity::uniform(0.5)).unwrap();
@@ -141,6 +149,7 @@ fn gradients_are_those_of_the_whole_batch() {
         (plain(), adam, Some(0.1), &[3]),
         (frozen("mobilenet_v2"), sgd, None, &[4]),
         (sparse(), sgd, None, &[2]),
+        (filtered(), sgd, None, &[3]),
     ] {
         assert!(!graph.uses_statistics_of_batches());
         let training = Training {
@@ -194,7 +203,7 @@ fn evaluation_in_parts_counts_the_same() {
 
 #[test]
 fn freed_memory_is_not_read_and_nothing_is_written_beside_its_place() {
-    for graph in [plain(), network("resnet20")] {
+    for graph in [plain(), filtered(), network("resnet20")] {
         let options = options(Training::default(), Some(4));
         let (images, labels) = batch(&graph, 5);
         let after = |guarded: bool| {
@@ -211,6 +220,24 @@ fn freed_memory_is_not_read_and_nothing_is_written_beside_its_place() {
             session.weights().unwrap()
         };
         assert!(after(true) == after(false), "{}", graph.name());
+    }
+}
+
+#[test]
+fn sums_over_taps_hold_from_the_first_part_to_the_last() {
+    let graph = filtered();
+    let options = options(Training::default(), Some(4));
+    let mut session = Session::new(device(), &graph, &options, 1).unwrap();
+    let before = session.read("second.weight").unwrap();
+    let (images, labels) = batch(&graph, 5);
+    session.train_step(&images, &labels, &step(0)).unwrap();
+    session.metrics().unwrap();
+    assert!(session.read("second.weight").unwrap() != before);
+    // As they were made before the first part: of the weight that the last one updated.
+    let sums = session.read("second.weight over its taps").unwrap();
+    assert_eq!(sums.len(), 24 * 24);
+    for (sum, taps) in sums.iter().zip(before.chunks(9)) {
+        assert!((sum - taps.iter().sum::<f32>()).abs() < 1e-6);
     }
 }
 

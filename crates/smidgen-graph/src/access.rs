@@ -82,6 +82,7 @@ impl OperationKind {
             } => vec![*output_gradient],
             Kind::FilterWeightGradient { sums, averages, .. } => vec![*sums, *averages],
             Kind::FilterBiasGradient { averages, .. } => vec![*averages],
+            Kind::FilterTapSums { weight, .. } => vec![*weight],
             Kind::FilterInputGradient {
                 averages,
                 weight,
@@ -299,6 +300,7 @@ impl OperationKind {
                 weight_gradient, ..
             } => vec![*weight_gradient],
             Kind::FilterBiasGradient { bias_gradient, .. } => vec![*bias_gradient],
+            Kind::FilterTapSums { sums, .. } => vec![*sums],
             Kind::FilterInputGradient { input_gradient, .. } => vec![*input_gradient],
             Kind::FilterPatchGradient {
                 averages_before, ..

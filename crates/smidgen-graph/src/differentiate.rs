@@ -2,7 +2,7 @@
 
 use crate::attributes::Activation;
 use crate::emitter::{Emitter, Filtered, Taped};
-use crate::filter::FilterState;
+use crate::filter::{FilterState, reads_tap_sums};
 use crate::gradients::Gradients;
 use crate::operation::{Operation, OperationKind, Optimizer, Phase};
 use crate::program::{Layout, Role, ValueId};
@@ -348,6 +348,22 @@ impl Backward<'_> {
             let (input_gradient, accumulate) =
                 self.gradients
                     .target(self.emitter, layer, input, output_gradient);
+            let weight = if reads_tap_sums(&attributes, patch) {
+                let name = format!("{} over its taps", self.emitter.name(weight));
+                let layout = Layout::Weight(attributes.of_one_tap());
+                let sums = self.emitter.value(name, layout, Role::Statistics);
+                let kind = OperationKind::FilterTapSums {
+                    attributes,
+                    shape,
+                    patch,
+                    weight,
+                    sums,
+                };
+                self.push(layer, kind);
+                sums
+            } else {
+                weight
+            };
             let kind = OperationKind::FilterInputGradient {
                 attributes,
                 shape,

@@ -154,6 +154,19 @@ impl Graph {
     }
 }
 
+/// Whether the filtered input gradient reads the sums of the weight over its taps: not where there is but one, nor where the dilation is so wide that
+/// taps reach different patches.
+#[must_use]
+pub fn reads_tap_sums(attributes: &ConvolutionAttributes, patch: u32) -> bool {
+    let reaches = |axis: usize| {
+        let dilation = attributes.dilation[axis];
+        attributes.kernel[axis] > 1
+            && dilation > 1
+            && dilation >= patch.saturating_mul(attributes.stride[axis])
+    };
+    attributes.kernel != [1, 1] && !(0..2).any(reaches)
+}
+
 /// The patches of a map, as a map: of the output of a convolution, with the channels of its input.
 pub(crate) fn patch_sums_shape(
     attributes: &ConvolutionAttributes,

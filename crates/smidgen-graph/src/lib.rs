@@ -31,7 +31,7 @@ pub mod zoo;
 pub use attributes::{Activation, ConvolutionAttributes, PoolAttributes};
 pub use builder::Builder;
 pub use error::GraphError;
-pub use filter::{FilterState, LARGEST_PATCH};
+pub use filter::{FilterState, LARGEST_PATCH, reads_tap_sums};
 pub use graph::{Buffer, BufferId, Graph, Layer, Node, NodeId, Parameter, ParameterId};
 pub use init::{Fan, Initial};
 pub use layers::{Convolution, Extent, Pool};

@@ -329,6 +329,9 @@ impl<'graph> Forward<'graph> {
                     slopes::keep(emitter);
                 }
                 patches::join(emitter);
+                if micro_batches > 1 {
+                    patches::sum_taps_once(emitter);
+                }
                 if keep_gradients {
                     gradients
                 } else {

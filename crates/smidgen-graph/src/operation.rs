@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Which part of the step an operation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
+    /// What every part of a step reads, made once before the first.
+    Prepare,
     /// From the images to the logits.
     Forward,
     /// Loss, counts and the gradient of the logits.
@@ -198,7 +200,16 @@ pub enum OperationKind {
         averages: ValueId,
         bias_gradient: ValueId,
     },
-    /// Writes `input_gradient`, or adds to it; then multiplies it with the `derivative` of an activation, as
+    /// Writes `sums`: the weight summed over its taps, in the layout of a single one.
+    FilterTapSums {
+        attributes: ConvolutionAttributes,
+        shape: MapShape,
+        patch: u32,
+        weight: ValueId,
+        sums: ValueId,
+    },
+    /// Writes `input_gradient`, or adds to it; here and in the next, `weight` is the sums over its taps unless it has but one, or is dilated so
+    /// far that taps reach different patches. Then multiplies it with the `derivative` of an activation, as
     /// [`ConvolutionInputGradient`](Self::ConvolutionInputGradient) does, or with `slopes` and the scale of a `normalisation`, as
     /// [`SlopesBackward`](Self::SlopesBackward) does.
     FilterInputGradient {

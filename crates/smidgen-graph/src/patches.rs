@@ -2,7 +2,7 @@
 
 use crate::attributes::ConvolutionAttributes;
 use crate::emitter::Emitter;
-use crate::operation::OperationKind;
+use crate::operation::{Operation, OperationKind, Phase};
 use crate::program::{Layout, Role, ValueId};
 use crate::shape::MapShape;
 
@@ -28,6 +28,23 @@ pub(crate) fn join(emitter: &mut Emitter) {
     gone.sort_unstable();
     for at in gone.into_iter().rev() {
         emitter.operations.remove(at);
+    }
+}
+
+/// Has the weights that are summed over their taps summed before the first micro-batch of a step, for all of them.
+pub(crate) fn sum_taps_once(emitter: &mut Emitter) {
+    let sums_taps = |operation: &Operation| match operation.kind {
+        OperationKind::FilterTapSums { sums, .. } => Some(sums),
+        _ => None,
+    };
+    // Sorting is stable.
+    let operations = &mut emitter.operations;
+    operations.sort_by_key(|operation| sums_taps(operation).is_none());
+    for operation in operations {
+        if let Some(sums) = sums_taps(operation) {
+            operation.phase = Phase::Prepare;
+            emitter.values[sums.0].role = Role::Prepared;
+        }
     }
 }
 

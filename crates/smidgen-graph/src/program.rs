@@ -126,6 +126,8 @@ pub enum Role {
     Activation,
     /// Normalisations, taps of maxima and other small things the forward pass leaves for the backward pass.
     Statistics,
+    /// Made of parameters before the first micro-batch of a step. Holds to the last.
+    Prepared,
     /// The gradient of an activation.
     Gradient,
     /// The gradient of a parameter.
@@ -146,6 +148,7 @@ impl Role {
                 | Self::Control
                 | Self::Metrics
                 | Self::Examples
+                | Self::Prepared
                 | Self::GradientSum
         )
     }
@@ -167,7 +170,7 @@ pub struct Value {
 pub struct Program {
     /// Images in a batch, or in a micro-batch.
     pub batch: u32,
-    /// How often a step runs what comes before the updates, each time on other images.
+    /// How often a step runs what stands between preparation and updates, each time on other images.
     pub micro_batches: u32,
     /// Every value, by [`ValueId`].
     pub values: Vec<Value>,
@@ -197,6 +200,14 @@ impl Program {
         &self.values[id.0]
     }
 
+    /// The first operation that every micro-batch runs: before it, a step prepares what they all read.
+    #[must_use]
+    pub fn first_of_part(&self) -> usize {
+        let prepared = self.operations.iter();
+        let prepared = prepared.take_while(|operation| operation.phase == Phase::Prepare);
+        prepared.count()
+    }
+
     /// The first of the updates with which a step ends. Where it runs several micro-batches, all updates stand there.
     #[must_use]
     pub fn first_update(&self) -> usize {
@@ -209,7 +220,7 @@ impl Program {
     #[must_use]
     pub fn runs(&self, operation: &Operation) -> u32 {
         match operation.phase {
-            Phase::Update => 1,
+            Phase::Prepare | Phase::Update => 1,
             _ => self.micro_batches,
         }
     }

@@ -76,6 +76,7 @@ impl OperationKind {
                 bias_gradient,
                 ..
             } => vec![averages, bias_gradient],
+            Kind::FilterTapSums { weight, sums, .. } => vec![weight, sums],
             Kind::FilterInputGradient {
                 averages,
                 weight,

@@ -73,6 +73,17 @@ impl<'program> Interpreter<'program> {
             .unwrap_or_else(|| panic!("{} was never written", self.program.value(id).name))
     }
 
+    /// A weight, or one that has these sums over its taps.
+    fn every_tap(&self, weight: ValueId, attributes: &ConvolutionAttributes) -> Vec<f64> {
+        let Layout::Weight(held) = self.program.value(weight).layout else {
+            panic!("a weight")
+        };
+        let each = (attributes.taps() / held.taps()) as usize;
+        let taps = self.get(weight).iter();
+        taps.flat_map(|sum| std::iter::repeat_n(sum / each as f64, each))
+            .collect()
+    }
+
     fn change(&mut self, id: ValueId) -> &mut Vec<f64> {
         self.values[id.0]
             .as_mut()
@@ -246,6 +257,17 @@ impl<'program> Interpreter<'program> {
                 let db = gradient_filter::bias_gradient_of_patches(&case, self.get(*averages));
                 self.set(*bias_gradient, db);
             }
+            Kind::FilterTapSums {
+                attributes,
+                shape,
+                patch,
+                weight,
+                sums,
+            } => {
+                let case = filter_case(*attributes, *shape, *patch);
+                let summed = gradient_filter::tap_sums(&case, self.get(*weight));
+                self.set(*sums, summed);
+            }
             Kind::FilterInputGradient {
                 attributes,
                 shape,
@@ -262,7 +284,7 @@ impl<'program> Interpreter<'program> {
                 let dx = gradient_filter::input_gradient_of_patches(
                     &case,
                     self.get(*averages),
-                    self.get(*weight),
+                    &self.every_tap(*weight, attributes),
                 );
                 self.contribute(*input_gradient, dx, *accumulate);
                 let slopes = match derivative {
@@ -295,7 +317,7 @@ impl<'program> Interpreter<'program> {
                 let dx = gradient_filter::input_gradient_of_patches(
                     &case,
                     self.get(*averages),
-                    self.get(*weight),
+                    &self.every_tap(*weight, attributes),
                 );
                 let pixels = gradient_filter::patch_sums(&case, &vec![1.0; dx.len()]);
                 let mut g = gradient_filter::patch_sums(&case, &dx);

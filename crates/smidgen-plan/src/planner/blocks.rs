@@ -19,7 +19,7 @@ impl Blocks {
         let operations = &program.operations;
         let forward = operations
             .iter()
-            .take_while(|operation| operation.phase == Phase::Forward)
+            .take_while(|operation| matches!(operation.phase, Phase::Prepare | Phase::Forward))
             .count();
         // By value: the last operation of the forward pass (or loss) that reads it.
         let mut last_reads: HashMap<usize, usize> = HashMap::new();

@@ -1,4 +1,5 @@
-//! Filters as a choice of the plan: what each gives and what bias it brings, and which of them a budget asks for.
+//! Filters as a choice beside the plan: what each gives and what bias it brings, and which of them a budget asks for. A filter changes the program
+//! itself, so that the choice is a search around the planner, with a whole plan for every try, and none of its forms.
 
 use super::Closeness;
 use crate::{Bytes, Error, Plans, SessionOptions};

@@ -1,9 +1,9 @@
 //! The launches of filtered backward passes.
 
-use super::bind::{Binder, WORKSPACE_ALIGNMENT, split};
+use super::bind::Binder;
 use crate::Error;
 use smidgen_filter::{FilterShape, Mask, Taps};
-use smidgen_gpu::{DeviceFacts, Launch, Region};
+use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::{Activation, ConvolutionAttributes, MapShape, OperationKind, ValueId};
 
 fn filter_shape(attributes: &ConvolutionAttributes, input: MapShape, patch: u32) -> FilterShape {
@@ -22,15 +22,6 @@ fn filter_shape(attributes: &ConvolutionAttributes, input: MapShape, patch: u32)
     }
 }
 
-/// Bytes of the tap sums that the input gradient makes for itself, as the weight changes with every step. One tap is its own sum.
-fn tap_sums_bytes(shape: &FilterShape) -> u64 {
-    if shape.reads_every_tap() || shape.kernel == [1, 1] {
-        0
-    } else {
-        shape.tap_sums_bytes().next_multiple_of(WORKSPACE_ALIGNMENT)
-    }
-}
-
 /// Bytes of workspace; `None` for an operation that is none of a filter.
 pub(super) fn workspace(kind: &OperationKind, facts: &DeviceFacts) -> Result<Option<u64>, Error> {
     Ok(match kind {
@@ -43,18 +34,6 @@ pub(super) fn workspace(kind: &OperationKind, facts: &DeviceFacts) -> Result<Opt
             let shape = filter_shape(attributes, *shape, *patch);
             Some(smidgen_filter::weight_gradient_workspace(&shape, facts)?)
         }
-        OperationKind::FilterInputGradient {
-            attributes,
-            shape,
-            patch,
-            ..
-        }
-        | OperationKind::FilterPatchGradient {
-            attributes,
-            shape,
-            patch,
-            ..
-        } => Some(tap_sums_bytes(&filter_shape(attributes, *shape, *patch))),
         _ => None,
     })
 }
@@ -140,6 +119,19 @@ pub(super) fn launches(
                 &regions,
             )?
         }
+        OperationKind::FilterTapSums {
+            attributes,
+            shape,
+            patch,
+            weight,
+            sums,
+        } => {
+            let regions = smidgen_filter::TapSums {
+                weight: region(weight)?,
+                tap_sums: region(sums)?,
+            };
+            smidgen_filter::tap_sums(&filter_shape(attributes, *shape, *patch), &regions)?
+        }
         OperationKind::FilterInputGradient {
             attributes,
             shape,
@@ -153,7 +145,6 @@ pub(super) fn launches(
             normalisation,
         } => {
             let shape = filter_shape(attributes, *shape, *patch);
-            let (mut launches, weight) = summed_weight(at, operation, &shape, region(weight)?)?;
             let mask = match (derivative, slopes) {
                 (Some(source), _) => {
                     let value = region(&source.value)?;
@@ -168,14 +159,13 @@ pub(super) fn launches(
             };
             let regions = smidgen_filter::InputGradient {
                 patch_averages: region(averages)?,
-                weight,
+                weight: region(weight)?,
                 input_gradient: region(input_gradient)?,
                 accumulate: *accumulate,
                 mask,
                 normalisation: normalisation.as_ref().map(region).transpose()?,
             };
-            launches.extend(smidgen_filter::input_gradient(&shape, facts, &regions)?);
-            launches
+            smidgen_filter::input_gradient(&shape, facts, &regions)?
         }
         OperationKind::FilterPatchGradient {
             attributes,
@@ -189,34 +179,49 @@ pub(super) fn launches(
             averages_before,
         } => {
             let shape = filter_shape(attributes, *shape, *patch);
-            let (mut launches, weight) = summed_weight(at, operation, &shape, region(weight)?)?;
             let regions = smidgen_filter::PatchGradient {
                 patch_averages: region(averages)?,
-                weight,
+                weight: region(weight)?,
                 slope_counts: counts.as_ref().map(region).transpose()?,
                 normalisation: normalisation.as_ref().map(region).transpose()?,
                 stride_before: *stride_before,
                 averages_before: region(averages_before)?,
             };
-            launches.extend(smidgen_filter::patch_gradient(&shape, facts, &regions)?);
-            launches
+            smidgen_filter::patch_gradient(&shape, facts, &regions)?
         }
         _ => Vec::new(),
     })
 }
 
-/// The weight as an input gradient reads it, and the launches that make it so.
-fn summed_weight(
-    at: &Binder<'_>,
-    operation: usize,
-    shape: &FilterShape,
-    weight: Region,
-) -> Result<(Vec<Launch>, Region), Error> {
-    if tap_sums_bytes(shape) == 0 {
-        return Ok((Vec::new(), weight));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_graph::reads_tap_sums;
+
+    #[test]
+    fn programs_sum_taps_where_kernels_read_the_sums() {
+        for (kernel, stride, dilation) in [
+            ([3, 3], [1, 1], [1, 1]),
+            ([1, 1], [2, 2], [1, 1]),
+            ([3, 1], [1, 2], [4, 3]),
+            ([1, 5], [2, 1], [6, 3]),
+            ([5, 3], [2, 2], [4, 2]),
+        ] {
+            for patch in 1..=8 {
+                let attributes = ConvolutionAttributes {
+                    input_channels: 8,
+                    output_channels: 8,
+                    kernel,
+                    stride,
+                    padding: [0, 0],
+                    dilation,
+                    groups: 1,
+                };
+                let map = MapShape::new(1, 8, 32, 32);
+                let shape = filter_shape(&attributes, map, patch);
+                let summed = kernel != [1, 1] && !shape.reads_every_tap();
+                assert_eq!(reads_tap_sums(&attributes, patch), summed, "{shape:?}");
+            }
+        }
     }
-    let mut workspace = at.needed_workspace(operation)?;
-    let tap_sums = split(&mut workspace, shape.tap_sums_bytes());
-    let regions = smidgen_filter::TapSums { weight, tap_sums };
-    Ok((smidgen_filter::tap_sums(shape, &regions)?, tap_sums))
 }

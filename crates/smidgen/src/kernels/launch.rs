@@ -170,6 +170,7 @@ pub(super) fn launch(
         | OperationKind::FilterPatchAverages { .. }
         | OperationKind::FilterWeightGradient { .. }
         | OperationKind::FilterBiasGradient { .. }
+        | OperationKind::FilterTapSums { .. }
         | OperationKind::FilterPatchGradient { .. }
         | OperationKind::FilterInputGradient { .. } => {
             filter::launches(at, operation, kind, facts)?

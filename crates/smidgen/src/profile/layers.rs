@@ -87,7 +87,7 @@ impl Layer {
                     mine.map(|step| step.seconds).sum()
                 };
                 let forward = seconds(&[Phase::Forward, Phase::Loss]);
-                let backward = seconds(&[Phase::Backward]);
+                let backward = seconds(&[Phase::Prepare, Phase::Backward]);
                 let all: u64 = mine().map(|step| step.multiply_adds).sum();
                 let busy: Option<f64> = mine()
                     .filter(|step| step.multiply_adds > 0)

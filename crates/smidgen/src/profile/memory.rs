@@ -215,6 +215,7 @@ fn category(role: Role) -> Category {
         Role::Running | Role::Control | Role::Metrics | Role::Examples => Category::Bookkeeping,
         Role::Images | Role::Labels => Category::Batch,
         Role::Activation | Role::Statistics => Category::Transient,
+        Role::Prepared => Category::Workspace,
         Role::Gradient => Category::Gradient,
         Role::ParameterGradient | Role::GradientSum => Category::ParameterGradient,
     }

@@ -16,6 +16,7 @@ impl Profile {
         );
         let mut events = vec![
             json!({"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title}}),
+            name(row(Phase::Prepare), "prepare"),
             name(row(Phase::Forward), "forward"),
             name(row(Phase::Loss), "loss"),
             name(row(Phase::Backward), "backward"),
@@ -43,6 +44,7 @@ impl Profile {
 
 fn row(phase: Phase) -> u32 {
     match phase {
+        Phase::Prepare => 0,
         Phase::Forward => 1,
         Phase::Loss => 2,
         Phase::Backward => 3,

@@ -1,3 +1,4 @@
+use super::memory::Batch;
 use crate::Error;
 use smidgen_gpu::{Device, DeviceKind, Launch, Sequence, wgpu};
 use smidgen_graph::{Program, Role, ValueId};
@@ -12,10 +13,9 @@ pub(super) struct Compiled {
     pub(super) sequence: Sequence,
     /// The launches of each operation.
     pub(super) launches: Vec<Range<usize>>,
-    /// The launches of each submission of a step.
-    submissions: Vec<Range<usize>>,
-    /// Those of a micro-batch before the last, which does not update.
-    sums_only: Vec<Range<usize>>,
+    /// The launches of each submission of a part of a step, by whether it is the first, which prepares, and whether it is the last, which
+    /// updates.
+    submissions: [[Vec<Range<usize>>; 2]; 2],
     /// What is zero before the first micro-batch.
     pub(super) sums: Vec<Place>,
 }
@@ -24,16 +24,27 @@ pub(super) struct Compiled {
 /// more to submit than they overlap.
 const PARTS: usize = 6;
 
-/// The launches of each submission of a step of `count` launches. A software device computes on the cores that record, and has nothing
-/// to gain.
-fn submissions(kind: DeviceKind, count: usize) -> Vec<Range<usize>> {
+/// The launches of a part of a step, by whether it is the first, which prepares, and whether it is the last, which updates; from those of each
+/// operation.
+fn by_part(program: &Program, launches: &[Range<usize>]) -> [[Range<usize>; 2]; 2] {
+    let end = launches.last().map_or(0, |list| list.end);
+    let from = |operation: usize| launches.get(operation).map_or(end, |list| list.start);
+    let (part, updates) = (from(program.first_of_part()), from(program.first_update()));
+    [part, 0].map(|first| [updates, end].map(|last| first..last))
+}
+
+/// These launches, divided among submissions. A software device computes on the cores that record, and has nothing to gain.
+fn submissions(kind: DeviceKind, launches: Range<usize>) -> Vec<Range<usize>> {
+    let count = launches.len();
     let parts = if kind == DeviceKind::Software {
         1
     } else {
         PARTS.min(count).max(1)
     };
     (0..parts)
-        .map(|part| part * count / parts..(part + 1) * count / parts)
+        .map(|part| {
+            launches.start + part * count / parts..launches.start + (part + 1) * count / parts
+        })
         .collect()
 }
 
@@ -54,15 +65,14 @@ impl Compiled {
                 start..end
             })
             .collect();
-        let updates = ranges.get(program.first_update());
-        let updates = updates.map_or(end, |launches| launches.start);
         let sums = program.values.iter().zip(&plan.values);
         let sums = sums.filter(|(value, _)| value.role == Role::GradientSum);
         let buffers: Vec<&wgpu::Buffer> = arena.iter().collect();
         let sequence = Sequence::prepare(device, &launches.concat(), &buffers)?;
+        let kind = device.facts().kind;
         Ok(Self {
-            submissions: submissions(device.facts().kind, sequence.len()),
-            sums_only: submissions(device.facts().kind, updates),
+            submissions: by_part(&program, &ranges)
+                .map(|parts| parts.map(|launches| submissions(kind, launches))),
             sums: sums.filter_map(|(_, place)| *place).collect(),
             program,
             plan,
@@ -72,22 +82,24 @@ impl Compiled {
     }
 
     /// The launches of each submission of a part of a step.
-    pub(super) fn submissions(&self, last: bool) -> &[Range<usize>] {
-        if last {
-            &self.submissions
-        } else {
-            &self.sums_only
-        }
+    pub(super) fn submissions(&self, part: &Batch<'_>) -> &[Range<usize>] {
+        &self.submissions[usize::from(part.is_first())][usize::from(part.is_last())]
     }
 
     /// The operations of a part of a step.
-    pub(super) fn operations(&self, last: bool) -> Range<usize> {
-        let all = self.program.operations.len();
-        0..if last {
-            all
+    pub(super) fn operations(&self, part: &Batch<'_>) -> Range<usize> {
+        let program = &self.program;
+        let first = if part.is_first() {
+            0
         } else {
-            self.program.first_update()
-        }
+            program.first_of_part()
+        };
+        let end = if part.is_last() {
+            program.operations.len()
+        } else {
+            program.first_update()
+        };
+        first..end
     }
 
     pub(super) fn place(&self, id: ValueId) -> Result<Place, Error> {
@@ -110,18 +122,62 @@ impl Compiled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{FilterState, Training, zoo};
+    use smidgen_graph::{ExampleMemory, Lowering, Mode, OperationKind};
 
     #[test]
     fn submissions_hold_every_launch_once_in_order() {
-        for count in [0, 1, 5, 6, 7, 274] {
+        for (first, end) in [(0, 0), (0, 1), (0, 5), (3, 9), (0, 7), (2, 274)] {
             for kind in [DeviceKind::Software, DeviceKind::Discrete] {
-                let parts = submissions(kind, count);
+                let parts = submissions(kind, first..end);
                 let launches: Vec<usize> = parts.iter().flat_map(Clone::clone).collect();
-                assert_eq!(launches, (0..count).collect::<Vec<_>>());
+                assert_eq!(launches, (first..end).collect::<Vec<_>>());
                 assert!((1..=PARTS).contains(&parts.len()));
             }
         }
-        assert_eq!(submissions(DeviceKind::Software, 274).len(), 1);
-        assert_eq!(submissions(DeviceKind::Discrete, 274).len(), PARTS);
+        assert_eq!(submissions(DeviceKind::Software, 0..274).len(), 1);
+        assert_eq!(submissions(DeviceKind::Discrete, 0..274).len(), PARTS);
+    }
+    #[test]
+    fn taps_are_summed_once_a_step_and_what_reads_the_sums_runs_in_every_part() {
+        let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+        graph.filter_last(4, 2).unwrap();
+        let lowered = |micro_batches| {
+            let mode = Mode::Train {
+                optimizer: Training::default().optimizer,
+                label_smoothing: 0.0,
+                clip_norm: None,
+                keep_gradients: false,
+                filter_state: FilterState::Tap,
+                examples: ExampleMemory::default(),
+                micro_batches,
+            };
+            graph.lower(&Lowering { batch: 2, mode }).unwrap()
+        };
+        for parts in [1, 4] {
+            let program = lowered(parts);
+            let count = program.operations.len();
+            let launches: Vec<Range<usize>> = (0..count).map(|at| 2 * at..2 * at + 2).collect();
+            let by_part = by_part(&program, &launches);
+            let mut runs = vec![0; 2 * count];
+            for part in 0..parts {
+                let range = &by_part[usize::from(part == 0)][usize::from(part + 1 == parts)];
+                range.clone().for_each(|launch| runs[launch] += 1);
+            }
+            let mut summed = 0;
+            for (at, operation) in program.operations.iter().enumerate() {
+                let expected = match operation.kind {
+                    OperationKind::FilterTapSums { .. } | OperationKind::Update { .. } => 1,
+                    _ => parts,
+                };
+                summed += usize::from(matches!(
+                    operation.kind,
+                    OperationKind::FilterTapSums { .. }
+                ));
+                assert_eq!(program.runs(operation), expected, "{operation:?}");
+                assert_eq!(runs[launches[at].clone()], [expected; 2], "{operation:?}");
+            }
+            assert_eq!(summed, 4);
+        }
     }
 }

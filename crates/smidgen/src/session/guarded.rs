@@ -48,13 +48,14 @@ impl Session {
         poison(memory, all, cut)?;
         let lives = placements(&compiled.program);
         let steps = batch.parts().flat_map(|batch| {
-            let operations = compiled.operations(batch.is_last());
-            operations.map(move |at| (batch, at))
+            let operations = compiled.operations(&batch);
+            let first = operations.start;
+            operations.map(move |at| (batch, at, at == first))
         });
-        for (batch, at) in steps {
-            if at == 0 {
+        for (batch, at, begins) in steps {
+            if begins {
                 let mut encoder = memory.encoder();
-                if batch.part == 0 {
+                if batch.is_first() {
                     memory.zero(&mut encoder, &compiled.sums);
                 }
                 memory.upload(&mut encoder, compiled, batch, &batch.control(control))?;

@@ -43,6 +43,10 @@ impl<'a> Batch<'a> {
         (0..self.parts).map(move |part| Self { part, ..self })
     }
 
+    pub(super) fn is_first(&self) -> bool {
+        self.part == 0
+    }
+
     pub(super) fn is_last(&self) -> bool {
         self.part + 1 == self.parts
     }

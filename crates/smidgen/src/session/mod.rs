@@ -457,11 +457,11 @@ fn submit(
         memory.wait_for_staging()?;
         let start = Stopwatch::start();
         let mut encoder = memory.encoder();
-        if batch.part == 0 {
+        if batch.is_first() {
             memory.zero(&mut encoder, &compiled.sums);
         }
         memory.upload(&mut encoder, compiled, batch, &batch.control(control))?;
-        let submissions = compiled.submissions(batch.is_last());
+        let submissions = compiled.submissions(&batch);
         let mut uploaded = false;
         for (at, part) in submissions.iter().enumerate() {
             compiled.sequence.record_range(
