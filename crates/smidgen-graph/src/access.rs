@@ -271,7 +271,12 @@ impl OperationKind {
             | Kind::GlobalAveragePool { output, .. }
             | Kind::Dropout { output, .. }
             | Kind::Decode { output, .. } => vec![*output],
-            Kind::Encode { stash, slope, .. } => with(&[*stash], &[slope.map(|slope| slope.stash)]),
+            Kind::Encode {
+                stash,
+                slope,
+                bound,
+                ..
+            } => with(&[*stash], &[slope.map(|slope| slope.stash), *bound]),
             Kind::InSlices {
                 producer, readers, ..
             } => around(producer, readers, Self::writes),

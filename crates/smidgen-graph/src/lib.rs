@@ -40,7 +40,7 @@ pub use operation::{
     Coded, Content, HeldSlope, Operation, OperationKind, Optimizer, Phase, RehearsalMemory,
 };
 pub use program::{
-    CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, Value, ValueId,
+    BOUND_WORDS, CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, Value, ValueId,
 };
 pub use shape::MapShape;
 pub use source::Source;

@@ -418,8 +418,8 @@ pub enum OperationKind {
         output_gradient: ValueId,
         input_gradient: ValueId,
     },
-    /// Writes `stash`: the value of `input` in a code; and the `slope` of what `input` is read as. Random rounding follows from the seed in the
-    /// control block, `stream` and the element's index.
+    /// Writes `stash`: the value of `input` in a code; the `slope` of what `input` is read as; and `bound`, the error that a code reached which keeps
+    /// to one. Random rounding follows from the seed in the control block, `stream` and the element's index.
     Encode {
         shape: MapShape,
         code: Code,
@@ -428,6 +428,7 @@ pub enum OperationKind {
         input: Source,
         stash: ValueId,
         slope: Option<HeldSlope>,
+        bound: Option<ValueId>,
     },
     /// Writes `output` from `stash`: the value; or, if `activated`, what stands behind its normalisation and an activation whose slope is held
     /// beside it.

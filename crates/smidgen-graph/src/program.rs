@@ -12,6 +12,9 @@ pub const CONTROL_WORDS: u32 = 8;
 /// 32-bit words of the metrics.
 pub const METRICS_WORDS: u32 = 8;
 
+/// 32-bit words in which an encoder tells the error it reached.
+pub const BOUND_WORDS: u32 = 8;
+
 /// The name of the value that counts the forgetting of examples.
 pub const FORGETTING: &str = "forgetting of examples";
 
@@ -114,7 +117,7 @@ pub enum Role {
     Running,
     /// The control block: learning rate, seed, whether training was halted. Holds from step to step.
     Control,
-    /// Loss and counts of the step, read by the host at its end. Holds from step to step.
+    /// Loss and counts of the step, and the errors that codes reached, read by the host at its end. Holds from step to step.
     Metrics,
     /// The pictures of the batch, uploaded before the first operation.
     Images,

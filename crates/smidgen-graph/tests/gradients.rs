@@ -8,7 +8,7 @@ use random::{Random, close, random_graph, same};
 use smidgen_graph::forms::{Code, Codes, Form, FormError, Forms, Outline};
 use smidgen_graph::{
     Activation, Builder, FilterState, Graph, Layout, Lowering, MapShape, Mode, OperationKind,
-    Optimizer, Program, Role, ValueId,
+    Optimizer, Program, Role, Value, ValueId,
 };
 
 const BATCH: u32 = 3;
@@ -273,7 +273,7 @@ fn fused_gradients_are_those_of_two_operations() {
 
 #[test]
 fn forms_change_no_bit_but_by_their_codes() {
-    let (mut again, mut coded, mut sums) = (0, 0, [0, 0]);
+    let (mut again, mut coded, mut bounded, mut sums) = (0, 0, 0, [0, 0]);
     for seed in 0..60 {
         let mut graph = random_graph(seed);
         if seed % 3 < 2 {
@@ -289,8 +289,13 @@ fn forms_change_no_bit_but_by_their_codes() {
         let mut random = Random(seed);
         let mut forms = Forms::new();
         for stash in outline.stashes() {
-            let coded = stash.codes.first().map(|(code, _)| Form::Coded(*code));
-            let masked = stash.masked.first().map(|(code, _)| Form::Masked(*code));
+            // Every code in its turn.
+            let turn = |codes: &[(Code, u64)]| {
+                let (code, _) = codes.get(seed as usize % codes.len().max(1))?;
+                Some(*code)
+            };
+            let coded = turn(&stash.codes).map(Form::Coded);
+            let masked = turn(&stash.masked).map(Form::Masked);
             // Every other network in many codes, every other mostly made again.
             let form = coded
                 .or(masked)
@@ -318,6 +323,19 @@ fn forms_change_no_bit_but_by_their_codes() {
         };
         consistent(&other);
         coded += count(&other, |kind| matches!(kind, OperationKind::Encode { .. }));
+        let bounds = |value: &&Value| value.name.starts_with("bound of ");
+        bounded += other.values.iter().filter(bounds).count();
+        let errors = |kind: &OperationKind| match kind {
+            OperationKind::Encode { code, bound, .. } => {
+                assert_eq!(code.is_bounded(), bound.is_some());
+                bound.is_some()
+            }
+            _ => false,
+        };
+        assert_eq!(
+            other.values.iter().filter(bounds).count(),
+            count(&other, errors)
+        );
         again += other.operations.len() - program.operations.len();
         let (mut plain, mut rewritten) = (start(&program), start(&other));
         plain.run();
@@ -329,6 +347,7 @@ fn forms_change_no_bit_but_by_their_codes() {
     }
     assert!(again > 200, "{again} operations ran twice, or coded");
     assert!(coded > 20, "{coded} values were coded");
+    assert!(bounded > 5, "{bounded} of them within a bound");
     assert!(
         sums[0] > 20 && sums[1] > 10,
         "{sums:?} patch sums were coded, made again"

@@ -18,6 +18,9 @@ pub enum Preset {
     Gact,
     /// 2 bits for every activation, masks in 1 bit (Chen et al., "ActNN", 2021, level L3 at 2 bits, without its mixed widths).
     ActNn,
+    /// 4 bits for every activation within a bound of its own (Jin et al., "COMET", 2022: its lattice in a slot of fixed size, without entropy
+    /// coding, masks in 1 bit).
+    Comet,
     /// Everything made again that can be.
     Recompute,
     /// 8 bits for every activation.
@@ -29,12 +32,13 @@ impl Preset {
     pub const TRIVIAL: [Self; 3] = [Self::KeepAll, Self::Recompute, Self::EightBits];
 
     /// Every policy that was published.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::KeepAll,
         Self::SquareRoot,
         Self::Blpa,
         Self::Gact,
         Self::ActNn,
+        Self::Comet,
     ];
 
     /// In a few words.
@@ -46,6 +50,7 @@ impl Preset {
             Self::Blpa => "BLPA at 4 bits, restated",
             Self::Gact => "GACT at 4 bits, restated",
             Self::ActNn => "ActNN at 2 bits, restated",
+            Self::Comet => "COMET at 4 bits, restated",
             Self::Recompute => "recompute all",
             Self::EightBits => "all at 8 bits",
         }
@@ -72,6 +77,7 @@ impl Preset {
                 .map(|stash| (stash.value, Form::Recomputed))
                 .collect(),
             Self::EightBits => coded(stashes, &[Code::Eight, Code::Half]),
+            Self::Comet => coded(stashes, &[Code::Bounded, Code::Rectified]),
             Self::ActNn => coded(stashes, &[Code::Two, Code::RectifiedTwo]),
         }
     }

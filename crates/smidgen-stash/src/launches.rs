@@ -5,6 +5,7 @@ use smidgen_gpu::{Activation, Launch, Region, Source, folded_grid, normalisation
 
 params! { struct GroupedParams { quads: u32, pixels: u32, blocks: u32, all_blocks: u32, words: u32, tensor: u32, seed_word: u32 } }
 params! { struct LatticeParams { quads: u32, pixels: u32, blocks: u32, all_blocks: u32, words: u32 } }
+params! { struct WantedParams { step: f32, inverse: f32 } }
 params! { struct MaskParams { pixels: u32, words: u32, all_words: u32 } }
 params! { struct HalfParams { count: u32 } }
 params! { struct PlaneParams { quads: u32, pixels: u32 } }
@@ -124,6 +125,34 @@ pub fn encode(
             Ok(vec![grouped(codec, shape, regions, &seed)])
         }
     }
+}
+
+/// As [`encode`] with [`Codec::Lattice`], for a block of the bound that nobody has written: what is wanted comes with the launches.
+///
+/// # Errors
+/// As [`encode`], and another codec.
+pub fn encode_within(
+    codec: Codec,
+    shape: &StashShape,
+    regions: &Encode,
+    wanted: &Bound,
+) -> Result<Vec<Launch>, StashError> {
+    if !matches!(codec, Codec::Lattice { .. }) {
+        return Err(StashError::Unsupported {
+            codec: codec.name(),
+            what: "keeps to no bound; the error-bounded code does",
+        });
+    }
+    let mut launches = encode(codec, shape, regions)?;
+    if let (Some(begin), Some(bound)) = (launches.first_mut(), regions.bound) {
+        let params = WantedParams {
+            step: wanted.step,
+            inverse: wanted.inverse,
+        };
+        let shader = "stash/lattice_want.wgsl";
+        *begin = Launch::new(shader, &[], &params, vec![bound], [1, 1, 1]);
+    }
+    Ok(launches)
 }
 
 /// The slope of a ReLU ([`Codec::Mask`]) or a ReLU6 ([`Codec::MaskSix`]) of what a source is read as, in one launch: of the map itself, no
@@ -425,6 +454,7 @@ mod tests {
     fn parameters_match_their_shaders() {
         assert_params_match::<GroupedParams>("stash/encode_grouped.wgsl");
         assert_params_match::<LatticeParams>("stash/encode_lattice.wgsl");
+        assert_params_match::<WantedParams>("stash/lattice_want.wgsl");
         assert_params_match::<MaskParams>("stash/encode_mask.wgsl");
         assert_params_match::<HalfParams>("stash/encode_half.wgsl");
         assert_params_match::<PlaneParams>("stash/decode.wgsl");

@@ -57,7 +57,7 @@ pub use codec::{Bits, Codec, Group};
 pub use error::StashError;
 pub use launches::{
     Decode, Encode, HeldSlope, Seed, SlopeBackward, decode, decode_activated, encode, encode_slope,
-    on_load, slope_backward,
+    encode_within, on_load, slope_backward,
 };
 pub use shape::StashShape;
 

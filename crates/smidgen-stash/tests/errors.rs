@@ -128,6 +128,37 @@ fn only_groups_that_hold_something_not_finite_are_lost_and_they_are_lost_whole()
 }
 
 #[test]
+fn what_a_bound_in_a_fixed_slot_costs_beside_random_codes_of_its_width() {
+    let (shape, group) = (StashShape::planes(16, 4096), Group::G64);
+    let least = Bound::wanted(2.0_f32.powi(-40)).unwrap();
+    let signed = normal(11, shape.elements() as usize * 4);
+    let rectified: Vec<f32> = signed.iter().map(|value| value.max(0.0)).collect();
+    // The mean square of the error over that of the values.
+    let error = |codec: Codec, values: &[f32]| {
+        let twin = twin(codec, &shape, 5, &least);
+        let (words, _) = twin.encode_and_count(values);
+        let off = twin.decode(&words).into_iter().zip(values);
+        let off: f64 = off
+            .map(|(found, value)| f64::from(found - value).powi(2))
+            .sum();
+        off / widen(values).iter().map(|value| value.powi(2)).sum::<f64>()
+    };
+    for bits in [Bits::Eight, Bits::Four] {
+        let bounded = Codec::Lattice { bits, group };
+        let [linear, coarser] = [group, Group::G256].map(|group| Codec::Linear { bits, group });
+        // The coarser groups have the bytes of the bounded code to a thousandth.
+        let [held, other] = [bounded, coarser].map(|codec| codec.encoded_bytes(&shape) as f64);
+        assert!((held / other - 1.0).abs() < 1e-3);
+        for (values, least, most) in [(&signed, 1.3, 1.45), (&rectified, 1.05, 1.25)] {
+            let found = [bounded, linear, coarser].map(|codec| error(codec, values));
+            let ratio = found[0] / found[1];
+            assert!(least < ratio && ratio < most, "{bits:?}: {found:?}");
+            assert!(found[0] < found[2], "{bits:?}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_group_that_does_not_fit_raises_its_own_bound_and_no_other() {
     let shape = StashShape::planes(4, 128);
     let bits = Bits::Four;

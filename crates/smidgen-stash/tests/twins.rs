@@ -8,8 +8,8 @@ use smidgen_gpu::{Activation, Launch, Region, Source};
 use smidgen_reference::numbers::{below, normal};
 use smidgen_reference::stash as reference;
 use smidgen_stash::{
-    Bits, Bound, Codec, Decode, Encode, HeldSlope, Seed, SlopeBackward, StashShape, decode,
-    decode_activated, encode, encode_slope, slope_backward,
+    Bits, Bound, Codec, Decode, Encode, Group, HeldSlope, Seed, SlopeBackward, StashError,
+    StashShape, decode, decode_activated, encode, encode_slope, encode_within, slope_backward,
 };
 
 const SEED: u32 = 0xdead_beef;
@@ -115,6 +115,39 @@ fn codes_of_groups_are_those_of_the_twin_bit_for_bit() {
             };
             assert_eq!(found, expected, "{what}");
         }
+    }
+}
+
+#[test]
+fn a_bound_may_come_with_the_launches_into_a_block_that_holds_anything() {
+    let (shape, group) = (StashShape::planes(9, 200), Group::G64);
+    // As little as the bits allow: every group has the least power of two that fits.
+    let wanted = Bound::wanted(2.0_f32.powi(-40)).unwrap();
+    let values = normal(7, shape.elements() as usize * 4);
+    for bits in [Bits::Four, Bits::Eight] {
+        let codec = Codec::Lattice { bits, group };
+        let mut memory = Guarded::new();
+        let words = |codec: Codec| codec.encoded_bytes(&shape) as usize / 4;
+        let regions = Encode {
+            values: memory.input(&values),
+            stash: memory.output(words(codec)),
+            seed: None,
+            bound: Some(memory.output(Bound::BYTES as usize / 4)),
+        };
+        let launches = encode_within(codec, &shape, &regions, &wanted).unwrap();
+        let outcome = memory.run(&launches).unwrap();
+        let (words, counts) = twin(codec, &shape, SEED, &wanted).encode_and_count(&values);
+        assert_eq!(outcome.read::<u32>(regions.stash), words);
+        let found = outcome.read::<Bound>(regions.bound.unwrap())[0];
+        let expected = Bound {
+            raised: counts.raised,
+            raised_groups: counts.raised_groups,
+            nonzero: counts.nonzero,
+            ..wanted
+        };
+        assert_eq!(found, expected);
+        let refused = encode_within(Codec::Half, &shape, &regions, &wanted);
+        assert!(matches!(refused, Err(StashError::Unsupported { .. })));
     }
 }
 

@@ -55,8 +55,8 @@ pub use probe::{GradientError, Probe, gradient_error_pictures, gradient_errors, 
 pub use schedule::Schedule;
 pub use session::{
     Blueprint, Growth, HostTime, MASK_SUFFIX, MaskReport, MicroBatchPoint, PlanFile, PlanPoint,
-    Plans, RaceTime, Remedy, STEPS_IN_FLIGHT, Session, SessionOptions, StashPoint, StepOptions,
-    Training, WholePlan, largest_batch, micro_batch_points, micro_batch_within,
+    Plans, RaceTime, Remedy, STEPS_IN_FLIGHT, Session, SessionOptions, StashBound, StashPoint,
+    StepOptions, Training, WholePlan, largest_batch, micro_batch_points, micro_batch_within,
 };
 pub use trainer::{
     Checkpoints, End, Event, Recipe, Remaining, Summary, Trainer, TrainerOptions, evaluate,

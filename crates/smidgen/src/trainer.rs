@@ -241,7 +241,12 @@ impl<'s> Trainer<'s> {
         }
         let flow = self.drain(on_event)?;
         checkpoint::check_finite(self.session, self.progress.step)?;
-        Ok(flow)
+        let bounds = self.session.bounds()?;
+        if flow.is_break() || bounds.is_empty() {
+            return Ok(flow);
+        }
+        let step = self.progress.step;
+        Ok(on_event(&Event::Bounds { step, bounds }))
     }
 
     /// The batches of an epoch from one on, of the examples that are left.

@@ -113,7 +113,7 @@ fn an_interrupted_run_evaluates_what_a_whole_one_does() {
                 Event::Step { .. } => Some(0),
                 Event::Evaluating { .. } => Some(1),
                 Event::Evaluation { .. } => Some(2),
-                Event::Checkpoint { .. } => None,
+                Event::Checkpoint { .. } | Event::Bounds { .. } => None,
             };
             if turn == Some(interruptions % 3) {
                 ControlFlow::Break(())

@@ -184,6 +184,14 @@ pub(super) fn tell(output: &Output, event: &Event, memory: &str) -> Option<Strin
             output.progress(step + 1, *steps, words);
             return Some(last);
         }
+        Event::Bounds { step, bounds } => {
+            let most = bounds.iter().map(|bound| bound.error).fold(0.0, f64::max);
+            output.text(&format!(
+                "step {step}: {} stashes in error-bounded codes, no number off by more than {}",
+                bounds.len(),
+                readable(most)
+            ));
+        }
         Event::Evaluation {
             step,
             loss,

@@ -4,7 +4,7 @@ use super::slices::in_slices;
 use super::{FormError, Forms, Step};
 use crate::attributes::Activation;
 use crate::operation::{Coded, Operation, OperationKind, Phase};
-use crate::program::{Layout, Program, Role, Value, ValueId};
+use crate::program::{BOUND_WORDS, Layout, Program, Role, Value, ValueId};
 use crate::source::Source;
 
 impl Outline {
@@ -47,8 +47,13 @@ impl Outline {
                 Run::Again(at) => operations.push(self.renamed(program, &schedule, at, true)),
                 Run::Slices(at) => operations.extend(self.sliced_run(program, &schedule, at)),
                 Run::Step(at) => {
+                    let step = schedule.steps[at];
+                    let bound = bound(program, step).map(|value| {
+                        values.push(value);
+                        ValueId(values.len() - 1)
+                    });
                     let before = operations.last().map_or(Phase::Forward, |o| o.phase);
-                    operations.extend(self.added(program, schedule.steps[at], before));
+                    operations.extend(self.added(program, (step, bound), before));
                 }
             }
         }
@@ -118,7 +123,12 @@ impl Outline {
 
     /// A step of the schedule as an operation. It belongs to the pass of the operation before it: what encodes follows a forward operation
     /// (or the loss), all else is of the backward pass.
-    fn added(&self, program: &Program, step: Step, before: Phase) -> Option<Operation> {
+    fn added(
+        &self,
+        program: &Program,
+        (step, bound): (Step, Option<ValueId>),
+        before: Phase,
+    ) -> Option<Operation> {
         let of = step.of();
         let Layout::Map(shape) = program.values[of].layout else {
             return None;
@@ -140,6 +150,7 @@ impl Outline {
                 },
                 stash: ValueId(stash.stash),
                 slope: stash.held_slope(),
+                bound,
             },
             Step::Decode { stash, output, .. } => OperationKind::Decode {
                 shape,
@@ -162,5 +173,17 @@ impl Outline {
             },
             kind,
         })
+    }
+}
+
+/// What an encoder that keeps to a bound tells of it; the host may read it at any time, so it holds from step to step.
+fn bound(program: &Program, step: Step) -> Option<Value> {
+    match step {
+        Step::Encode { of, stash } if stash.code.is_bounded() => Some(Value {
+            name: format!("bound of {}", program.values[of].name),
+            layout: Layout::Words { count: BOUND_WORDS },
+            role: Role::Metrics,
+        }),
+        _ => None,
     }
 }

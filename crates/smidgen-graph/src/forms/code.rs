@@ -19,6 +19,11 @@ pub enum Code {
     Rectified,
     /// The same in 2 bits, among 256 neighbours.
     RectifiedTwo,
+    /// 8 bits, the nearest multiple of a power of two times a least step, which is chosen for each group of 64 neighbours; what no number's error
+    /// is above is told. Zero stays zero; not random, so not without bias.
+    BoundedEight,
+    /// The same in 4 bits.
+    Bounded,
     /// 1 bit: whether a number is above zero. Not for numbers that are needed themselves.
     Slope,
     /// 2 bits: whether a number is above zero, and whether it is below six. Not for numbers that are needed themselves.
@@ -36,14 +41,33 @@ impl Code {
     }
 
     /// Every code for numbers, the most exact first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Half,
         Self::Eight,
+        Self::BoundedEight,
         Self::Rectified,
         Self::Four,
+        Self::Bounded,
         Self::RectifiedTwo,
         Self::Two,
     ];
+
+    /// Whether the error it reaches is told.
+    #[must_use]
+    pub fn is_bounded(self) -> bool {
+        self.searched() != self
+    }
+
+    /// The code of the same width that a planner tries, and times, in its place: itself but for those that keep to a bound, which take about as
+    /// long and whose error is no smaller.
+    #[must_use]
+    pub fn searched(self) -> Self {
+        match self {
+            Self::BoundedEight => Self::Eight,
+            Self::Bounded => Self::Four,
+            other => other,
+        }
+    }
 
     /// Whether backward gets what it needs of a value: the numbers, and where `masked` also whether each is above zero. `rectified`
     /// tells whether the values are known to be at zero or above.
@@ -60,7 +84,12 @@ impl Code {
         // The range of 64 normal values is 4.7 deviations wide on the mean. Rounding at random within a step has a mean square error of a
         // sixth of its square.
         let within = |range: f64, levels: f64| (range / levels).powi(2) / 6.0;
+        // To the nearest multiple of a step it is a twelfth; the step is 1 to 2 times the largest magnitude of 64 (2.6 deviations) by the codes on
+        // either side of zero, of whose square the mean over the logarithm is 1.5 / ln 2.
+        let nearest = |codes: f64| (2.6 / codes).powi(2) * 1.5 / std::f64::consts::LN_2 / 12.0;
         match self {
+            Self::BoundedEight => nearest(127.0),
+            Self::Bounded => nearest(7.0),
             Self::Half => 2.0_f64.powi(-22) / 6.0,
             Self::Eight => within(4.7, 255.0),
             Self::Four => within(4.7, 15.0),
@@ -83,6 +112,8 @@ impl std::fmt::Display for Code {
             Self::Two => "2 bits",
             Self::Rectified => "4 bits above zero",
             Self::RectifiedTwo => "2 bits above zero",
+            Self::BoundedEight => "8 bits, error-bounded",
+            Self::Bounded => "4 bits, error-bounded",
             Self::Slope => "1 bit",
             Self::SlopeSix => "2 bits for the flat parts of a ReLU6",
         })

@@ -35,13 +35,15 @@ pub struct Stash {
 }
 
 impl Stash {
-    /// What forms of this stash may ask for beyond the operations of the program, or in their place.
+    /// What forms of this stash may ask for beyond the operations of the program, or in their place; of codes those that are
+    /// [`searched`](Code::searched).
     #[must_use]
     pub fn passes(&self) -> Vec<FormPass> {
         let codes = self.codes.iter().map(|(code, _)| (*code, false));
         let masked = self.masked.iter().map(|(code, _)| (*code, true));
         let mut passes = Vec::new();
-        for (code, slope) in codes.chain(masked) {
+        let searched = |(code, _): &(Code, bool)| !code.is_bounded();
+        for (code, slope) in codes.chain(masked).filter(searched) {
             passes.push(FormPass::Encode { code, slope });
             passes.extend(self.decoded.then_some(FormPass::Decode { code, slope }));
             let reader = self.normalisation;

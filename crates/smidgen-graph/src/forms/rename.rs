@@ -260,10 +260,12 @@ impl OperationKind {
                 input,
                 stash,
                 slope,
+                bound,
                 ..
             } => (input.values_mut())
                 .chain([control, stash])
                 .chain(slope.iter_mut().map(stash_of))
+                .chain(bound)
                 .collect(),
             Kind::Decode {
                 stash,

@@ -156,6 +156,7 @@ impl FormPass {
                 },
                 stash: numbers,
                 slope: held_slope,
+                bound: None,
             },
             Self::Decode { .. } => OperationKind::Decode {
                 shape,
@@ -211,7 +212,7 @@ impl Step {
     #[must_use]
     pub fn pass(&self) -> FormPass {
         let (Self::Encode { stash, .. } | Self::Decode { stash, .. }) = *self;
-        let (code, slope) = (stash.code, stash.slope.is_some());
+        let (code, slope) = (stash.code.searched(), stash.slope.is_some());
         match self {
             Self::Encode { .. } => FormPass::Encode { code, slope },
             Self::Decode { .. } => FormPass::Decode { code, slope },

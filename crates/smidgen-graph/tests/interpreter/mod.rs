@@ -686,12 +686,16 @@ impl<'program> Interpreter<'program> {
                 input,
                 stash,
                 slope,
+                bound,
                 ..
             } => {
                 if let Some(slope) = slope {
                     self.set(slope.stash, self.source(input));
                 }
                 self.set(*stash, self.get(input.value).to_vec());
+                if let Some(bound) = bound {
+                    self.set(*bound, vec![0.0; 8]);
+                }
             }
             // In slices on the device; here at once, and then the map is gone.
             Kind::InSlices {

@@ -243,8 +243,8 @@ fn alike(form: Form, stash: &Stash) -> Option<Form> {
     let width = |form: Form| match form {
         Form::Coded(code) | Form::Masked(code) => Some(match code {
             Code::Two | Code::RectifiedTwo => 2,
-            Code::Four | Code::Rectified => 4,
-            Code::Eight => 8,
+            Code::Four | Code::Rectified | Code::Bounded => 4,
+            Code::Eight | Code::BoundedEight => 8,
             Code::Half => 16,
             Code::Slope | Code::SlopeSix => 0,
         }),
@@ -267,9 +267,10 @@ fn again(stash: &Stash) -> Vec<Form> {
     whole.into_iter().chain(slices).collect()
 }
 
-/// The codes worth trying: f16 takes twice the bytes of 8 bits, whose error is far below that of all that is narrower.
+/// The codes worth trying: f16 takes twice the bytes of 8 bits, whose error is far below that of all that is narrower; those that keep to a bound
+/// have more error than others of their width.
 fn in_code(stash: &Stash) -> Vec<Form> {
-    let tried = |(code, _): &&(Code, u64)| *code != Code::Half;
+    let tried = |(code, _): &&(Code, u64)| *code != Code::Half && !code.is_bounded();
     let codes = stash.codes.iter().filter(tried);
     let masked = stash.masked.iter().filter(tried);
     let codes = codes.map(|(code, _)| Form::Coded(*code));

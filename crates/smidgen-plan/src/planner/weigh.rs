@@ -163,7 +163,7 @@ impl<'a> Scale<'a> {
             seconds += match run {
                 Run::Once(operation) | Run::Again(operation) => {
                     let coded = schedule.coded.get(operation).and_then(|(of, stash)| {
-                        let (code, slope) = (stash.code, stash.slope.is_some());
+                        let (code, slope) = (stash.code.searched(), stash.slope.is_some());
                         let pass = FormPass::Normalisation { code, slope };
                         self.passes.get(&(*of, pass))
                     });

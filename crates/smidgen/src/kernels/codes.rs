@@ -4,9 +4,15 @@ use super::bind::Binder;
 use crate::Error;
 use smidgen_gpu::{Launch, Region};
 use smidgen_graph::forms::{Code, Codes};
-use smidgen_graph::{Coded, HeldSlope, MapShape, Source, ValueId};
+use smidgen_graph::{BOUND_WORDS, Coded, HeldSlope, MapShape, Source, ValueId};
 use smidgen_ops::control::Control;
-use smidgen_stash::{Bits, Codec, Decode, Encode, Group, Seed, StashShape};
+use smidgen_stash::{Bits, Bound, Codec, Decode, Encode, Group, Seed, StashShape};
+
+/// The bound that is asked for of codes that keep to one: below what matters to any network, so that each group gets the least that its bits
+/// allow. As the bytes are fixed, a larger one would save nothing.
+const LEAST_BOUND: f32 = 1.0 / (1u64 << 40) as f32;
+
+const _: () = assert!(Bound::BYTES == BOUND_WORDS as u64 * 4);
 
 /// What codes take in bytes.
 pub(crate) struct StashCodes;
@@ -33,6 +39,11 @@ fn codec(code: Code) -> Codec {
             bits: Bits::Two,
             group: Group::G256,
         },
+        Code::BoundedEight => Codec::Lattice {
+            bits: Bits::Eight,
+            group,
+        },
+        Code::Bounded => Codec::Lattice { bits, group },
         Code::Slope => Codec::Mask,
         Code::SlopeSix => Codec::MaskSix,
     }
@@ -63,7 +74,7 @@ pub(super) fn encode(
     (code, shape, stream): (Code, MapShape, u32),
     control: ValueId,
     input: &Source,
-    (stash, slope): (ValueId, Option<&HeldSlope>),
+    (stash, slope, bound): (ValueId, Option<&HeldSlope>, Option<ValueId>),
 ) -> Result<Vec<Launch>, Error> {
     let seed = Seed {
         region: at.region(control)?,
@@ -74,7 +85,7 @@ pub(super) fn encode(
         values: at.region(input.value)?,
         stash: at.region(stash)?,
         seed: Some(seed),
-        bound: None,
+        bound: bound.map(|id| at.region(id)).transpose()?,
     };
     let shape = planned_shape(at, shape, input.value)?;
     let mut launches = Vec::new();
@@ -83,7 +94,12 @@ pub(super) fn encode(
         let source = at.source(input)?;
         launches.push(smidgen_stash::encode_slope(codec, &shape, &source, stash)?);
     }
-    launches.extend(smidgen_stash::encode(codec(code), &shape, &regions)?);
+    launches.extend(if bound.is_some() {
+        let wanted = Bound::wanted(LEAST_BOUND)?;
+        smidgen_stash::encode_within(codec(code), &shape, &regions, &wanted)?
+    } else {
+        smidgen_stash::encode(codec(code), &shape, &regions)?
+    });
     Ok(launches)
 }
 

@@ -517,8 +517,9 @@ pub(super) fn launch(
             input,
             stash,
             slope,
+            bound,
         } => {
-            let held = (*stash, slope.as_ref());
+            let held = (*stash, slope.as_ref(), *bound);
             codes::encode(at, (*code, *shape, *stream), *control, input, held)?
         }
         OperationKind::Decode {

@@ -84,6 +84,7 @@ impl Profile {
             session.metrics()?;
             whole.push(start.elapsed().as_secs_f64());
         }
+        result.bounds = session.bounds()?;
         result.layers = Layer::all(
             session.main_program(),
             &result.memory.blocks,

@@ -27,7 +27,7 @@ pub use memory::{Block, Category, Memory, Share};
 use crate::bench::DeviceDescription;
 use crate::{
     Blueprint, Closeness, Error, FilterPoint, Footprint, GradientError, Plans, SessionOptions,
-    StashPoint, Tuning, explain_filters,
+    StashBound, StashPoint, Tuning, explain_filters,
 };
 use layers::verb;
 use serde::Serialize;
@@ -138,6 +138,8 @@ pub struct Profile {
     pub stashes: Vec<StashPoint>,
     /// What each filtered layer saves, and the bias of its gradient where that was measured.
     pub filters: Vec<FilterPoint>,
+    /// The errors that error-bounded codes reached in the last of these steps, which run on noise.
+    pub bounds: Vec<StashBound>,
     /// The predicted time of a step over the bytes it may take.
     pub curve: Vec<CurvePoint>,
     /// What was reserved; `None` if nothing ran.
@@ -196,6 +198,7 @@ impl Profile {
             filters: explain_filters(graph, facts, options, &[])?,
             curve: curve.collect(),
             stashes,
+            bounds: Vec::new(),
             steps,
             memory,
             footprint: blueprint.footprint().clone(),

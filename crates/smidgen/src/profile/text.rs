@@ -16,6 +16,7 @@ impl Profile {
         );
         self.layer_table(&mut text);
         self.filter_table(&mut text);
+        self.bound_table(&mut text);
         self.peak_table(&mut text);
         self.measured(&mut text);
         text
@@ -129,6 +130,27 @@ impl Profile {
         }
         if self.filters.iter().any(|filter| filter.cosine.is_none()) {
             text.push_str("the bias is measured on the pictures of --data\n");
+        }
+    }
+
+    fn bound_table(&self, text: &mut String) {
+        let Some(width) = self.bounds.iter().map(|bound| bound.value.len()).max() else {
+            return;
+        };
+        let width = width.max("error-bounded stash".len());
+        let _ = writeln!(
+            text,
+            "\n{:width$} {:>10} {:>8}",
+            "error-bounded stash", "error", "nonzero"
+        );
+        for bound in &self.bounds {
+            let _ = writeln!(
+                text,
+                "{:width$} {:>10.2e} {:>6.1} %",
+                bound.value,
+                bound.error,
+                100.0 * bound.nonzero
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! A network on a device.
 
 mod blueprint;
+mod bounds;
 mod compiled;
 mod diagnosis;
 mod draft;
@@ -21,6 +22,7 @@ mod sparse;
 mod state;
 
 pub use blueprint::Blueprint;
+pub use bounds::StashBound;
 pub use host::HostTime;
 pub use micro_batches::{MicroBatchPoint, micro_batch_points, micro_batch_within};
 pub use options::{Growth, SessionOptions, StepOptions, Training};

@@ -1,6 +1,6 @@
 //! What a run tells.
 
-use crate::Metrics;
+use crate::{Metrics, StashBound};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -24,6 +24,13 @@ pub enum Event {
         learning_rate: f64,
         /// Images a second over the last steps.
         images_per_second: f64,
+    },
+    /// The errors that error-bounded codes reached in the last step of an epoch; told where the plan has any.
+    Bounds {
+        /// Steps done.
+        step: u64,
+        /// Of every stash in such a code.
+        bounds: Vec<StashBound>,
     },
     /// The test set was evaluated.
     Evaluation {
