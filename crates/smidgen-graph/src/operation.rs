@@ -98,6 +98,19 @@ impl Optimizer {
     }
 }
 
+impl Operation {
+    /// The same as it runs for the second time in a step: a convolution leaves no moments of its output, the statistics were taken in the
+    /// forward pass.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut operation = self.clone();
+        if let OperationKind::Convolution { moments, .. } = &mut operation.kind {
+            *moments = None;
+        }
+        operation
+    }
+}
+
 /// A slope of an activation, held as it was before any code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldSlope {

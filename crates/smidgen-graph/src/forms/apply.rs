@@ -68,7 +68,11 @@ impl Outline {
     fn renamed(&self, program: &Program, schedule: &Schedule, at: usize, again: bool) -> Operation {
         let operation = &program.operations[at];
         let backward = again || is_backward(operation.phase);
-        let mut kind = operation.kind.clone();
+        let mut kind = if again {
+            operation.again().kind
+        } else {
+            operation.kind.clone()
+        };
         for id in kind.values_mut() {
             *id = ValueId(if self.writes[at].contains(&id.0) {
                 schedule.written(id.0, again)

@@ -77,6 +77,8 @@ pub struct Outline {
     /// By value: the forward operation that makes it.
     pub(super) producers: Vec<Option<usize>>,
     pub(super) persistent: Vec<bool>,
+    /// By value: whether it is what statistics are merged from, which an operation leaves only when it runs for the first time.
+    pub(super) moments: Vec<bool>,
     /// By operation: whether it may run a second time.
     pub(super) repeatable: Vec<bool>,
     /// By value: whether it is held unless a form says otherwise.
@@ -182,6 +184,9 @@ impl Outline {
             writes,
             phases,
             producers,
+            moments: (program.values.iter())
+                .map(|value| matches!(value.layout, Layout::Moments(_)))
+                .collect(),
             persistent,
             repeatable,
             names: program

@@ -64,7 +64,9 @@ impl Schedule {
                     stash.values().for_each(&mut visit);
                 }
                 for &value in &outline.writes[at] {
-                    visit(self.written(value, again));
+                    if !(again && outline.moments[value]) {
+                        visit(self.written(value, again));
+                    }
                 }
             }
             Run::Slices(at) => {
@@ -309,7 +311,8 @@ impl Maker<'_> {
             return refuse("its operation must not run twice");
         }
         self.inputs(value, operation)?;
-        for &written in &outline.writes[operation] {
+        let writes = outline.writes[operation].iter();
+        for &written in writes.filter(|value| !outline.moments[**value]) {
             let copy = self.extra(written, None);
             self.schedule.copies[written] = Some(copy);
             if !self.held[written] {

@@ -87,7 +87,7 @@ impl Outline {
         let kind = |at: usize| program.operations[at].kind.clone();
         Some(in_slices(
             slices,
-            kind(self.producers[value.0]?),
+            program.operations[self.producers[value.0]?].again().kind,
             moved.readers.iter().map(|at| kind(*at)).collect(),
             &program.operations[moved.last()],
         ))
@@ -172,14 +172,10 @@ impl Outline {
 /// The operation in slices of these, in the place of `last`.
 pub(super) fn in_slices(
     slices: u32,
-    mut producer: OperationKind,
+    producer: OperationKind,
     readers: Vec<OperationKind>,
     last: &Operation,
 ) -> Operation {
-    // They were taken in the forward pass.
-    if let OperationKind::Convolution { moments, .. } = &mut producer {
-        *moments = None;
-    }
     Operation {
         kind: OperationKind::InSlices {
             slices,

@@ -5,7 +5,7 @@ use crate::costs::Costs;
 use smidgen_graph::forms::{
     Code, Extra, Form, FormError, FormPass, Forms, Outline, Run, Stash, Step,
 };
-use smidgen_graph::{Content, Layout, Program, ValueId};
+use smidgen_graph::{Content, Layout, Operation, Program, ValueId};
 use std::collections::HashMap;
 
 /// Everything about a program that its weight depends on.
@@ -16,6 +16,8 @@ pub(crate) struct Scale<'a> {
     alignment: u64,
     workspaces: Vec<u64>,
     seconds: Vec<f64>,
+    /// By operation, if it runs for the second time.
+    again: Vec<f64>,
     /// What only forms ask for, by the value it is about.
     passes: HashMap<(usize, FormPass), f64>,
     /// Of what makes a map again in slices, by that map and their number.
@@ -78,7 +80,9 @@ impl<'a> Scale<'a> {
             reached[block] |= entry.is_none_or(|value| outline.reads(at).contains(&value.0));
             count + 2 * (count - 1 - block) + usize::from(reached[block])
         });
-        let seconds = program.operations.iter();
+        let seconds = |operation: &Operation, run: &Operation| {
+            f64::from(program.runs(operation)) * costs.seconds(program, run)
+        };
         let stashes = outline.stashes();
         let (mut passes, mut slices) = (HashMap::new(), HashMap::new());
         let runs = f64::from(program.micro_batches);
@@ -112,8 +116,9 @@ impl<'a> Scale<'a> {
                 .iter()
                 .map(|bytes| bytes.next_multiple_of(alignment))
                 .collect(),
-            seconds: seconds
-                .map(|o| f64::from(program.runs(o)) * costs.seconds(program, o))
+            seconds: (program.operations.iter()).map(|o| seconds(o, o)).collect(),
+            again: (program.operations.iter())
+                .map(|o| seconds(o, &o.again()))
                 .collect(),
             uploaded: [program.images.0, program.labels.0],
             kept: program.kept.iter().map(|id| id.0).collect(),
@@ -161,7 +166,8 @@ impl<'a> Scale<'a> {
         let mut seconds = 0.0;
         for (at, run) in runs.iter().enumerate() {
             seconds += match run {
-                Run::Once(operation) | Run::Again(operation) => {
+                Run::Again(operation) => self.again[*operation],
+                Run::Once(operation) => {
                     let coded = schedule.coded.get(operation).and_then(|(of, stash)| {
                         let (code, slope) = (stash.code.searched(), stash.slope.is_some());
                         let pass = FormPass::Normalisation { code, slope };

@@ -136,6 +136,11 @@ impl Draft {
         let fused = fused.operations.iter().filter(both);
         let own = program.operations.iter().chain(fused);
         let own: Vec<Program> = own.map(|operation| program.alone(operation)).collect();
+        let again = program.operations.iter();
+        let again = again
+            .filter(|operation| operation.again() != **operation)
+            .map(|operation| program.alone(&operation.again()));
+        let own = own.into_iter().chain(again);
         let asked = self.outline.stashes().iter().flat_map(|stash| {
             let shape = match program.value(stash.value).layout {
                 Layout::Map(shape) => Some(shape),
@@ -147,7 +152,7 @@ impl Draft {
             });
             passes.into_iter().flatten()
         });
-        Ok(own.into_iter().chain(asked).collect())
+        Ok(own.chain(asked).collect())
     }
 
     /// The session in which stashes are held in these forms, with these variants of kernels.
