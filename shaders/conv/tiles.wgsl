@@ -17,6 +17,7 @@
 #import common/grid
 #import common/patch_map
 #import common/source
+#import common/turns
 
 struct Params {
     groups: u32,
@@ -204,8 +205,9 @@ fn main(
             workgroupBarrier();
 
             let rows = min(TAP_ROWS, params.taps_y - first_row);
+            let depths = turns(DEPTH, params.groups);
             for (var row = 0u; row < rows; row++) {
-                for (var depth = 0u; depth < DEPTH; depth++) {
+                for (var depth = 0u; depth < depths; depth++) {
                     let row_at = (first_row + row) * params.dilation_y * params.columns + depth * PATCH;
                     let weights_at = WEIGHTS_AT + (row * TAPS_X * DEPTH + depth) * 4u * WEIGHT_STRIDE + quad_lane;
 #for tap in 0..TAPS_X

@@ -5,6 +5,8 @@
 // fixed order. Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares.
 // Dispatch: [output_groups * kernel_y * tap_groups * slot_groups * splits] workgroups of LANES, folded.
 // WINDOW = (PIXELS - 1) * STRIDE_X + (TAPS - 1) * DILATION_X + 1 input pixels of a row; BLOCKS = OUTPUT_QUADS * TAPS * INPUT_QUADS.
+// NEIGHBOURS: a subgroup is the workgroup, and the runs of two pixels with a pixel on either side fill the rows of the input: what a lane sees
+// beside its own two, it has from its neighbours, who load it; only the first and the last lane look beyond.
 // The input is read through its normalisation and activation, see common/source.wgsl; with STASH (not GROUPED) it is decoded as well.
 #import common/grid
 #import common/source
@@ -63,6 +65,15 @@ struct Params {
 const BLOCK_ROWS: u32 = BLOCKS * 4u;
 
 var<workgroup> lane_sums: array<vec4<f32>, LANES * BLOCK_ROWS>;
+
+// `pixel` is that of the first quad.
+fn load_input(scaling: Scaling, first_quad: u32, quad: u32, pixel: u32) -> vec4<f32> {
+#ifdef STASH
+    return load_stashed(scaling, first_quad + quad, pixel - first_quad * params.input_plane, params.slots, params.input_plane);
+#else
+    return load_source(scaling, pixel + quad * params.input_plane);
+#endif
+}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -133,15 +144,27 @@ fn main(
         let inside_{at} = row_inside && column_{at} < params.input_width;
         let input_pixel_{at} = input_base + select(0u, column_{at}, inside_{at});
 #endfor
+#ifdef NEIGHBOURS
+        let beyond_inside = select(inside_0, inside_3, lane > 0u);
+        let beyond = select(input_pixel_0, input_pixel_3, lane > 0u);
+#endif
 #for in in 0..INPUT_QUADS
         var window_{in}: array<vec4<f32>, WINDOW>;
-#for at in 0..WINDOW
-#ifdef STASH
-        window_{in}[{at}] = select(vec4<f32>(), load_stashed(scaling_{in}, input_quad + {in}u, input_pixel_{at} - input_quad * params.input_plane, params.slots, params.input_plane), inside_{at});
-#else
-        window_{in}[{at}] = select(vec4<f32>(), load_source(scaling_{in}, input_pixel_{at} + {in}u * params.input_plane), inside_{at});
-#endif
+#ifdef NEIGHBOURS
+#for at in 1..3
+        window_{in}[{at}] = select(vec4<f32>(), load_input(scaling_{in}, input_quad, {in}u, input_pixel_{at}), inside_{at});
 #endfor
+        var beyond_{in} = vec4<f32>();
+        if (lane == 0u || lane == LANES - 1u) && beyond_inside {
+            beyond_{in} = load_input(scaling_{in}, input_quad, {in}u, beyond);
+        }
+        window_{in}[0] = select(select(vec4<f32>(), subgroupShuffleUp(window_{in}[2], 1u), inside_0), beyond_{in}, lane == 0u);
+        window_{in}[3] = select(select(vec4<f32>(), subgroupShuffleDown(window_{in}[1], 1u), inside_3), beyond_{in}, lane == LANES - 1u);
+#else
+#for at in 0..WINDOW
+        window_{in}[{at}] = select(vec4<f32>(), load_input(scaling_{in}, input_quad, {in}u, input_pixel_{at}), inside_{at});
+#endfor
+#endif
 #for tap in 0..TAPS
 #for out in 0..OUTPUT_QUADS
         // Two input channels at a time: eight sums stay in registers over all pixels, and a gradient meets two values.

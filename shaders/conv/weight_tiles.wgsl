@@ -13,6 +13,7 @@
 #import common/grid
 #import common/patch_map
 #import common/source
+#import common/turns
 
 struct Params {
     groups: u32,
@@ -185,6 +186,7 @@ fn main(
         }
     }
 
+    let others = turns(PIXEL_LANES - 1u, params.groups);
 #for out in 0..OUTPUT_QUADS
 #for in in 0..INPUT_QUADS
 #for tap in 0..TAPS
@@ -196,7 +198,7 @@ fn main(
     }
     workgroupBarrier();
     if pixel_lane == 0u {
-        for (var other = 0u; other < PIXEL_LANES - 1u; other++) {
+        for (var other = 0u; other < others; other++) {
 #for channel in 0..4
             block_{out}_{in}_{tap}_{channel} += held[(other * 4u + {channel}u) * BLOCK_LANES + block_lane];
 #endfor

@@ -7,7 +7,7 @@ use crate::strips::Strips;
 use crate::weight_tiles::WeightTiles;
 use crate::winograd::Winograd;
 use crate::{BlockTile, ConvolutionShape, Pass, ShapeError, Variant, gather::groups_of};
-use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, params};
+use smidgen_gpu::{DeviceFacts, DeviceKind, Launch, Region, Source, folded_grid, params};
 
 /// What the weight gradient reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +158,21 @@ impl Plan {
         (self.tile.pixels - 1) * self.shape.stride[1] + (taps - 1) * self.shape.dilation[1] + 1
     }
 
+    /// Whether a lane has the pixels beside its run from lanes that hold them: runs of two fill the rows of the input, each with a pixel on
+    /// either side. On a software device a load of a vector takes as long as a dozen multiply-adds of vectors.
+    fn neighbours(&self, facts: &DeviceFacts) -> bool {
+        let (shape, tile) = (&self.shape, &self.tile);
+        facts.kind == DeviceKind::Software
+            && select::subgroup(facts) == Some(tile.lanes)
+            && shape.groups == 1
+            && (tile.pixels, tile.taps, shape.padding[1]) == (2, 3, 1)
+            && [shape.kernel[1], shape.stride[1], shape.dilation[1]] == [3, 1, 1]
+            && shape.input_width.is_multiple_of(2)
+    }
+
     fn launch(
         &self,
+        facts: &DeviceFacts,
         share: &Share,
         input: Source,
         output_gradient: Region,
@@ -217,6 +230,9 @@ impl Plan {
         let tile = self.tile;
         if shape.groups > 1 {
             defines.push(("GROUPED", String::new()));
+        }
+        if self.neighbours(facts) {
+            defines.push(("NEIGHBOURS", String::new()));
         }
         defines.extend([
             ("BLOCKS", tile.blocks().to_string()),
@@ -362,7 +378,7 @@ pub fn weight_gradient(
             let plan = Plan::of(shape, tile);
             let share = plan.share(room);
             in_shares(&share, regions.workspace, weight_gradient, &|partial| {
-                plan.launch(&share, input, output_gradient, partial)
+                plan.launch(facts, &share, input, output_gradient, partial)
             })
         }
         Variant::SharedBlocks(tile) => {
@@ -471,6 +487,32 @@ pub fn bias_gradient(
 mod tests {
     use super::*;
     use smidgen_gpu::testing::assert_params_match;
+
+    #[test]
+    fn neighbours_are_asked_where_their_runs_follow_each_other() {
+        let facts = DeviceFacts {
+            kind: DeviceKind::Software,
+            subgroup_sizes: Some((8, 8)),
+            ..smidgen_gpu::testing::device(false).facts().clone()
+        };
+        let shape = ConvolutionShape::new(2, [8, 6, 6], 8, [3; 2]).with_padding(1);
+        let asked = |shape: &ConvolutionShape, facts: &DeviceFacts| {
+            let tile = select::default_blocks(shape, facts, u64::MAX);
+            Plan::of(shape, tile).neighbours(facts)
+        };
+        assert!(asked(&shape, &facts));
+        let odd = ConvolutionShape {
+            input_width: 7,
+            ..shape
+        };
+        assert!(!asked(&odd, &facts));
+        assert!(!asked(&shape.with_padding(0), &facts));
+        let wide = DeviceFacts {
+            subgroup_sizes: Some((32, 32)),
+            ..facts
+        };
+        assert!(!asked(&shape, &wide));
+    }
 
     #[test]
     fn the_parameters_match_their_shaders() {

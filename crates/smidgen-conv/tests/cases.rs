@@ -498,6 +498,25 @@ fn tiles_of_eight_by_two_quads_agree_with_their_twin() {
 }
 
 #[test]
+fn lanes_that_see_what_their_neighbours_load_agree_with_their_twin() {
+    // Rows of one run, of a few, of as many as there are lanes, and of more.
+    for (turn, [batch, height, width]) in [[5, 4, 2], [3, 5, 6], [2, 3, 16], [2, 3, 36]]
+        .into_iter()
+        .enumerate()
+    {
+        let case = Case::new("3x3, rows of runs", batch, [12, height, width], 8, [3, 3]);
+        let mode = Mode {
+            plain: turn % 2 == 0,
+            weights: true,
+            checked: turn == 3,
+            variants: [None; 3],
+            read: Read::turn(turn + 1),
+        };
+        check(&case.padding(1, 1), &sharing(), mode);
+    }
+}
+
+#[test]
 fn every_way_to_a_depthwise_pass_agrees_with_its_twin() {
     let mut cases: Vec<Case> = twin::cases()
         .into_iter()
