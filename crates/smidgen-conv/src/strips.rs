@@ -52,7 +52,14 @@ fn cells(pass: Pass, shape: &ConvolutionShape, axis: usize) -> (u32, u32) {
 
 /// The tile to take where nothing is measured.
 pub(crate) fn default(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> StripTile {
-    with(pass, shape, facts, 4, 1.0, 1.0)
+    // Where a strip's pixels lie two apart in the gradient of the output, a software device has fewer of them in registers.
+    let apart = shape.stride[1] > 1 && pass != Pass::Forward;
+    let pixels = if apart && facts.kind == DeviceKind::Software {
+        2
+    } else {
+        4
+    };
+    with(pass, shape, facts, pixels, 1.0, 1.0)
 }
 
 /// A tile of at most `pixels`, with `rows` times as many rows and `shares` times as many shares as the rule says.
