@@ -5,7 +5,7 @@ mod options;
 mod weigh;
 mod workers;
 
-use crate::chain::{Arc, undominated};
+use crate::chain::undominated;
 use crate::costs::Costs;
 use crate::preset::Preset;
 use blocks::Blocks;
@@ -13,15 +13,18 @@ use options::Way;
 use serde::{Deserialize, Serialize};
 use smidgen_graph::forms::{Form, FormError, Forms, Outline};
 use smidgen_graph::{Program, ValueId};
+use std::ops::Range;
 use weigh::Scale;
 
-/// How many points a front of the dynamic programme may have, and about how many choices each weight of variance gives.
-const FRONT_POINTS: usize = 512;
-const CURVE_POINTS: usize = 160;
+/// How many points a front of the dynamic programme may have, and about how many choices it gives; of exact ways, and at each price of variance.
+const EXACT_POINTS: [usize; 2] = [512, 160];
+const PRICED_POINTS: [usize; 2] = [160, 80];
 
-/// What a plan may take of the variance that is allowed, in times of keeping everything: the weights of variance against time that are
-/// tried (Everett's multipliers).
-const WEIGHTS: [f64; 6] = [0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0];
+/// What a variance of one may cost, in times of keeping everything, as powers of four (Everett's multipliers): from prices at which nobody buys any to
+/// one at which it is all but free.
+const PRICES: Range<i32> = -5..12;
+/// So many prices are tried at a time.
+const TOGETHER: usize = 2;
 
 /// Forms for the stashes of a program, with what they take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,7 +87,10 @@ impl<'a> Planner<'a> {
         self.blocks.entries.iter().copied().flatten()
     }
 
-    /// The undominated choices of at most this variance, by falling height and so by rising time: the first is the fastest.
+    /// The choices of at most this variance of which no other is as low, as fast and as exact; the fastest first.
+    ///
+    /// What is chosen among does not depend on the variance that is allowed, so that more of it never costs time: a price of variance is sought by
+    /// bisection at which some is first bought, and lowered until all that is bought exceeds what is allowed.
     #[must_use]
     pub fn curve(&self, variance: f64) -> Vec<Choice> {
         let ways = options::of_chain(&self.scale, &self.blocks);
@@ -92,11 +98,32 @@ impl<'a> Planner<'a> {
         let seconds = whole.as_ref().map_or(0.0, |choice| choice.seconds);
         let mut choices: Vec<Choice> = whole.into_iter().collect();
         let exact: Vec<&Way> = ways.iter().filter(|way| way.variance <= 0.0).collect();
-        choices.extend(self.best(&exact, 0.0));
+        choices.extend(self.best(&exact, 0.0, EXACT_POINTS));
         if exact.len() < ways.len() {
             let lossy: Vec<&Way> = ways.iter().collect();
-            for weight in WEIGHTS {
-                choices.extend(self.best(&lossy, weight * seconds / variance));
+            let priced = |power: i32| {
+                let price = f64::from(2 * power).exp2() * seconds;
+                self.best(&lossy, price, PRICED_POINTS)
+            };
+            let Range { mut start, mut end } = PRICES;
+            while end - start > 1 {
+                let middle = start + (end - start) / 2;
+                if priced(middle).iter().any(|choice| choice.variance > 0.0) {
+                    start = middle;
+                } else {
+                    end = middle;
+                }
+            }
+            let powers: Vec<i32> = (PRICES.start..=start).rev().collect();
+            let mut found = powers
+                .chunks(TOGETHER)
+                .flat_map(|powers| workers::each(powers.len(), |at| priced(powers[at])));
+            let allowed = |choice: &Choice| (0.0..=variance).contains(&choice.variance);
+            let bought = |choice: &Choice| choice.variance > 0.0 && allowed(choice);
+            let mut more = true;
+            while more && let Some(found) = found.next() {
+                more = found.iter().any(bought);
+                choices.extend(found.into_iter().filter(allowed));
             }
         }
         // What others have published is not to be beaten by luck alone.
@@ -105,29 +132,30 @@ impl<'a> Planner<'a> {
             let forms = preset.forms(self, self.scale.outline);
             self.weigh(forms).ok()
         }));
-        // The blocks were weighed one at a time; now that they are together, some choices turn out to be dominated.
         choices.retain(|choice| choice.variance <= variance);
+        // The blocks were weighed one at a time; now that they are together, some choices turn out to be dominated.
         choices.sort_by(|left, right| {
-            (left.seconds.total_cmp(&right.seconds)).then(left.height.cmp(&right.height))
+            (left.seconds.total_cmp(&right.seconds))
+                .then(left.height.cmp(&right.height))
+                .then(left.variance.total_cmp(&right.variance))
         });
-        let mut least = u64::MAX;
-        choices.retain(|choice| {
-            let lower = choice.height < least;
-            least = least.min(choice.height);
-            lower
-        });
-        choices
+        let mut found: Vec<Choice> = Vec::new();
+        for choice in choices {
+            let beats = |faster: &Choice| {
+                faster.height <= choice.height && faster.variance <= choice.variance
+            };
+            if !found.iter().any(beats) {
+                found.push(choice);
+            }
+        }
+        found
     }
 
     /// The choices that the dynamic programme finds among these ways, variance having a price in seconds.
-    fn best(&self, ways: &[&Way], price: f64) -> Vec<Choice> {
-        let priced = ways.iter().map(|way| Arc {
-            cost: way.arc.cost + price * way.variance,
-            ..way.arc
-        });
-        let arcs: Vec<Arc> = priced.collect();
-        let paths = undominated(self.blocks.count(), options::STATES, &arcs, FRONT_POINTS);
-        let (every, count) = (paths.len().div_ceil(CURVE_POINTS).max(1), paths.len());
+    fn best(&self, ways: &[&Way], price: f64, [front, most]: [usize; 2]) -> Vec<Choice> {
+        let (ways, arcs) = options::priced(ways, price);
+        let paths = undominated(self.blocks.count(), options::STATES, &arcs, front);
+        let (every, count) = (paths.len().div_ceil(most).max(1), paths.len());
         let thinned = paths.iter().enumerate();
         let thinned = thinned.filter(|(at, _)| at % every == 0 || at + 1 == count);
         thinned

@@ -41,6 +41,41 @@ impl Way {
     }
 }
 
+/// The ways that are left once variance has a price in seconds, with what they cost then: of those between the same states, what no other beats.
+pub(super) fn priced<'w>(ways: &[&'w Way], price: f64) -> (Vec<&'w Way>, Vec<Arc>) {
+    let mut by_cost: Vec<(&Way, Arc)> = (ways.iter())
+        .map(|way| {
+            let cost = way.arc.cost + price * way.variance;
+            (*way, Arc { cost, ..way.arc })
+        })
+        .collect();
+    let between = |arc: &Arc| (arc.from, arc.entry, arc.exit);
+    by_cost.sort_by(|(_, left), (_, right)| {
+        (between(left).cmp(&between(right))).then(left.cost.total_cmp(&right.cost))
+    });
+    let mut left: Vec<(&Way, Arc)> = Vec::new();
+    let mut begin = 0;
+    for (way, arc) in by_cost {
+        if left
+            .last()
+            .is_some_and(|(_, last)| between(last) != between(&arc))
+        {
+            begin = left.len();
+        }
+        let beats = |(_, cheaper): &(&Way, Arc)| {
+            cheaper.kept <= arc.kept
+                && cheaper.before <= arc.before
+                && cheaper.behind <= arc.behind
+                && cheaper.made <= arc.made
+                && cheaper.linked <= arc.linked
+        };
+        if !left[begin..].iter().any(beats) {
+            left.push((way, arc));
+        }
+    }
+    left.into_iter().unzip()
+}
+
 /// All undominated ways to run every block.
 pub(super) fn of_chain(scale: &Scale<'_>, blocks: &Blocks) -> Vec<Way> {
     let count = blocks.count();

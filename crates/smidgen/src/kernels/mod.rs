@@ -22,7 +22,7 @@ use bind::{Binder, WORKSPACE_ALIGNMENT};
 use convert::{convolution_shape, cross_entropy, map_shape};
 use smidgen_conv::{ConvolutionShape, Pass, Variant};
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{Layout, OperationKind, Program};
+use smidgen_graph::{Layout, Operation, OperationKind, Program};
 use smidgen_ops::{batch_norm, loss};
 use smidgen_plan::{Limits, ProgramPlan};
 use update::{clip_slots, update_launches, updates_from};
@@ -139,16 +139,17 @@ pub(crate) fn workspaces(
     program
         .operations
         .iter()
-        .map(|operation| workspace(program, &operation.kind, facts, choices))
+        .map(|operation| workspace(program, operation, facts, choices))
         .collect()
 }
 
 fn workspace(
     program: &Program,
-    kind: &OperationKind,
+    operation: &Operation,
     facts: &DeviceFacts,
     choices: &Choices,
 ) -> Result<u64, Error> {
+    let kind = &operation.kind;
     if let Some(bytes) = sparse::workspace(program, kind, facts)? {
         return Ok(bytes);
     }
@@ -195,7 +196,8 @@ fn workspace(
         OperationKind::ClipNorm { gradients, .. } => {
             clip_slots(program, gradients) + WORKSPACE_ALIGNMENT
         }
-        OperationKind::InSlices { .. } => slices::workspace(kind, facts, choices)?.unwrap_or(0),
+        OperationKind::InSlices { .. } => slices::workspace(kind, facts, choices)?
+            .ok_or_else(|| slices::unknown(&operation.layer))?,
         _ => filter::workspace(kind, facts)?.unwrap_or(0),
     })
 }

@@ -338,9 +338,13 @@ impl Maker<'_> {
 
     /// For what no outline offers.
     fn unknown(&self) -> Error {
-        let operation = &self.at.program.operations[self.operation];
-        Error::UnknownValue {
-            name: format!("a slice at {}", operation.layer),
-        }
+        unknown(&self.at.program.operations[self.operation].layer)
+    }
+}
+
+/// What is said of slices that the kernels cannot make.
+pub(super) fn unknown(layer: &str) -> Error {
+    Error::UnknownValue {
+        name: format!("a slice at {layer}"),
     }
 }

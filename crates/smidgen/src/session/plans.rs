@@ -126,6 +126,10 @@ impl Plans {
     pub fn points(&self) -> Result<Vec<PlanPoint>, Error> {
         let mut points: Vec<PlanPoint> = Vec::new();
         for (at, choice) in self.choices.iter().enumerate() {
+            let known = points.last();
+            if known.is_some_and(|faster| self.bound(choice) >= faster.bytes.0) {
+                continue;
+            }
             let bytes = self.total(at)?;
             // What packing or a page more takes away may leave a slower plan no smaller: then it is not worth having.
             if points.last().is_none_or(|faster| bytes < faster.bytes) {
@@ -167,7 +171,7 @@ impl Plans {
             least: least.footprint.total(),
             batch: options.batch,
             operation: least.binding_layer(),
-            remedies: remedies(graph, &self.draft.facts, options, budget),
+            remedies: remedies(graph, &self.draft.facts, options, budget, &least.forms),
         })
     }
 

@@ -98,3 +98,61 @@ fn step_seconds(device: &Device, blueprint: &Blueprint) -> Result<f64, Error> {
     device.wait()?;
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Blueprint, Plans, SessionOptions, Training};
+    use crate::Bytes;
+    use smidgen_gpu::{DeviceFacts, DeviceKind};
+    use smidgen_graph::zoo;
+    use smidgen_plan::Preset;
+
+    fn facts() -> DeviceFacts {
+        DeviceFacts {
+            name: "test".into(),
+            driver: String::new(),
+            backend: "vulkan".into(),
+            kind: DeviceKind::Discrete,
+            max_buffer_bytes: 1 << 30,
+            max_binding_bytes: 1 << 30,
+            storage_alignment: 256,
+            uniform_alignment: 256,
+            workgroup_memory_bytes: 32 << 10,
+            max_invocations: 256,
+            subgroup_sizes: None,
+            timestamps: false,
+            half_precision: false,
+        }
+    }
+
+    #[test]
+    fn trivial_plans_race_where_they_fit_and_are_allowed() {
+        let graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();
+        let (keep, again, coded) = ("keep all", "recompute all", "all at 8 bits");
+        for (quality, fits) in [(1.0, true), (1.0, false), (0.0, true), (0.0, false)] {
+            let options = SessionOptions {
+                batch: 16,
+                training: Some(Training {
+                    quality,
+                    ..Training::default()
+                }),
+                budget: None,
+            };
+            let plans = Plans::new(&graph, &facts(), &options).unwrap();
+            let all = plans.preset(Preset::KeepAll).unwrap().footprint().total();
+            let budget = Bytes(if fits { 2 * all.0 } else { all.0 - 1 });
+            let (planned, contenders) = plans.contenders(&graph, &options, budget).unwrap();
+            // Where everything fits, keeping all is what is planned.
+            assert_eq!(planned.forms().is_empty(), fits);
+            let races = |name: &str| contenders.iter().any(|contender| contender.name == name);
+            let trivial = |preset| plans.preset(preset);
+            let small = |blueprint: Blueprint| blueprint.footprint().total() <= budget;
+            assert!(!races(keep));
+            assert_eq!(races(again), trivial(Preset::Recompute).is_ok_and(small));
+            assert_eq!(races(coded), quality > 0.0);
+            for contender in &contenders {
+                assert!(contender.blueprint.footprint().total() <= budget);
+            }
+        }
+    }
+}

@@ -1,10 +1,13 @@
 //! What to change where no plan fits a budget.
 
+use super::draft::Draft;
 use super::plans::{Plans, fits, largest};
 use super::{SessionOptions, micro_batch_within};
 use crate::Bytes;
+use crate::tuning::{Measurements, Source};
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::Graph;
+use smidgen_graph::forms::Forms;
 use std::fmt;
 
 /// Qualities worth asking for: about that of 8, 4 and 2 bits.
@@ -48,12 +51,13 @@ impl fmt::Display for Remedy {
 }
 
 /// What would meet a budget that no plan meets, each change by itself; for deep networks only the same batch in parts and a smaller batch. What costs the least comes first: noise that is zero on the mean, the same batch in
-/// parts, a smaller batch, biased gradients, layers that do not learn.
+/// parts, a smaller batch, biased gradients, layers that do not learn. `smallest` are the forms of the plan that needs the least.
 pub(super) fn remedies(
     graph: &Graph,
     facts: &DeviceFacts,
     options: &SessionOptions,
     budget: Bytes,
+    smallest: &Forms,
 ) -> Vec<Remedy> {
     let mut found = Vec::new();
     let few = graph.trained_convolutions().len() <= FEW;
@@ -76,15 +80,38 @@ pub(super) fn remedies(
     };
     let parts = micro_batch_within(graph, facts, &limited).unwrap_or_default();
     found.extend(parts.map(Remedy::MicroBatch));
+    let planned = |batch| fits(graph, facts, options, batch, budget);
     let batch = largest(0, options.batch, |batch| {
-        fits(graph, facts, options, batch, budget)
+        fits_in(graph, facts, options, (batch, budget), smallest) || planned(batch)
     });
-    found.extend(batch.map(Remedy::Batch));
+    found.extend(batch.filter(|batch| planned(*batch)).map(Remedy::Batch));
     if few && options.training.is_some() {
         found.extend(filtered(graph, facts, options, budget).map(Remedy::FilterLast));
         found.extend(trained(graph, facts, options, budget).map(Remedy::TrainLast));
     }
     found
+}
+
+/// Whether a batch fits with stashes held in these forms, which takes no planning.
+fn fits_in(
+    graph: &Graph,
+    facts: &DeviceFacts,
+    options: &SessionOptions,
+    (batch, budget): (u32, Bytes),
+    forms: &Forms,
+) -> bool {
+    let mut options = SessionOptions {
+        batch,
+        budget: Some(budget),
+        ..options.clone()
+    };
+    if let Some(training) = &mut options.training {
+        training.micro_batch = None;
+    }
+    let rule = Measurements::default();
+    let blueprint = Draft::new(graph, facts, &options, Source::Measured(&rule))
+        .and_then(|draft| draft.blueprint(forms, &draft.leanest));
+    blueprint.is_ok_and(|blueprint| blueprint.footprint().total() <= budget)
 }
 
 fn meets(graph: &Graph, facts: &DeviceFacts, options: &SessionOptions, budget: Bytes) -> bool {

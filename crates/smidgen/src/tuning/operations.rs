@@ -149,8 +149,7 @@ impl Costs for OperationCosts {
     }
 
     fn seconds(&self, program: &Program, operation: &Operation) -> f64 {
-        // By its parts, which are operations of the program themselves; but one that takes statistics there does not here, and is the
-        // roofline's.
+        // By its parts, which were measured as operations of their own.
         if let Some(seconds) = self.in_slices(program, operation) {
             return seconds;
         }
