@@ -1,6 +1,6 @@
 // Writes the block of an error-bounded stash whole: the bound that is wanted, and nothing counted yet.
 //
-// Dispatch: [1] workgroup of 1.
+// Tile: the block, one invocation. Dispatch: [1] workgroup of 1.
 #import common/bound
 
 struct Params {

@@ -108,6 +108,7 @@ fn every_variant_with_an_array_of_vectors_is_also_valid_in_64_bit_words() {
     for row in VARIANTS {
         let name = format!("{} {:?}", row.file, row.defines);
         let text = text(row, &["SOFTWARE"]).expect("an expanded row");
+        parsed(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let Some(widened) = widened(&text) else {
             continue;
         };

@@ -61,8 +61,11 @@ pub(crate) fn run(
     };
     let mut profile = profile.with_closeness(&closeness);
     if let Some(comparison) = &comparison {
-        let errors = comparison.errors(&request, &facts, &graph, &profile.stashes)?;
-        profile = profile.with_gradient_errors(&errors);
+        // What was measured is told even where the budget has no room for this.
+        match comparison.errors(&request, &facts, &graph, &profile.stashes) {
+            Ok(errors) => profile = profile.with_gradient_errors(&errors),
+            Err(error) => output.hint(&format!("the gradients were not compared: {error}")),
+        }
     }
     output.json(&profile);
     output.text(profile.text().trim_end());

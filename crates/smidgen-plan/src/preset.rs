@@ -41,6 +41,12 @@ impl Preset {
         Self::Comet,
     ];
 
+    /// Whether the errors of its codes are zero on the mean, which a quality promises: only such policies are weighed beside a planner's own plans.
+    #[must_use]
+    pub fn is_unbiased(self) -> bool {
+        self != Self::Comet
+    }
+
     /// In a few words.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -5,7 +5,7 @@ mod networks;
 
 use networks::{Random, device, program};
 use smidgen_graph::MapShape;
-use smidgen_graph::forms::{Code, Codes, Outline};
+use smidgen_graph::forms::{Code, Codes, Form, Outline};
 use smidgen_plan::{Choice, Planner};
 
 const NETWORKS: u64 = 24;
@@ -51,6 +51,12 @@ fn more_bytes_and_more_variance_never_take_more_time() {
         heights.sort_unstable();
         for (curve, quality) in curves.iter().zip(QUALITIES) {
             assert!(curve.iter().all(|choice| choice.variance <= quality));
+            // A quality promises errors that are zero on the mean.
+            let mut forms = curve.iter().flat_map(|choice| choice.forms.values());
+            assert!(forms.all(|form| match form {
+                Form::Coded(code) | Form::Masked(code) => !code.is_bounded(),
+                _ => true,
+            }));
             for pair in heights.windows(2) {
                 assert!(seconds(curve, pair[1]) <= seconds(curve, pair[0]));
             }

@@ -187,9 +187,8 @@ pub(super) fn tell(output: &Output, event: &Event, memory: &str) -> Option<Strin
         Event::Bounds { step, bounds } => {
             let most = bounds.iter().map(|bound| bound.error).fold(0.0, f64::max);
             output.text(&format!(
-                "step {step}: {} stashes in error-bounded codes, no number off by more than {}",
-                bounds.len(),
-                readable(most)
+                "step {step}: {} stashes in error-bounded codes, no number off by more than {most:e}",
+                bounds.len()
             ));
         }
         Event::Evaluation {

@@ -128,7 +128,8 @@ impl<'a> Planner<'a> {
         }
         // What others have published is not to be beaten by luck alone.
         let policies = Preset::ALL.iter().chain(&Preset::TRIVIAL);
-        choices.extend(policies.filter_map(|preset| {
+        let unbiased = policies.filter(|preset| preset.is_unbiased());
+        choices.extend(unbiased.filter_map(|preset| {
             let forms = preset.forms(self, self.scale.outline);
             self.weigh(forms).ok()
         }));

@@ -97,3 +97,34 @@ pub(super) fn divisor(attributes: &PoolAttributes) -> pool::Divisor {
         pool::Divisor::Inside
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smidgen_graph::Layout;
+
+    #[test]
+    fn programs_hold_as_many_bytes_of_taps_as_kernels_write() {
+        for kernel in 1..=5 {
+            for [height, width] in [[1, 1], [7, 9], [8, 8], [5, 13], [19, 27], [40, 64]] {
+                let attributes = PoolAttributes {
+                    kernel: [kernel; 2],
+                    stride: [1, 1],
+                    padding: [0, 0],
+                    count_include_pad: true,
+                };
+                let input = MapShape::new(1, 7, height + kernel - 1, width + kernel - 1);
+                let bits = attributes.tap_bits();
+                let shape = attributes.output_shape(input).unwrap();
+                let pool = window(input, &attributes);
+                assert_eq!(bits, pool.tap_bits());
+                let bytes = Layout::Taps { shape, bits }.bytes();
+                assert_eq!(
+                    bytes,
+                    pool.taps_bytes().unwrap(),
+                    "{attributes:?} {shape:?}"
+                );
+            }
+        }
+    }
+}

@@ -140,13 +140,13 @@ impl Profile {
         let width = width.max("error-bounded stash".len());
         let _ = writeln!(
             text,
-            "\n{:width$} {:>10} {:>8}",
+            "\n{:width$} {:>12} {:>8}",
             "error-bounded stash", "error", "nonzero"
         );
         for bound in &self.bounds {
             let _ = writeln!(
                 text,
-                "{:width$} {:>10.2e} {:>6.1} %",
+                "{:width$} {:>12.5e} {:>6.1} %",
                 bound.value,
                 bound.error,
                 100.0 * bound.nonzero

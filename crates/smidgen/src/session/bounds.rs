@@ -14,7 +14,7 @@ pub struct StashBound {
     pub value: String,
     /// The layer that makes it.
     pub layer: String,
-    /// No number came back further off than this, in the last training step (of several micro-batches, the last). Infinite if there was an infinity or a NaN.
+    /// No number came back further off than this, in the last training step (of several micro-batches, the last). Infinite, in JSON null, if there was an infinity or a NaN.
     pub error: f64,
     /// The share of its numbers that are not zero: these alone have an error.
     pub nonzero: f64,

@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(submissions(DeviceKind::Software, 0..274).len(), 1);
         assert_eq!(submissions(DeviceKind::Discrete, 0..274).len(), PARTS);
     }
+
     #[test]
     fn taps_are_summed_once_a_step_and_what_reads_the_sums_runs_in_every_part() {
         let mut graph = zoo::build("resnet20", 10, [3, 32, 32]).unwrap();

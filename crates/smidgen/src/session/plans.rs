@@ -359,7 +359,8 @@ impl Plans {
 fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
     let planner = draft.planner()?;
     let mut choices = planner.curve(draft.quality);
-    let policies = Preset::ALL.iter().map(|preset| {
+    let unbiased = Preset::ALL.iter().filter(|preset| preset.is_unbiased());
+    let policies = unbiased.map(|preset| {
         let forms = preset.forms(&planner, &draft.outline);
         planner.weigh(forms).ok()
     });

@@ -84,7 +84,11 @@ pub(super) fn remedies(
     let batch = largest(0, options.batch, |batch| {
         fits_in(graph, facts, options, (batch, budget), smallest) || planned(batch)
     });
-    found.extend(batch.filter(|batch| planned(*batch)).map(Remedy::Batch));
+    let batch = match batch {
+        Some(found) if !planned(found) => largest(0, found, planned),
+        found => found,
+    };
+    found.extend(batch.map(Remedy::Batch));
     if few && options.training.is_some() {
         found.extend(filtered(graph, facts, options, budget).map(Remedy::FilterLast));
         found.extend(trained(graph, facts, options, budget).map(Remedy::TrainLast));
