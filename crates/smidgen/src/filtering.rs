@@ -100,7 +100,7 @@ pub struct Closeness {
 /// after the other; nothing is trained.
 ///
 /// # Errors
-/// As [`Session::new`] and [`Session::train_step`].
+/// As [`Session::new`](crate::Session::new) and [`Session::train_step`](crate::Session::train_step).
 pub fn closeness(
     request: &DeviceRequest,
     graph: &Graph,
