@@ -150,6 +150,7 @@ mod tests {
             assert!(!races(keep));
             assert_eq!(races(again), trivial(Preset::Recompute).is_ok_and(small));
             assert_eq!(races(coded), quality > 0.0);
+            assert!(races(again) || !fits, "with room for everything it races");
             for contender in &contenders {
                 assert!(contender.blueprint.footprint().total() <= budget);
             }
