@@ -15,3 +15,13 @@ fn slope_codes(quad: u32, pixel: u32, pixels: u32) -> vec4<u32> {
 fn held_slope(quad: u32, pixel: u32, pixels: u32) -> vec4<f32> {
     return select(vec4<f32>(), vec4<f32>(1.0), slope_codes(quad, pixel, pixels) == vec4<u32>(1u));
 }
+
+// What stands behind the activation of a value, with the slope that it had before any code; of a ReLU6 six where it was above.
+fn behind_held_slope(quad: u32, pixel: u32, pixels: u32, value: vec4<f32>) -> vec4<f32> {
+    if SLOPES == 1u {
+        return value * held_slope(quad, pixel, pixels);
+    }
+    let codes = slope_codes(quad, pixel, pixels);
+    let inside = clamp(value, vec4<f32>(), vec4<f32>(6.0));
+    return select(select(vec4<f32>(), inside, codes == vec4<u32>(1u)), vec4<f32>(6.0), codes == vec4<u32>(2u));
+}

@@ -10,10 +10,15 @@
 // Dispatch: [quads * splits] workgroups of LANES, folded.
 // HELD_Y = ceil(KERNEL_Y / STRIDE_Y) - 1 rows are kept from one step to the next, HELD_X likewise; WINDOW = TILE + HELD_X pixels of a row,
 // COLUMNS = TILE * STRIDE_X, TAPS = KERNEL_Y * KERNEL_X.
-// `activated` (under SOURCE) is the input as it stands in memory, read through NORMALISE and ACTIVATION_..., see common/scaling.wgsl.
+// `activated` (under SOURCE) is the input as it stands in memory, read through NORMALISE and ACTIVATION_..., see common/scaling.wgsl; with STASH (not
+// DERIVATIVE) it is a stash that is decoded as it is loaded, see common/source.wgsl.
 // DERIVATIVE: the complete input gradient is multiplied with the derivative of this activation.
 #import common/grid
+#ifdef STASH
+#import common/source
+#else
 #import common/scaling
+#endif
 #import common/strip
 
 struct Params {
@@ -40,12 +45,24 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> output_gradient: array<vec4<f32>>;
-#ifdef BY_INPUT
-@group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
-const AFTER_WEIGHT = 3;
+#ifdef STASH
+@group(0) @binding(1) var<storage, read_write> stash: array<vec4<u32>>;
+const AFTER_SOURCE = 2;
 #else
-const AFTER_WEIGHT = 2;
+#ifdef SOURCE
+@group(0) @binding(1) var<storage, read_write> activated: array<vec4<f32>>;
+const AFTER_SOURCE = 2;
+#else
+const AFTER_SOURCE = 1;
+#endif
+#endif
+@group(0) @binding(AFTER_SOURCE) var<storage, read_write> output_gradient: array<vec4<f32>>;
+const AFTER_OUTPUT = AFTER_SOURCE + 1;
+#ifdef BY_INPUT
+@group(0) @binding(AFTER_OUTPUT) var<storage, read_write> weight: array<vec4<f32>>;
+const AFTER_WEIGHT = AFTER_OUTPUT + 1;
+#else
+const AFTER_WEIGHT = AFTER_OUTPUT;
 #endif
 #ifdef NORMALISE
 @group(0) @binding(AFTER_WEIGHT) var<storage, read_write> normalisation: array<vec4<f32>>;
@@ -53,20 +70,20 @@ const AFTER_NORMALISATION = AFTER_WEIGHT + 1;
 #else
 const AFTER_NORMALISATION = AFTER_WEIGHT;
 #endif
-#ifdef SOURCE
-@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> activated: array<vec4<f32>>;
-const AFTER_SOURCE = AFTER_NORMALISATION + 1;
-#else
-const AFTER_SOURCE = AFTER_NORMALISATION;
-#endif
 #ifdef BY_INPUT
-@group(0) @binding(AFTER_SOURCE) var<storage, read_write> input_gradient: array<vec4<f32>>;
-const AFTER_INPUT = AFTER_SOURCE + 1;
+@group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> input_gradient: array<vec4<f32>>;
+const AFTER_INPUT = AFTER_NORMALISATION + 1;
 #else
-const AFTER_INPUT = AFTER_SOURCE;
+const AFTER_INPUT = AFTER_NORMALISATION;
 #endif
 #ifdef BY_WEIGHT
 @group(0) @binding(AFTER_INPUT) var<storage, read_write> partial: array<vec4<f32>>;
+const AFTER_PARTIAL = AFTER_INPUT + 1;
+#else
+const AFTER_PARTIAL = AFTER_INPUT;
+#endif
+#ifdef SLOPES
+@group(0) @binding(AFTER_PARTIAL) var<storage, read_write> slopes: array<u32>;
 #endif
 
 const CELL: u32 = STRIDE_Y * COLUMNS;
@@ -131,7 +148,11 @@ fn main(
             let inside_{y}_{x} = row_inside_{y} && input_x_{y}_{x} < params.input_width;
             let element_{y}_{x} = row_base_{y} + select(0u, input_x_{y}_{x}, inside_{y}_{x});
 #ifdef SOURCE
+#ifdef STASH
+            let value_{y}_{x} = load_stashed(scaling, quad, element_{y}_{x} - quad * params.input_plane, params.quads, params.input_plane);
+#else
             let value_{y}_{x} = scaled(scaling, activated[element_{y}_{x}]);
+#endif
 #endif
 #endfor
 #endfor
@@ -139,7 +160,11 @@ fn main(
             var input: array<vec4<f32>, CELL>;
 #for y in 0..STRIDE_Y
 #for x in 0..COLUMNS
+#ifdef STASH
+            input[{y}u * COLUMNS + {x}u] = select(vec4<f32>(), value_{y}_{x}, inside_{y}_{x});
+#else
             input[{y}u * COLUMNS + {x}u] = select(vec4<f32>(), activate(value_{y}_{x}), inside_{y}_{x});
+#endif
 #endfor
 #endfor
 #endif

@@ -4,7 +4,7 @@
 // PIXELS pixels of a row in turn and add up in workgroup memory, in a fixed order. Share `split` writes to partial[split].
 // Dispatch: [quads * kernel_y * splits] workgroups of 64, folded.
 // WINDOW = (PIXELS - 1) * STRIDE_X + (KERNEL_X - 1) * DILATION_X + 1 input pixels of a row.
-// The input is read through its normalisation and activation, see common/source.wgsl.
+// The input is read through its normalisation and activation, see common/source.wgsl; with STASH it is decoded as well.
 #import common/grid
 #import common/source
 
@@ -33,7 +33,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+#ifdef STASH
+@group(0) @binding(1) var<storage, read_write> stash: array<vec4<u32>>;
+#else
 @group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read_write> output_gradient: array<vec4<f32>>;
 #ifdef NORMALISE
 @group(0) @binding(3) var<storage, read_write> normalisation: array<vec4<f32>>;
@@ -41,10 +45,21 @@ struct Params {
 #else
 @group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>;
 #endif
+#ifdef SLOPES
+@group(0) @binding(5) var<storage, read_write> slopes: array<u32>;
+#endif
 
 const LANES: u32 = 64u;
 
 var<workgroup> lane_sums: array<vec4<f32>, LANES>;
+
+fn load_input(scaling: Scaling, quad: u32, pixel: u32) -> vec4<f32> {
+#ifdef STASH
+    return load_stashed(scaling, quad, pixel, params.quads, params.input_plane);
+#else
+    return load_source(scaling, quad * params.input_plane + pixel);
+#endif
+}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -82,13 +97,12 @@ fn main(
         let input_y = i32(y * params.stride_y) + offset_y;
         let input_x = i32(x * STRIDE_X) - i32(params.padding_x);
         let row_inside = live && u32(input_y) < params.input_height;
-        let input_base = quad * params.input_plane
-            + (image_used * params.input_height + select(0u, u32(input_y), row_inside)) * params.input_width;
+        let input_base = (image_used * params.input_height + select(0u, u32(input_y), row_inside)) * params.input_width;
         var window: array<vec4<f32>, WINDOW>;
 #for at in 0..WINDOW
         let column_{at} = u32(input_x + {at});
         let inside_{at} = row_inside && column_{at} < params.input_width;
-        window[{at}] = select(vec4<f32>(), load_source(scaling, input_base + select(0u, column_{at}, inside_{at})), inside_{at});
+        window[{at}] = select(vec4<f32>(), load_input(scaling, quad, input_base + select(0u, column_{at}, inside_{at})), inside_{at});
 #endfor
 #for tap in 0..KERNEL_X
 #for pixel in 0..PIXELS

@@ -56,6 +56,9 @@ struct Params {
 #else
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;
 #endif
+#ifdef SLOPES
+@group(0) @binding(6) var<storage, read_write> slopes: array<u32>;
+#endif
 
 const VECTORS: u32 = QUADS * 4u;
 const ROWS: u32 = BLOCKS * VECTORS;

@@ -7,7 +7,7 @@
 // WINDOW = (PIXELS - 1) * STRIDE_X + (TAPS - 1) * DILATION_X + 1 input pixels of a row; BLOCKS = OUTPUT_QUADS * TAPS * INPUT_QUADS.
 // NEIGHBOURS: a subgroup is the workgroup, and the runs of two pixels with a pixel on either side fill the rows of the input: what a lane sees
 // beside its own two, it has from its neighbours, who load it; only the first and the last lane look beyond.
-// The input is read through its normalisation and activation, see common/source.wgsl; with STASH (not GROUPED) it is decoded as well.
+// The input is read through its normalisation and activation, see common/source.wgsl; with STASH it is decoded as well.
 #import common/grid
 #import common/source
 #import common/turns
@@ -40,8 +40,8 @@ struct Params {
     slots: u32,
     // vec4s of all blocks.
     weights: u32,
-    // Grouped only.
     input_quads: u32,
+    // Grouped only.
     input_channels: u32,
     output_channels: u32,
     group_inputs: u32,
@@ -61,6 +61,9 @@ struct Params {
 #else
 @group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>;
 #endif
+#ifdef SLOPES
+@group(0) @binding(5) var<storage, read_write> slopes: array<u32>;
+#endif
 
 const BLOCK_ROWS: u32 = BLOCKS * 4u;
 
@@ -69,7 +72,7 @@ var<workgroup> lane_sums: array<vec4<f32>, LANES * BLOCK_ROWS>;
 // `pixel` is that of the first quad.
 fn load_input(scaling: Scaling, first_quad: u32, quad: u32, pixel: u32) -> vec4<f32> {
 #ifdef STASH
-    return load_stashed(scaling, first_quad + quad, pixel - first_quad * params.input_plane, params.slots, params.input_plane);
+    return load_stashed(scaling, first_quad + quad, pixel - first_quad * params.input_plane, params.input_quads, params.input_plane);
 #else
     return load_source(scaling, pixel + quad * params.input_plane);
 #endif

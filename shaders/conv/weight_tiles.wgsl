@@ -58,6 +58,9 @@ struct Params {
 #else
 @group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>;
 #endif
+#ifdef SLOPES
+@group(0) @binding(5) var<storage, read_write> slopes: array<u32>;
+#endif
 
 const TILE_OUTPUTS: u32 = OUTPUT_LANES * OUTPUT_QUADS;
 const TILE_INPUTS: u32 = INPUT_LANES * INPUT_QUADS;

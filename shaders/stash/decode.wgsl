@@ -26,18 +26,6 @@ const VALUES = 2;
 @group(0) @binding(VALUES) var<storage, read_write> values: array<vec4<f32>>;
 #endif
 
-#ifdef SLOPES
-fn behind_activation(quad: u32, pixel: u32, value: vec4<f32>) -> vec4<f32> {
-    let scaled = fma(value, normalisation[4u * quad], normalisation[4u * quad + 1u]);
-    if SLOPES == 1u {
-        return scaled * held_slope(quad, pixel, params.pixels);
-    }
-    let codes = slope_codes(quad, pixel, params.pixels);
-    let inside = clamp(scaled, vec4<f32>(), vec4<f32>(6.0));
-    return select(select(vec4<f32>(), inside, codes == vec4<u32>(1u)), vec4<f32>(6.0), codes == vec4<u32>(2u));
-}
-#endif
-
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let begin = workgroup.x * 1024u;
@@ -50,7 +38,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #else
         var value = stash_load(workgroup.y, pixel, params.quads, params.pixels);
 #ifdef SLOPES
-        value = behind_activation(workgroup.y, pixel, value);
+        let scaled = fma(value, normalisation[4u * workgroup.y], normalisation[4u * workgroup.y + 1u]);
+        value = behind_held_slope(workgroup.y, pixel, params.pixels, scaled);
 #endif
         values[element] = value;
 #endif

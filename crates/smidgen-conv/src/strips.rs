@@ -248,12 +248,12 @@ impl Strips<'_> {
         flag("ACCUMULATE", by_input.is_some_and(|by| by.accumulate));
         flag("DERIVATIVE", by_input.is_some_and(|by| by.derivative));
         flag("SOURCE", source.is_some());
-        let mut regions = vec![output_gradient];
+        let mut regions: Vec<Region> = source.iter().map(|source| source.region).collect();
+        regions.push(output_gradient);
         regions.extend(by_input.map(|by| by.weight));
         if let Some(source) = source {
             defines.extend(source.defines());
             regions.extend(source.normalisation);
-            regions.push(source.region);
         }
         regions.extend(by_input.map(|by| by.input_gradient));
         regions.extend(partial);

@@ -1,6 +1,6 @@
 //! What operations read, write and must have again.
 
-use crate::operation::{Content, Operation, OperationKind};
+use crate::operation::{Coded, Content, Operation, OperationKind};
 use crate::program::ValueId;
 use crate::source::Source;
 
@@ -56,11 +56,25 @@ impl OperationKind {
             ),
             Kind::ConvolutionWeightGradient {
                 input,
+                coded,
                 output_gradient,
                 ..
-            } => reading(&[*input], &[Some(*output_gradient)]),
+            }
+            | Kind::GrowthScores {
+                input,
+                coded,
+                output_gradient,
+                ..
+            }
+            | Kind::BatchNormBackward {
+                input,
+                coded,
+                output_gradient,
+                ..
+            } => reading(&[*input], &[Some(*output_gradient), slope_of(coded)]),
             Kind::ConvolutionBackward {
                 input,
+                coded,
                 output_gradient,
                 weight,
                 input_gradient,
@@ -69,6 +83,7 @@ impl OperationKind {
             } => reading(
                 &[*input],
                 &[
+                    slope_of(coded),
                     Some(*output_gradient),
                     Some(*weight),
                     accumulate.then_some(*input_gradient),
@@ -133,16 +148,6 @@ impl OperationKind {
                 running_variance,
                 ..
             } => vec![*scale, *shift, *running_mean, *running_variance],
-            Kind::BatchNormBackward {
-                output_gradient,
-                input,
-                coded,
-                ..
-            } => {
-                let slope = coded.and_then(|coded| coded.slope);
-                let slope = slope.map(|slope| slope.stash);
-                reading(&[*input], &[Some(*output_gradient), slope])
-            }
             Kind::Apply { input, .. }
             | Kind::Shortcut { input, .. }
             | Kind::MaxPool { input, .. }
@@ -192,13 +197,7 @@ impl OperationKind {
                 ..
             } => vec![*control, *output_gradient],
             Kind::Encode { control, input, .. } => reading(&[*input], &[Some(*control)]),
-            Kind::Decode {
-                stash, activated, ..
-            } => {
-                let (normalisation, slope) = activated.unzip();
-                let slope = slope.map(|slope| slope.stash);
-                reading(&[], &[Some(*stash), normalisation, slope])
-            }
+            Kind::Decode { stash, .. } => vec![*stash],
             Kind::InSlices {
                 producer, readers, ..
             } => around(producer, readers, Self::reads),
@@ -237,11 +236,6 @@ impl OperationKind {
                 all.push(*control);
                 all
             }
-            Kind::GrowthScores {
-                input,
-                output_gradient,
-                ..
-            } => reading(&[*input], &[Some(*output_gradient)]),
             Kind::Mutation {
                 parameter,
                 scores,
@@ -406,6 +400,11 @@ impl OperationKind {
             _ => Vec::new(),
         }
     }
+}
+
+/// Where the slope is held that an operation reads beside a stash.
+fn slope_of(coded: &Option<Coded>) -> Option<ValueId> {
+    Some(coded.as_ref()?.slope?.stash)
 }
 
 /// What an operation in slices touches, each once: what the producer writes stands nowhere.

@@ -254,6 +254,7 @@ impl Backward<'_> {
                 attributes,
                 shape,
                 input,
+                coded: None,
                 output_gradient,
                 weight_gradient,
                 bias_gradient,

@@ -39,6 +39,7 @@ fn together(by_weight: &Operation, by_input: &Operation) -> Option<Operation> {
         attributes,
         shape,
         input,
+        coded,
         output_gradient,
         weight_gradient,
         bias_gradient,
@@ -60,12 +61,13 @@ fn together(by_weight: &Operation, by_input: &Operation) -> Option<Operation> {
     };
     let alike = by_weight.layer == by_input.layer
         && (attributes, shape, output_gradient) == (same_attributes, same_shape, same_gradient)
-        && derivative.is_none_or(|derivative| derivative == input);
+        && derivative.is_none_or(|derivative| derivative == input && coded.is_none());
     alike.then(|| Operation {
         kind: OperationKind::ConvolutionBackward {
             attributes,
             shape,
             input,
+            coded,
             output_gradient,
             weight,
             weight_gradient,

@@ -20,6 +20,7 @@ impl Program {
                     attributes,
                     shape,
                     input,
+                    coded,
                     output_gradient,
                     weight_gradient,
                     ..
@@ -42,6 +43,7 @@ impl Program {
                         shape,
                         blocks,
                         input,
+                        coded,
                         output_gradient,
                         scores,
                     }

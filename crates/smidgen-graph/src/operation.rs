@@ -129,6 +129,40 @@ pub struct Coded {
     pub slope: Option<HeldSlope>,
 }
 
+impl OperationKind {
+    /// What of the forward pass the operation reads and can decode as it loads.
+    #[must_use]
+    pub fn decodes(&self) -> Option<ValueId> {
+        match self {
+            Self::ConvolutionWeightGradient {
+                input,
+                output_gradient,
+                ..
+            }
+            | Self::BatchNormBackward {
+                input,
+                output_gradient,
+                ..
+            } => Some(input.value).filter(|value| value != output_gradient),
+            _ => None,
+        }
+    }
+
+    /// Has the operation decode a stash as it loads, in the place of [what it can](Self::decodes).
+    pub(crate) fn decode(&mut self, stash: ValueId, how: Coded) {
+        if let Self::ConvolutionWeightGradient { input, coded, .. }
+        | Self::BatchNormBackward { input, coded, .. } = self
+        {
+            input.value = stash;
+            // What is behind the activation is told by the slope.
+            if how.slope.is_some() {
+                input.activation = Activation::Identity;
+            }
+            *coded = Some(how);
+        }
+    }
+}
+
 /// One operation. Fields named as values are read, unless the variant's text says that they are written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // Fields are named for what they are; shapes follow from the layouts of the values.
@@ -154,11 +188,13 @@ pub enum OperationKind {
         accumulate: bool,
         derivative: Option<Source>,
     },
-    /// Writes `weight_gradient` and `bias_gradient`.
+    /// Writes `weight_gradient` and `bias_gradient`. Where it is `coded`, here and in the next, the value of `input` is a stash that is decoded as it is
+    /// loaded.
     ConvolutionWeightGradient {
         attributes: ConvolutionAttributes,
         shape: MapShape,
         input: Source,
+        coded: Option<Coded>,
         output_gradient: ValueId,
         weight_gradient: ValueId,
         bias_gradient: Option<ValueId>,
@@ -169,6 +205,7 @@ pub enum OperationKind {
         attributes: ConvolutionAttributes,
         shape: MapShape,
         input: Source,
+        coded: Option<Coded>,
         output_gradient: ValueId,
         weight: ValueId,
         weight_gradient: ValueId,
@@ -443,13 +480,11 @@ pub enum OperationKind {
         slope: Option<HeldSlope>,
         bound: Option<ValueId>,
     },
-    /// Writes `output` from `stash`: the value; or, if `activated`, what stands behind its normalisation and an activation whose slope is held
-    /// beside it.
+    /// Writes `output` from `stash`.
     Decode {
         shape: MapShape,
         code: Code,
         stash: ValueId,
-        activated: Option<(ValueId, HeldSlope)>,
         output: ValueId,
     },
     /// What `producer`, a convolution, would write runs through memory in so many slices of its channels: for one slice after the other, the
@@ -496,12 +531,14 @@ pub enum OperationKind {
         states: Vec<ValueId>,
         control: ValueId,
     },
-    /// Writes `scores`: for every block that a sparse weight would have if it were dense, the norm of its gradient.
+    /// Writes `scores`: for every block that a sparse weight would have if it were dense, the norm of its gradient. `coded` as in
+    /// [`ConvolutionWeightGradient`](Self::ConvolutionWeightGradient).
     GrowthScores {
         attributes: ConvolutionAttributes,
         shape: MapShape,
         blocks: SparseBlocks,
         input: Source,
+        coded: Option<Coded>,
         output_gradient: ValueId,
         scores: ValueId,
     },

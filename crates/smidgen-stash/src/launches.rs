@@ -345,9 +345,9 @@ pub fn decode_activated(
 }
 
 /// A launch whose first region is the tensor that was encoded, changed to read the stash instead and to decode as it loads: no decoded copy
-/// is made. Of the kernels of `smidgen-conv` that of the weight gradient (of at most one group) can, with ReLU and ReLU6 on load; of those of
-/// `smidgen-ops` the passes over a map of a normalisation's backward, which can also take a `slope` that is held beside the stash, in
-/// place of that of an activation.
+/// is made. Of the kernels of `smidgen-conv` those of the weight gradient can, with a normalisation, or with ReLU and ReLU6, on load; of those of
+/// `smidgen-ops` the passes over a map of a normalisation's backward. Both can also take a `slope` that is held beside the stash, in place of
+/// that of an activation.
 ///
 /// # Errors
 /// A codec that holds no values, a region too small, a kernel that cannot decode.

@@ -3,26 +3,47 @@
 use smidgen_conv::sparse::{
     SparseShape, SparseWeightGradient, sparse_weight_gradient, sparse_weight_gradient_workspace,
 };
-use smidgen_conv::{ConvolutionShape, Pass, WeightGradient, weight_gradient, workspace};
+use smidgen_conv::{
+    ConvolutionShape, Pass, Variant, WeightGradient, candidates, weight_gradient, workspace,
+};
 use smidgen_gpu::testing::{Guarded, device};
-use smidgen_gpu::{Activation, Launch, Region, Source};
+use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Launch, Region, Source};
 use smidgen_ops::MapShape;
 use smidgen_ops::batch_norm::{Backward, StatisticsKind, backward, backward_workspace};
 use smidgen_reference::numbers::normal;
 use smidgen_stash::{
     Bits, Bound, Codec, Decode, Encode, Group, HeldSlope, Seed, SlopeBackward, StashShape, decode,
-    encode, encode_slope, on_load, slope_backward,
+    decode_activated, encode, encode_slope, on_load, slope_backward,
 };
 
-/// Launches of the weight gradient (of live blocks, if `sparse` says so) from a decoded copy, and from the stash itself, and where they
-/// leave it.
+/// How the input of a convolution is coded, and read.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    codec: Codec,
+    /// Whether a normalisation is applied.
+    normalise: bool,
+    activation: Activation,
+    /// What the slope of the activation is held in beside the codes, if it is.
+    mask: Option<Codec>,
+}
+
+/// The kernel that takes the weight gradient.
+#[derive(Debug, Clone, Copy)]
+enum Kernel {
+    /// One of the dense ones, or the rule's.
+    Dense(Option<Variant>),
+    /// That of live blocks.
+    Sparse(SparseShape),
+}
+
+/// Launches of the weight gradient from a decoded copy, and from the stash itself, and where they leave it.
 fn both(
     memory: &mut Guarded,
-    codec: Codec,
-    activation: Activation,
+    form: Form,
     shape: &ConvolutionShape,
-    sparse: Option<&SparseShape>,
+    kernel: Kernel,
 ) -> (Vec<Launch>, [Region; 2]) {
+    let Form { codec, mask, .. } = form;
     let quads = shape.input_channels.div_ceil(4);
     let stash_shape = StashShape {
         quads,
@@ -33,6 +54,7 @@ fn both(
     let stash = memory.output(codec.encoded_bytes(&stash_shape) as usize / 4);
     let copy = memory.output(count);
     let output_gradient = memory.input(&normal(2, shape.output_bytes() as usize / 4));
+    let normalisation = memory.input(&normal(3, quads as usize * 16));
     let seed = Seed {
         region: memory.input(&[5_u32]),
         word: 0,
@@ -46,20 +68,44 @@ fn both(
         bound: Some(bound),
     };
     let mut launches = encode(codec, &stash_shape, &regions).unwrap();
+    let source = |region, activation| Source {
+        region,
+        normalisation: form.normalise.then_some(normalisation),
+        activation,
+    };
+    let slope = mask.map(|mask| {
+        let slope = HeldSlope {
+            codec: mask,
+            stash: memory.output(mask.encoded_bytes(&stash_shape) as usize / 4),
+        };
+        let source = source(values, form.activation);
+        launches.push(encode_slope(mask, &stash_shape, &source, slope.stash).unwrap());
+        slope
+    });
     let regions = Decode {
         stash,
         values: copy,
     };
-    launches.extend(decode(codec, &stash_shape, &regions).unwrap());
-    let bytes = sparse.map_or(shape.weight_bytes(), SparseShape::value_bytes);
-    let [from_copy, from_stash] = [(); 2].map(|()| memory.output(bytes as usize / 4));
+    let inputs = match &slope {
+        Some(slope) => {
+            let behind =
+                decode_activated(codec, &stash_shape, &regions, normalisation, slope).unwrap();
+            launches.push(behind);
+            [copy.into(), source(copy, Activation::Identity)]
+        }
+        None => {
+            launches.extend(decode(codec, &stash_shape, &regions).unwrap());
+            [source(copy, form.activation); 2]
+        }
+    };
+    let bytes = match &kernel {
+        Kernel::Dense(_) => shape.weight_bytes(),
+        Kernel::Sparse(sparse) => sparse.value_bytes(),
+    };
+    let outputs = [(); 2].map(|()| memory.output(bytes as usize / 4));
     let facts = device(true).facts();
-    let gradient = |memory: &mut Guarded, weight_gradient_region: Region| {
-        let input = Source {
-            activation,
-            ..copy.into()
-        };
-        if let Some(shape) = sparse {
+    let mut gradient = |input: Source, weight_gradient_region: Region| match &kernel {
+        Kernel::Sparse(shape) => {
             let bytes = sparse_weight_gradient_workspace(shape, facts).unwrap();
             let regions = SparseWeightGradient {
                 input,
@@ -69,58 +115,136 @@ fn both(
                 value_gradient: weight_gradient_region,
                 workspace: (bytes > 0).then(|| memory.output(bytes as usize / 4)),
             };
-            return sparse_weight_gradient(shape, facts, &regions).unwrap();
+            sparse_weight_gradient(shape, facts, &regions).unwrap()
         }
-        let bytes = workspace(Pass::WeightGradient, shape, facts, None).unwrap();
-        let workspace = (bytes > 0).then(|| memory.output(bytes as usize / 4));
-        let regions = WeightGradient {
-            input,
-            output_gradient,
-            weight_gradient: weight_gradient_region,
-            bias_gradient: None,
-            workspace,
-        };
-        weight_gradient(shape, facts, None, &regions).unwrap()
+        Kernel::Dense(variant) => {
+            let bytes = workspace(Pass::WeightGradient, shape, facts, *variant).unwrap();
+            let workspace = (bytes > 0).then(|| memory.output(bytes as usize / 4));
+            let regions = WeightGradient {
+                input,
+                output_gradient,
+                weight_gradient: weight_gradient_region,
+                bias_gradient: None,
+                workspace,
+            };
+            weight_gradient(shape, facts, *variant, &regions).unwrap()
+        }
     };
-    launches.extend(gradient(memory, from_copy));
-    let fused = gradient(memory, from_stash);
+    launches.extend(gradient(inputs[0], outputs[0]));
+    let fused = gradient(inputs[1], outputs[1]);
     launches.extend(fused.into_iter().map(|launch| {
         if launch.regions[0] == copy {
-            on_load(codec, &stash_shape, launch, stash, None).unwrap()
+            on_load(codec, &stash_shape, launch, stash, slope.as_ref()).unwrap()
         } else {
             launch
         }
     }));
-    (launches, [from_copy, from_stash])
+    (launches, outputs)
 }
+
+fn assert_same_from_copy_and_stash(of: impl IntoIterator<Item = (ConvolutionShape, Kernel, Form)>) {
+    let (mut memory, mut launches, mut cases) = (Guarded::new(), Vec::new(), Vec::new());
+    for (shape, kernel, form) in of {
+        let (more, places) = both(&mut memory, form, &shape, kernel);
+        launches.extend(more);
+        cases.push((form, kernel, places));
+    }
+    let outcome = memory.run(&launches).unwrap();
+    for (form, kernel, places) in cases {
+        let [copy, stash] = places.map(|place| outcome.read::<f32>(place));
+        assert_eq!(copy, stash, "{form:?}, {kernel:?}");
+        assert!(copy.iter().any(|value| *value != 0.0));
+    }
+}
+
+const GROUP: Group = Group::G64;
+const LINEAR: Codec = Codec::Linear {
+    bits: Bits::Four,
+    group: GROUP,
+};
 
 #[test]
 fn a_weight_gradient_from_the_stash_is_that_from_a_decoded_copy() {
-    let group = Group::G64;
-    let bits = Bits::Four;
     let shape = ConvolutionShape::new(2, [6, 9, 11], 5, [3, 3]).with_padding(1);
-    let codecs = [
-        (Codec::Half, Activation::Identity),
-        (Codec::Linear { bits, group }, Activation::Identity),
-        (Codec::Lattice { bits, group }, Activation::Identity),
+    let bits = Bits::Four;
+    let plain = |codec, activation| Form {
+        codec,
+        normalise: false,
+        activation,
+        mask: None,
+    };
+    let group = GROUP;
+    let forms = [
+        plain(Codec::Half, Activation::Identity),
+        plain(LINEAR, Activation::Identity),
+        plain(Codec::Rectified { bits, group }, Activation::Identity),
+        plain(Codec::Lattice { bits, group }, Activation::Identity),
         // What is held is the input of a ReLU, which the loader applies as well.
-        (Codec::SignMagnitude { group }, Activation::Relu),
+        plain(Codec::SignMagnitude { group }, Activation::Relu),
     ];
-    let (mut memory, mut launches, mut regions) = (Guarded::new(), Vec::new(), Vec::new());
     let sparse = SparseShape::with_density(shape, 0.3).unwrap();
-    for (codec, activation) in codecs {
-        for sparse in [None, Some(&sparse)] {
-            let (more, places) = both(&mut memory, codec, activation, &shape, sparse);
-            launches.extend(more);
-            regions.push((codec, places));
-        }
-    }
-    let outcome = memory.run(&launches).unwrap();
-    for (codec, places) in regions {
-        let [copy, stash] = places.map(|place| outcome.read::<f32>(place));
-        assert_eq!(copy, stash, "{codec:?}");
-        assert!(copy.iter().any(|value| *value != 0.0));
-    }
+    let kernels = [Kernel::Dense(None), Kernel::Sparse(sparse)];
+    assert_same_from_copy_and_stash(
+        (forms.iter()).flat_map(|form| kernels.map(|kernel| (shape, kernel, *form))),
+    );
+}
+
+#[test]
+fn every_kernel_decodes_behind_normalisations_and_held_slopes() {
+    let two = Codec::Linear {
+        bits: Bits::Two,
+        group: Group::G256,
+    };
+    let behind = |codec, activation, mask| Form {
+        codec,
+        normalise: true,
+        activation,
+        mask,
+    };
+    let forms = [
+        behind(LINEAR, Activation::Identity, None),
+        behind(LINEAR, Activation::Relu, Some(Codec::Mask)),
+        behind(two, Activation::Relu6, Some(Codec::MaskSix)),
+        behind(Codec::Half, Activation::Relu, Some(Codec::Mask)),
+    ];
+    let shape = |channels, outputs, kernel| {
+        ConvolutionShape::new(2, [channels, 10, 12], outputs, [kernel; 2]).with_padding(kernel / 2)
+    };
+    let depthwise = shape(8, 8, 3).with_groups(8);
+    let pass = Pass::WeightGradient;
+    // What GPUs are given; a software device can run it too.
+    let facts = DeviceFacts {
+        kind: DeviceKind::Discrete,
+        ..device(true).facts().clone()
+    };
+    let find = |shape: &ConvolutionShape, wanted: fn(&Variant) -> bool| {
+        let found = candidates(pass, shape, &facts, 1 << 20).unwrap();
+        let found = found.into_iter().find(wanted);
+        assert!(found.is_some(), "{shape:?}");
+        (*shape, Kernel::Dense(found))
+    };
+    let shared = |variant: &Variant| matches!(variant, Variant::SharedBlocks(_));
+    let blocks = |variant: &Variant| matches!(variant, Variant::Blocks(_));
+    let by_rule = |shape: ConvolutionShape| (shape, Kernel::Dense(None));
+    let sparse = SparseShape::with_density(shape(8, 8, 3), 0.5).unwrap();
+    let kernels = [
+        by_rule(shape(6, 5, 3)),
+        by_rule(shape(8, 8, 3).with_stride(2)),
+        by_rule(shape(6, 12, 1)),
+        by_rule(shape(16, 16, 3).with_groups(2)),
+        by_rule(depthwise),
+        by_rule(depthwise.with_stride(2)),
+        find(&depthwise, blocks),
+        find(&shape(16, 16, 3), shared),
+        find(&shape(16, 16, 3).with_stride(2), shared),
+        (shape(8, 8, 3), Kernel::Sparse(sparse)),
+    ];
+    // Each kernel with two of the forms: every one takes long to compile.
+    let cases = kernels.into_iter().enumerate().flat_map(|(at, of)| {
+        let form = move |other: usize| (of.0, of.1, forms[(at + other) % forms.len()]);
+        [form(0), form(1)]
+    });
+    assert_same_from_copy_and_stash(cases);
 }
 
 /// Launches of the backward pass of a normalisation from a decoded copy, behind a gradient that a held slope has been applied to, and of that

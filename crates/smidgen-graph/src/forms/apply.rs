@@ -2,7 +2,6 @@ use super::outline::{Outline, is_backward};
 use super::schedule::{Run, Schedule};
 use super::slices::in_slices;
 use super::{FormError, Forms, Step};
-use crate::attributes::Activation;
 use crate::operation::{Coded, Operation, OperationKind, Phase};
 use crate::program::{BOUND_WORDS, Layout, Program, Role, Value, ValueId};
 use crate::source::Source;
@@ -80,25 +79,14 @@ impl Outline {
                 schedule.read(id.0, backward)
             });
         }
-        match &mut kind {
-            OperationKind::BatchNormBackward { input, coded, .. } => {
-                if let Some((_, stash)) = schedule.coded.get(&at) {
-                    input.value = ValueId(stash.stash);
-                    if stash.slope.is_some() {
-                        input.activation = Activation::Identity;
-                    }
-                    *coded = Some(Coded {
-                        code: stash.code,
-                        slope: stash.held_slope(),
-                    });
-                }
-            }
-            OperationKind::ConvolutionWeightGradient { input, .. } => {
-                if let Some(value) = schedule.activated.get(&at) {
-                    *input = ValueId(*value).into();
-                }
-            }
-            _ => (),
+        if let Some((_, stash)) = schedule.coded.get(&at) {
+            kind.decode(
+                ValueId(stash.stash),
+                Coded {
+                    code: stash.code,
+                    slope: stash.held_slope(),
+                },
+            );
         }
         let phase = if again {
             Phase::Backward
@@ -160,7 +148,6 @@ impl Outline {
                 shape,
                 code: stash.code,
                 stash: ValueId(stash.stash),
-                activated: (read_as.map(|read_as| read_as.normalisation)).zip(stash.held_slope()),
                 output: ValueId(output),
             },
         };

@@ -16,7 +16,7 @@ pub use code::{Code, Codes};
 pub use outline::{Activated, Outline, Stash};
 pub use schedule::{Extra, Run, Schedule};
 pub use slices::Slices;
-pub use step::{Encoded, FormPass, NormalisationReader, Step};
+pub use step::{Encoded, FormPass, Step};
 
 use crate::program::ValueId;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 use super::slices::Moved;
-use super::{Code, Codes, FormPass, NormalisationReader};
+use super::{Code, Codes, FormPass};
 use crate::attributes::Activation;
 use crate::operation::{Content, Operation, OperationKind, Phase};
 use crate::program::{Layout, Program, Role, ValueId};
@@ -28,9 +28,9 @@ pub struct Stash {
     pub masked: Vec<(Code, u64)>,
     /// How backward reads it, where `masked` are open.
     pub activated: Option<Activated>,
-    /// The backward pass of a normalisation that reads it, the first if there are several: these decode as they load.
-    pub normalisation: Option<NormalisationReader>,
-    /// Whether another backward operation reads it too, for which it is decoded.
+    /// The backward operations that read it and can decode it as they load.
+    pub loading: Vec<usize>,
+    /// Whether others read it too, for which it is decoded.
     pub decoded: bool,
 }
 
@@ -45,9 +45,12 @@ impl Stash {
         let searched = |(code, _): &(Code, bool)| !code.is_bounded();
         for (code, slope) in codes.chain(masked).filter(searched) {
             passes.push(FormPass::Encode { code, slope });
-            passes.extend(self.decoded.then_some(FormPass::Decode { code, slope }));
-            let reader = self.normalisation;
-            passes.extend(reader.map(|_| FormPass::Normalisation { code, slope }));
+            passes.extend(self.decoded.then_some(FormPass::Decode { code }));
+            passes.extend(self.loading.iter().map(|&operation| FormPass::Load {
+                operation,
+                code,
+                slope,
+            }));
         }
         passes
     }
@@ -71,8 +74,8 @@ pub struct Activated {
 pub struct Outline {
     pub(super) reads: Vec<Vec<usize>>,
     pub(super) writes: Vec<Vec<usize>>,
-    /// By operation: what it passes a gradient back through the normalisation of.
-    pub(super) normalises: Vec<Option<usize>>,
+    /// By operation: what it can decode as it loads.
+    pub(super) loads: Vec<Option<usize>>,
     pub(super) phases: Vec<Phase>,
     /// By value: the forward operation that makes it.
     pub(super) producers: Vec<Option<usize>>,
@@ -139,7 +142,7 @@ impl Outline {
                 codes: Vec::new(),
                 masked: Vec::new(),
                 activated: None,
-                normalisation: None,
+                loading: Vec::new(),
                 decoded: false,
             })
         });
@@ -155,31 +158,29 @@ impl Outline {
         for (at, stash) in stashes.iter().enumerate() {
             positions[stash.value.0] = Some(at);
         }
+        let loads: Vec<Option<usize>> = (operations.iter())
+            .map(|operation| Some(operation.kind.decodes()?.0))
+            .collect();
         for at in (0..operations.len()).filter(|at| is_backward(phases[*at])) {
             for &value in &reads[at] {
                 let Some(position) = positions[value] else {
                     continue;
                 };
                 let stash = &mut stashes[position];
-                match normalisation_reader(&operations[at].kind, stash.value) {
-                    Some(reader) => _ = stash.normalisation.get_or_insert(reader),
-                    None => stash.decoded = true,
+                if loads[at] == Some(value) {
+                    stash.loading.push(at);
+                } else {
+                    stash.decoded = true;
                 }
             }
         }
-        let normalises = (operations.iter())
-            .map(|o| match o.kind {
-                OperationKind::BatchNormBackward { input, .. } => Some(input.value.0),
-                _ => None,
-            })
-            .collect();
         Self {
             last_forward,
             positions,
             moved: BTreeMap::new(),
             stashed: needs.iter().map(Option::is_some).collect(),
             stashes,
-            normalises,
+            loads,
             reads,
             writes,
             phases,
@@ -310,34 +311,13 @@ fn activated(program: &Program, value: ValueId) -> Option<(ValueId, Activation)>
             _ => return None,
         };
         let known = *read_as.get_or_insert(*input);
-        if known != *input || input.value != value || Code::of_slope(input.activation).is_none() {
+        let loads = operation.kind.decodes() == Some(value);
+        if known != *input || !loads || Code::of_slope(input.activation).is_none() {
             return None;
         }
     }
     let source: Source = read_as?;
     Some((source.normalisation?, source.activation))
-}
-
-/// The backward pass of a normalisation that reads a value as what it normalised.
-pub(super) fn normalisation_reader(
-    kind: &OperationKind,
-    value: ValueId,
-) -> Option<NormalisationReader> {
-    match kind {
-        OperationKind::BatchNormBackward {
-            batch_statistics,
-            input,
-            output_gradient,
-            input_gradient,
-            scale_gradient,
-            ..
-        } if input.value == value && *output_gradient != value => Some(NormalisationReader {
-            batch_statistics: *batch_statistics,
-            in_place: output_gradient == input_gradient,
-            learns: scale_gradient.is_some(),
-        }),
-        _ => None,
-    }
 }
 
 fn stricter(left: Content, right: Content) -> Content {

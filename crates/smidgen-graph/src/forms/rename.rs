@@ -1,6 +1,6 @@
 //! The same operation on other values.
 
-use crate::operation::{HeldSlope, OperationKind};
+use crate::operation::{Coded, HeldSlope, OperationKind};
 use crate::program::ValueId;
 use crate::source::Source;
 
@@ -33,16 +33,19 @@ impl OperationKind {
                 .collect(),
             Kind::ConvolutionWeightGradient {
                 input,
+                coded,
                 output_gradient,
                 weight_gradient,
                 bias_gradient,
                 ..
             } => (input.values_mut())
+                .chain(slope_of(coded))
                 .chain([output_gradient, weight_gradient])
                 .chain(bias_gradient)
                 .collect(),
             Kind::ConvolutionBackward {
                 input,
+                coded,
                 output_gradient,
                 weight,
                 weight_gradient,
@@ -50,6 +53,7 @@ impl OperationKind {
                 input_gradient,
                 ..
             } => (input.values_mut())
+                .chain(slope_of(coded))
                 .chain([output_gradient, weight, weight_gradient, input_gradient])
                 .chain(bias_gradient)
                 .collect(),
@@ -145,12 +149,7 @@ impl OperationKind {
                 shift_gradient,
                 ..
             } => (input.values_mut())
-                .chain(
-                    coded
-                        .iter_mut()
-                        .flat_map(|coded| &mut coded.slope)
-                        .map(stash_of),
-                )
+                .chain(slope_of(coded))
                 .chain([output_gradient, input_gradient])
                 .chain(scale_gradient)
                 .chain(shift_gradient)
@@ -267,15 +266,7 @@ impl OperationKind {
                 .chain(slope.iter_mut().map(stash_of))
                 .chain(bound)
                 .collect(),
-            Kind::Decode {
-                stash,
-                activated,
-                output,
-                ..
-            } => (activated.iter_mut())
-                .flat_map(|(normalisation, slope)| [normalisation, stash_of(slope)])
-                .chain([stash, output])
-                .collect(),
+            Kind::Decode { stash, output, .. } => vec![stash, output],
             Kind::InSlices {
                 producer, readers, ..
             } => std::iter::once(producer.as_mut())
@@ -303,10 +294,12 @@ impl OperationKind {
                 .collect(),
             Kind::GrowthScores {
                 input,
+                coded,
                 output_gradient,
                 scores,
                 ..
             } => (input.values_mut())
+                .chain(slope_of(coded))
                 .chain([output_gradient, scores])
                 .collect(),
             Kind::Mutation {
@@ -316,6 +309,11 @@ impl OperationKind {
             } => [parameter, scores].into_iter().chain(states).collect(),
         }
     }
+}
+
+fn slope_of(coded: &mut Option<Coded>) -> impl Iterator<Item = &mut ValueId> {
+    let slopes = coded.iter_mut().flat_map(|coded| &mut coded.slope);
+    slopes.map(stash_of)
 }
 
 fn stash_of(slope: &mut HeldSlope) -> &mut ValueId {

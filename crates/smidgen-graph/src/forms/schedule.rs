@@ -43,8 +43,6 @@ pub struct Schedule {
     substitutes: Vec<usize>,
     /// By operation that decodes as it loads: what, and where it is held.
     pub coded: BTreeMap<usize, (usize, Encoded)>,
-    /// By operation that reads a value through an activation: what it reads instead, where that stands behind the activation already.
-    pub(super) activated: BTreeMap<usize, usize>,
 }
 
 impl Schedule {
@@ -126,7 +124,6 @@ impl Outline {
                 copies: vec![None; values],
                 substitutes: (0..values).collect(),
                 coded: BTreeMap::new(),
-                activated: BTreeMap::new(),
             },
         };
         // By operation: whether it runs elsewhere; and where the last reader of a map in slices stands.
@@ -323,21 +320,14 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Sees to it that one of its readers can read a value in a code: the backward pass of a normalisation decodes as it loads, for the others it is
-    /// decoded once.
+    /// Sees to it that one of its readers can read a value in a code: those that can decode as they load, for the others it is decoded once.
     fn decode(&mut self, of: usize, stash: Encoded, reader: usize) {
-        if self.outline.normalises[reader] == Some(of) {
+        if self.outline.loads[reader] == Some(of) {
             self.schedule.coded.insert(reader, (of, stash));
-            return;
-        }
-        if self.schedule.substitutes[of] == of {
+        } else if self.schedule.substitutes[of] == of {
             let output = self.extra(of, None);
             self.schedule.substitutes[of] = output;
             self.step(Step::Decode { of, stash, output });
-        }
-        if stash.slope.is_some() {
-            let activated = self.schedule.substitutes[of];
-            self.schedule.activated.insert(reader, activated);
         }
     }
 }

@@ -1,5 +1,4 @@
 use super::{Code, Stash};
-use crate::attributes::Activation;
 use crate::operation::{Coded, HeldSlope, Operation, OperationKind, Phase};
 use crate::program::{CONTROL_WORDS, Layout, Program, Role, Value, ValueId};
 use crate::shape::MapShape;
@@ -11,7 +10,7 @@ use crate::source::Source;
 pub enum Step {
     /// Writes the stash, and the slope beside it if there is one, from the value.
     Encode { of: usize, stash: Encoded },
-    /// Writes `output` from the stash: the value; or, where its slope is held, what its readers read it as.
+    /// Writes `output` from the stash.
     Decode {
         of: usize,
         stash: Encoded,
@@ -54,15 +53,15 @@ pub enum FormPass {
         /// Whether a slope is held beside them.
         slope: bool,
     },
-    /// Writes a map from a code; or what it is read as, if its slope is held.
+    /// Writes a map from a code.
     Decode {
         /// The code of its numbers.
         code: Code,
-        /// Whether a slope is held beside them.
-        slope: bool,
     },
-    /// The backward pass of a normalisation, which decodes as it loads.
-    Normalisation {
+    /// An operation of the program, by its index, which decodes as it loads.
+    Load {
+        /// The operation.
+        operation: usize,
         /// The code of its numbers.
         code: Code,
         /// Whether a slope is held beside them.
@@ -70,140 +69,98 @@ pub enum FormPass {
     },
 }
 
-/// The backward pass of a normalisation that reads a stash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NormalisationReader {
-    /// Whether the statistics depended on the input.
-    pub batch_statistics: bool,
-    /// Whether the gradient of the input takes the place of that of the output.
-    pub in_place: bool,
-    /// Whether its scale and shift learn.
-    pub learns: bool,
-}
-
 impl FormPass {
-    /// A program of this pass alone, about a stash of this shape: what its time can be asked of.
+    /// A program of this pass alone, about a stash of `program` of this shape: what its time can be asked of.
     #[must_use]
-    pub fn alone(self, stash: &Stash, shape: MapShape) -> Program {
-        let value = |layout, role| Value {
-            name: String::new(),
-            layout,
-            role,
+    pub fn alone(self, program: &Program, stash: &Stash, shape: MapShape) -> Program {
+        let (code, slope) = match self {
+            Self::Encode { code, slope } | Self::Load { code, slope, .. } => (code, slope),
+            Self::Decode { code } => (code, false),
         };
-        let words = |bytes: u64| Layout::Words {
-            count: (bytes / 4) as u32,
-        };
-        let (Self::Encode { code, slope }
-        | Self::Decode { code, slope }
-        | Self::Normalisation { code, slope }) = self;
         let list = if slope { &stash.masked } else { &stash.codes };
         let all = list.iter().find(|(open, _)| *open == code);
         let activated = stash.activated.filter(|_| slope);
         let slope_bytes = activated.map_or(0, |activated| activated.slope_bytes);
         let held = all.map_or(0, |(_, bytes)| bytes - slope_bytes);
-        let ids = [0, 1, 2, 3, 4, 5, 6, 7].map(ValueId);
-        let [
-            map,
-            other,
-            numbers,
-            normalisation,
-            control,
-            slopes,
-            scale,
-            shift,
-        ] = ids;
-        let vector = Layout::Vector {
-            channels: shape.channels,
+        // Of an operation of the program, its values; what more there is to it follows.
+        let mut alone = match self {
+            Self::Load { operation, .. } => program.alone(&program.operations[operation]),
+            _ => Program {
+                values: Vec::new(),
+                operations: Vec::new(),
+                micro_batches: 1,
+                batch: program.batch,
+                kept: Vec::new(),
+                ..*program
+            },
         };
-        let values = vec![
-            value(Layout::Map(shape), Role::Activation),
-            value(Layout::Map(shape), Role::Activation),
-            value(words(held), Role::Activation),
-            value(
-                Layout::Normalisation {
-                    channels: shape.channels,
-                },
-                Role::Statistics,
-            ),
-            value(
-                Layout::Words {
-                    count: CONTROL_WORDS,
-                },
-                Role::Control,
-            ),
-            value(words(slope_bytes), Role::Activation),
-            value(vector, Role::Gradient),
-            value(vector, Role::Gradient),
-        ];
+        let mut value = |layout, role| {
+            alone.values.push(Value {
+                name: String::new(),
+                layout,
+                role,
+            });
+            ValueId(alone.values.len() - 1)
+        };
+        let words = |bytes: u64| Layout::Words {
+            count: (bytes / 4) as u32,
+        };
+        let numbers = value(words(held), Role::Activation);
         let held_slope = activated.map(|activated| HeldSlope {
             code: activated.slope,
-            stash: slopes,
+            stash: value(words(slope_bytes), Role::Activation),
         });
-        let source = |value, activation| Source {
-            value,
-            normalisation: Some(normalisation),
-            activation,
-        };
-        let kind = match self {
-            Self::Encode { .. } => OperationKind::Encode {
-                shape,
-                code,
-                stream: 0,
-                control,
-                input: match activated {
-                    Some(activated) => source(map, activated.activation),
-                    None => map.into(),
-                },
-                stash: numbers,
-                slope: held_slope,
-                bound: None,
-            },
-            Self::Decode { .. } => OperationKind::Decode {
-                shape,
-                code,
-                stash: numbers,
-                activated: held_slope.map(|slope| (normalisation, slope)),
-                output: map,
-            },
-            Self::Normalisation { .. } => {
-                let reader = stash.normalisation;
-                let learns = reader.is_some_and(|reader| reader.learns);
-                OperationKind::BatchNormBackward {
-                    shape,
-                    batch_statistics: reader.is_none_or(|reader| reader.batch_statistics),
-                    output_gradient: map,
-                    input: source(numbers, Activation::Identity),
-                    coded: Some(Coded {
-                        code,
-                        slope: held_slope,
-                    }),
-                    input_gradient: match reader {
-                        Some(reader) if reader.in_place => map,
-                        _ => other,
-                    },
-                    scale_gradient: learns.then_some(scale),
-                    shift_gradient: learns.then_some(shift),
-                }
+        let operation = match self {
+            Self::Load { .. } => {
+                let mut operation = alone.operations.remove(0);
+                let slope = held_slope;
+                operation.kind.decode(numbers, Coded { code, slope });
+                operation
             }
+            Self::Encode { .. } => {
+                let control = Layout::Words {
+                    count: CONTROL_WORDS,
+                };
+                let channels = shape.channels;
+                let map = value(Layout::Map(shape), Role::Activation);
+                let kind = OperationKind::Encode {
+                    shape,
+                    code,
+                    stream: 0,
+                    control: value(control, Role::Control),
+                    input: match activated {
+                        Some(activated) => Source {
+                            value: map,
+                            normalisation: Some(value(
+                                Layout::Normalisation { channels },
+                                Role::Statistics,
+                            )),
+                            activation: activated.activation,
+                        },
+                        None => map.into(),
+                    },
+                    stash: numbers,
+                    slope: held_slope,
+                    bound: None,
+                };
+                backward(kind)
+            }
+            Self::Decode { .. } => backward(OperationKind::Decode {
+                shape,
+                code,
+                stash: numbers,
+                output: value(Layout::Map(shape), Role::Activation),
+            }),
         };
-        let operation = Operation {
-            layer: String::new(),
-            phase: Phase::Backward,
-            kind,
-        };
-        let program = Program {
-            micro_batches: 1,
-            batch: shape.batch,
-            values,
-            operations: Vec::new(),
-            images: map,
-            labels: map,
-            logits: map,
-            control,
-            metrics: map,
-            kept: Vec::new(),
-        };
-        program.alone(&operation)
+        alone.alone(&operation)
+    }
+}
+
+fn backward(kind: OperationKind) -> Operation {
+    Operation {
+        layer: String::new(),
+        phase: Phase::Backward,
+        kind,
     }
 }
 
@@ -215,7 +172,7 @@ impl Step {
         let (code, slope) = (stash.code.searched(), stash.slope.is_some());
         match self {
             Self::Encode { .. } => FormPass::Encode { code, slope },
-            Self::Decode { .. } => FormPass::Decode { code, slope },
+            Self::Decode { .. } => FormPass::Decode { code },
         }
     }
 

@@ -5,8 +5,8 @@ mod loops;
 use loops::{apply, channel_sums, each, kept, shortcut, slope, strided, taps, windows};
 use smidgen_graph::forms::Code;
 use smidgen_graph::{
-    ConvolutionAttributes, Layout, MapShape, Operation, OperationKind as Kind, Program, Role,
-    Source, ValueId,
+    ConvolutionAttributes, HeldSlope, Layout, MapShape, Operation, OperationKind as Kind, Program,
+    Role, Source, ValueId,
 };
 use smidgen_reference::convolution::Case;
 use smidgen_reference::gradient_filter::{self, FilterCase};
@@ -144,12 +144,17 @@ impl<'program> Interpreter<'program> {
                 attributes,
                 shape,
                 input,
+                coded,
                 output_gradient,
                 weight_gradient,
                 bias_gradient,
             } => {
                 let out = attributes.output_shape(*shape).expect("fits");
-                let (x, g) = (self.source(input), self.get(*output_gradient));
+                let x = match coded.and_then(|coded| coded.slope) {
+                    Some(slope) => self.behind_held_slope(input, slope),
+                    None => self.source(input),
+                };
+                let g = self.get(*output_gradient);
                 let per_output = attributes.input_channels / attributes.groups;
                 let mut dw = vec![
                     0.0;
@@ -168,6 +173,7 @@ impl<'program> Interpreter<'program> {
                 attributes,
                 shape,
                 input,
+                coded,
                 output_gradient,
                 weight,
                 weight_gradient,
@@ -180,6 +186,7 @@ impl<'program> Interpreter<'program> {
                     attributes,
                     shape,
                     input,
+                    coded,
                     output_gradient,
                     weight_gradient,
                     bias_gradient,
@@ -711,34 +718,8 @@ impl<'program> Interpreter<'program> {
                     self.values[output.0] = None;
                 }
             }
-            Kind::Decode {
-                shape,
-                stash,
-                activated,
-                output,
-                ..
-            } => {
-                let mut values = self.get(*stash).to_vec();
-                if let Some((normalisation, slope)) = activated {
-                    let [scale, shift, ..] = self.vectors(*normalisation);
-                    let mut scaled = values.clone();
-                    each(*shape, |channel, at| {
-                        scaled[at] = scale[channel] * values[at] + shift[channel];
-                    });
-                    let behind = self.get(slope.stash);
-                    values = scaled
-                        .iter()
-                        .zip(held_slopes(slope.code, behind))
-                        .zip(behind)
-                        .map(|((value, slope), behind)| {
-                            if slope == 0.0 && *behind >= 6.0 {
-                                6.0
-                            } else {
-                                value * slope
-                            }
-                        })
-                        .collect();
-                }
+            Kind::Decode { stash, output, .. } => {
+                let values = self.get(*stash).to_vec();
                 self.set(*output, values);
             }
             Kind::ClipNorm { gradients, .. } => gradients.iter().for_each(|gradient| {
@@ -785,17 +766,16 @@ impl<'program> Interpreter<'program> {
         }
     }
 
-    /// What a source is read as before its activation.
+    /// What a source is read as before its activation: a map, or the numbers of one.
     fn scaled(&self, source: &Source) -> Vec<f64> {
         let mut values = self.get(source.value).to_vec();
         if let Some(normalisation) = source.normalisation {
-            let Layout::Map(shape) = self.program.value(source.value).layout else {
-                panic!("only maps are normalised");
-            };
             let [scale, shift, ..] = self.vectors(normalisation);
-            each(shape, |channel, at| {
-                values[at] = scale[channel] * values[at] + shift[channel]
-            });
+            let pixels = values.len() / self.program.batch as usize / scale.len();
+            for (at, value) in values.iter_mut().enumerate() {
+                let channel = at / pixels % scale.len();
+                *value = scale[channel] * *value + shift[channel];
+            }
         }
         values
     }
@@ -803,6 +783,22 @@ impl<'program> Interpreter<'program> {
     fn source(&self, source: &Source) -> Vec<f64> {
         let scaled = self.scaled(source).into_iter();
         scaled.map(|x| apply(source.activation, x)).collect()
+    }
+
+    /// What a source is read as, with the slope that it had before any code.
+    fn behind_held_slope(&self, source: &Source, slope: HeldSlope) -> Vec<f64> {
+        let behind = self.get(slope.stash);
+        let slopes = held_slopes(slope.code, behind);
+        let states = slopes.iter().zip(behind);
+        (self.scaled(source).into_iter().zip(states))
+            .map(|(value, (slope, behind))| {
+                if *slope == 0.0 && *behind >= 6.0 {
+                    6.0
+                } else {
+                    value * slope
+                }
+            })
+            .collect()
     }
 
     fn slopes(&self, source: &Source) -> Vec<f64> {

@@ -95,7 +95,7 @@ impl<'a> Scale<'a> {
             }
             if let Layout::Map(shape) = program.value(stash.value).layout {
                 for pass in stash.passes() {
-                    let alone = pass.alone(stash, shape);
+                    let alone = pass.alone(program, stash, shape);
                     let seconds = alone.operations.iter().map(|o| costs.seconds(&alone, o));
                     passes.insert((stash.value.0, pass), runs * seconds.sum::<f64>());
                 }
@@ -170,7 +170,12 @@ impl<'a> Scale<'a> {
                 Run::Once(operation) => {
                     let coded = schedule.coded.get(operation).and_then(|(of, stash)| {
                         let (code, slope) = (stash.code.searched(), stash.slope.is_some());
-                        let pass = FormPass::Normalisation { code, slope };
+                        let operation = *operation;
+                        let pass = FormPass::Load {
+                            operation,
+                            code,
+                            slope,
+                        };
                         self.passes.get(&(*of, pass))
                     });
                     coded.copied().unwrap_or(self.seconds[*operation])

@@ -2,9 +2,9 @@
 
 use super::bind::Binder;
 use crate::Error;
-use smidgen_gpu::{Launch, Region};
+use smidgen_gpu::Launch;
 use smidgen_graph::forms::{Code, Codes};
-use smidgen_graph::{BOUND_WORDS, Coded, HeldSlope, MapShape, Source, ValueId};
+use smidgen_graph::{BOUND_WORDS, Coded, HeldSlope, Layout, MapShape, Source, ValueId};
 use smidgen_ops::control::Control;
 use smidgen_stash::{Bits, Bound, Codec, Decode, Encode, Group, Seed, StashShape};
 
@@ -107,34 +107,43 @@ pub(super) fn decode(
     at: &Binder<'_>,
     (code, shape): (Code, MapShape),
     stash: ValueId,
-    activated: Option<&(ValueId, HeldSlope)>,
     output: ValueId,
 ) -> Result<Vec<Launch>, Error> {
     let regions = Decode {
         stash: at.region(stash)?,
         values: at.region(output)?,
     };
-    let (codec, shape) = (codec(code), planned_shape(at, shape, output)?);
-    Ok(match activated {
-        Some((normalisation, slope)) => vec![smidgen_stash::decode_activated(
-            codec,
-            &shape,
-            &regions,
-            at.region(*normalisation)?,
-            &held_slope(at, slope)?,
-        )?],
-        None => smidgen_stash::decode(codec, &shape, &regions)?,
-    })
+    let shape = planned_shape(at, shape, output)?;
+    Ok(smidgen_stash::decode(codec(code), &shape, &regions)?)
 }
 
-/// The same launches, in which those that read `values` first decode them from `stash` as they load.
+/// A source, how it is coded if it is, and the shape of what is read.
+type Loaded<'a> = (&'a Source, Option<&'a Coded>, MapShape);
+
+/// A source as kernels are asked to read it: of a stash, where its values would stand, which [`on_load`] puts loads in the place of.
+pub(super) fn source(
+    at: &Binder<'_>,
+    (input, coded, shape): Loaded<'_>,
+) -> Result<smidgen_gpu::Source, Error> {
+    let mut source = at.source(input)?;
+    if coded.is_some() {
+        source.region.size = Layout::Map(shape).bytes();
+    }
+    Ok(source)
+}
+
+/// The same launches; where the source is coded, those that read it decode it as they load.
 pub(super) fn on_load(
     at: &Binder<'_>,
-    (coded, shape, value): (Coded, MapShape, ValueId),
+    loaded: Loaded<'_>,
     launches: Vec<Launch>,
-    (values, stash): (Region, Region),
 ) -> Result<Vec<Launch>, Error> {
-    let shape = planned_shape(at, shape, value)?;
+    let (input, Some(coded), shape) = loaded else {
+        return Ok(launches);
+    };
+    let values = source(at, loaded)?.region;
+    let stash = at.region(input.value)?;
+    let shape = planned_shape(at, shape, input.value)?;
     let slope = (coded.slope.as_ref())
         .map(|slope| held_slope(at, slope))
         .transpose()?;

@@ -107,36 +107,36 @@ pub(super) fn launch(
             attributes,
             shape,
             input,
+            coded,
             output_gradient,
             weight_gradient,
             bias_gradient,
         } => {
             let convolution = convolution_shape(attributes, *shape);
+            let coded = (input, coded.as_ref(), *shape);
+            let input = codes::source(at, coded)?;
             if blocks_of(at.program, *weight_gradient).is_some() {
                 let values = [*output_gradient, *weight_gradient];
                 let bias = optional(bias_gradient)?;
-                return at.sparse_weight_gradient(
-                    operation,
-                    convolution,
-                    input,
-                    values,
-                    bias,
-                    facts,
-                );
+                let launches =
+                    at.sparse_weight_gradient(operation, convolution, input, values, bias, facts)?;
+                return codes::on_load(at, coded, launches);
             }
             let regions = smidgen_conv::WeightGradient {
-                input: at.source(input)?,
+                input,
                 output_gradient: region(output_gradient)?,
                 weight_gradient: region(weight_gradient)?,
                 bias_gradient: optional(bias_gradient)?,
                 workspace: at.workspace(operation),
             };
-            smidgen_conv::weight_gradient(&convolution, facts, variant, &regions)?
+            let launches = smidgen_conv::weight_gradient(&convolution, facts, variant, &regions)?;
+            codes::on_load(at, coded, launches)?
         }
         OperationKind::ConvolutionBackward {
             attributes,
             shape,
             input,
+            coded,
             output_gradient,
             weight,
             weight_gradient,
@@ -146,7 +146,8 @@ pub(super) fn launch(
             derivative,
         } => {
             let convolution = convolution_shape(attributes, *shape);
-            let (input, output_gradient) = (at.source(input)?, region(output_gradient)?);
+            let coded = (input, coded.as_ref(), *shape);
+            let (input, output_gradient) = (codes::source(at, coded)?, region(output_gradient)?);
             let workspace = at.workspace(operation);
             let by_input = smidgen_conv::InputGradient {
                 output_gradient,
@@ -164,7 +165,9 @@ pub(super) fn launch(
                 workspace,
             };
             let variants = super::gradient_variants(choices, convolution);
-            smidgen_conv::backward(&convolution, facts, variants, &by_input, &by_weight)?
+            let launches =
+                smidgen_conv::backward(&convolution, facts, variants, &by_input, &by_weight)?;
+            codes::on_load(at, coded, launches)?
         }
         OperationKind::FilterPatchSums { .. }
         | OperationKind::FilterPatchAverages { .. }
@@ -252,7 +255,7 @@ pub(super) fn launch(
             scale_gradient,
             shift_gradient,
         } => {
-            let stash_of = *shape;
+            let coded = (input, coded.as_ref(), *shape);
             let shape = map_shape(*shape);
             let mut workspace = at.needed_workspace(operation)?;
             // Frozen: the sums are needed all the same, their home is the workspace.
@@ -261,18 +264,10 @@ pub(super) fn launch(
                 None => Ok(split(&mut workspace, shape.vector_bytes())),
             };
             let (gamma_gradient, beta_gradient) = (sums(scale_gradient)?, sums(shift_gradient)?);
-            let source = at.source(input)?;
+            let source = codes::source(at, coded)?;
             let normalisation = input.normalisation.unwrap_or(input.value);
-            // Of a stash: where its values would stand, which loads are then put in the place of.
-            let values = match coded {
-                Some(_) => smidgen_gpu::Region {
-                    size: shape.bytes(),
-                    ..source.region
-                },
-                None => source.region,
-            };
             let regions = batch_norm::Backward {
-                input: values,
+                input: source.region,
                 normalisation: at.region(normalisation)?,
                 output_gradient: region(output_gradient)?,
                 workspace,
@@ -283,13 +278,7 @@ pub(super) fn launch(
             let statistics = statistics_kind(*batch_statistics);
             let launches =
                 batch_norm::backward(&shape, facts, source.activation, statistics, &regions)?;
-            match coded {
-                Some(coded) => {
-                    let of = (*coded, stash_of, input.value);
-                    codes::on_load(at, of, launches, (values, source.region))?
-                }
-                None => launches,
-            }
+            codes::on_load(at, coded, launches)?
         }
         OperationKind::Apply {
             shape,
@@ -526,9 +515,8 @@ pub(super) fn launch(
             shape,
             code,
             stash,
-            activated,
             output,
-        } => codes::decode(at, (*code, *shape), *stash, activated.as_ref(), *output)?,
+        } => codes::decode(at, (*code, *shape), *stash, *output)?,
         OperationKind::InSlices {
             slices,
             producer,
@@ -595,12 +583,16 @@ pub(super) fn launch(
             shape,
             blocks,
             input,
+            coded,
             output_gradient,
             scores,
         } => {
+            let coded = (input, coded.as_ref(), *shape);
+            let input = codes::source(at, coded)?;
             let layer = (convolution_shape(attributes, *shape), blocks);
             let values = [*output_gradient, *scores];
-            at.growth_scores(operation, layer, input, values, variant, facts)?
+            let launches = at.growth_scores(operation, layer, input, values, variant, facts)?;
+            codes::on_load(at, coded, launches)?
         }
         OperationKind::Mutation {
             parameter,

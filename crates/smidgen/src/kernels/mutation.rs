@@ -6,7 +6,7 @@ use crate::Error;
 use smidgen_conv::sparse::{Mutation, Transpose, block_norms, mutate, transpose};
 use smidgen_conv::{ConvolutionShape, Pass, Variant, WeightGradient};
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{Layout, OperationKind, Program, Source, SparseBlocks, ValueId};
+use smidgen_graph::{Layout, OperationKind, Program, SparseBlocks, ValueId};
 use smidgen_plan::{Limits, ProgramPlan};
 
 /// The launches that change the masks of all sparse weights as their orders say, at random.
@@ -89,7 +89,7 @@ impl Binder<'_> {
         &self,
         operation: usize,
         (convolution, blocks): (ConvolutionShape, &SparseBlocks),
-        input: &Source,
+        input: smidgen_gpu::Source,
         [output_gradient, scores]: [ValueId; 2],
         variant: Option<Variant>,
         facts: &DeviceFacts,
@@ -97,7 +97,7 @@ impl Binder<'_> {
         let mut workspace = self.needed_workspace(operation)?;
         let dense = split(&mut workspace, convolution.weight_bytes());
         let regions = WeightGradient {
-            input: self.source(input)?,
+            input,
             output_gradient: self.region(output_gradient)?,
             weight_gradient: dense,
             bias_gradient: None,

@@ -173,7 +173,7 @@ impl Binder<'_> {
         &self,
         operation: usize,
         convolution: ConvolutionShape,
-        input: &Source,
+        input: smidgen_gpu::Source,
         [output_gradient, weight_gradient]: [ValueId; 2],
         bias_gradient: Option<Region>,
         facts: &DeviceFacts,
@@ -182,7 +182,7 @@ impl Binder<'_> {
         let parts = self.sparse_parts(weight, &attributes, &blocks)?;
         let output_gradient = self.region(output_gradient)?;
         let regions = SparseWeightGradient {
-            input: self.source(input)?,
+            input,
             output_gradient,
             columns: parts.chosen,
             value_gradient: self.region(weight_gradient)?,

@@ -148,7 +148,7 @@ impl Draft {
             };
             let passes = shape.map(|shape| {
                 let passes = stash.passes().into_iter();
-                passes.map(move |pass| pass.alone(stash, shape))
+                passes.map(move |pass| pass.alone(program, stash, shape))
             });
             passes.into_iter().flatten()
         });
