@@ -92,10 +92,17 @@ impl Point {
     }
 }
 
-/// The undominated paths from block 0 in state 0 to block `blocks` in any state, by falling cost. Fronts of more than `limit`
-/// points are thinned evenly in height, both ends kept: then what is found is still a path, but not always the best.
+/// The undominated paths from block 0 in state 0 to block `blocks` in any state, by rising cost. Fronts of more than `limit`
+/// points are thinned evenly in height, the cheapest point and what leads to the lowest path kept: then what is found is still a path, but not always the best.
+/// Paths above `ceiling` are left out, which leaves room for more of those below.
 #[must_use]
-pub fn undominated(blocks: usize, states: usize, arcs: &[Arc], limit: usize) -> Vec<Path> {
+pub fn undominated(
+    blocks: usize,
+    states: usize,
+    arcs: &[Arc],
+    limit: usize,
+    ceiling: u64,
+) -> Vec<Path> {
     let mut fronts: Vec<Vec<Vec<Point>>> = vec![vec![Vec::new(); states]; blocks + 1];
     let end = Point {
         copies: 0,
@@ -109,12 +116,21 @@ pub fn undominated(blocks: usize, states: usize, arcs: &[Arc], limit: usize) -> 
     for (at, arc) in arcs.iter().enumerate() {
         leaving[arc.from].push(at);
     }
+    // What stands below each block at least.
+    let mut below = vec![0; blocks];
+    for from in 1..blocks {
+        let arcs = arcs.iter().filter(|arc| arc.to == from);
+        below[from] = arcs
+            .map(|arc| below[arc.from] + arc.kept)
+            .min()
+            .unwrap_or(0);
+    }
     for from in (0..blocks).rev() {
         let mut found: Vec<Vec<Point>> = vec![Vec::new(); states];
         for &at in &leaving[from] {
             let arc = &arcs[at];
             let after = fronts[arc.to][arc.exit].iter().enumerate();
-            found[arc.entry].extend(after.map(|(next, point)| {
+            let points = after.map(|(next, point)| {
                 let (copies, others) = point.behind(arc);
                 Point {
                     copies,
@@ -123,11 +139,12 @@ pub fn undominated(blocks: usize, states: usize, arcs: &[Arc], limit: usize) -> 
                     arc: at,
                     next,
                 }
-            }));
+            });
+            found[arc.entry].extend(points.filter(|point| below[from] + point.height() <= ceiling));
         }
         fronts[from] = found.into_iter().map(|front| prune(front, limit)).collect();
     }
-    let paths = fronts[0][0].iter().rev().map(|point| {
+    let paths = fronts[0][0].iter().map(|point| {
         let (mut path, mut point) = (Vec::new(), *point);
         let (height, cost) = (point.height(), point.cost);
         while point.arc != usize::MAX {
@@ -144,49 +161,66 @@ pub fn undominated(blocks: usize, states: usize, arcs: &[Arc], limit: usize) -> 
     paths.collect()
 }
 
-/// What nothing else beats in both heights and cost, by rising height; of more than `limit`, the lowest and the cheapest in each of half as many
-/// cells.
+/// What nothing else beats in both heights and cost, by rising cost; thinned to about `limit` points.
 fn prune(mut points: Vec<Point>, limit: usize) -> Vec<Point> {
+    // Each arc has left them in this order already: sorting merges.
     points.sort_by(|left, right| {
         (left.cost.total_cmp(&right.cost)).then(left.height().cmp(&right.height()))
     });
-    // Of the points so far, by rising `copies` and so by falling `others`, those that no other beats.
-    let mut stairs: BTreeMap<u64, u64> = BTreeMap::new();
-    points.retain(|point| {
-        let beaten = stairs.range(..=point.copies).next_back();
+    let mut stairs = Stairs::default();
+    points.retain(|point| stairs.add(point));
+    if points.len() > limit {
+        thin(&mut points, &stairs, (limit / 2).max(1));
+    }
+    points
+}
+
+/// Of points, those that no other beats in both heights: `others` by `copies`, which fall as these rise.
+#[derive(Default)]
+struct Stairs(BTreeMap<u64, u64>);
+
+impl Stairs {
+    /// Adds a point unless one that is there beats it; tells whether it did.
+    fn add(&mut self, point: &Point) -> bool {
+        let beaten = self.0.range(..=point.copies).next_back();
         if beaten.is_some_and(|(_, others)| *others <= point.others) {
             return false;
         }
-        let above = stairs.range(point.copies..);
-        let beats: Vec<u64> = above
-            .take_while(|(_, others)| **others >= point.others)
-            .map(|(copies, _)| *copies)
-            .collect();
-        for copies in beats {
-            stairs.remove(&copies);
+        let beats = |(_, others): &(&u64, &u64)| **others >= point.others;
+        while let Some((&copies, _)) = self.0.range(point.copies..).next().filter(beats) {
+            self.0.remove(&copies);
         }
-        stairs.insert(point.copies, point.others);
+        self.0.insert(point.copies, point.others);
         true
-    });
-    points.sort_by(|left, right| {
-        (left.height().cmp(&right.height())).then(left.cost.total_cmp(&right.cost))
-    });
-    let (Some(first), Some(last)) = (points.first(), points.last()) else {
-        return points;
-    };
-    if points.len() <= limit {
-        return points;
     }
-    let (low, span) = (first.height(), last.height() - first.height());
-    let step = span / (limit as u64 / 2).max(1) + 1;
-    // Of each cell the lowest point stays, which fits wherever another of the cell does.
-    let cells = points
-        .chunk_by(|left, right| (left.height() - low) / step == (right.height() - low) / step);
-    let ends = cells.flat_map(|cell| {
-        let cheapest = cell
-            .iter()
-            .min_by(|left, right| left.cost.total_cmp(&right.cost));
-        [cell.first(), cheapest.filter(|_| cell.len() > 1)]
-    });
-    ends.flatten().copied().collect()
+
+    fn has(&self, point: &Point) -> bool {
+        self.0.get(&point.copies) == Some(&point.others)
+    }
+}
+
+/// Leaves of points by rising cost, in each of so many cells of even heights, the lowest, which fits wherever another of the cell does, and the cheapest; and `stairs`,
+/// those that no other beats in both heights whatever it costs: one of these leads to what is lowest in the end.
+fn thin(points: &mut Vec<Point>, stairs: &Stairs, cells: usize) {
+    let heights = || points.iter().map(Point::height);
+    let (low, high) = (heights().min().unwrap_or(0), heights().max().unwrap_or(0));
+    let step = (high - low) / cells as u64 + 1;
+    // By cell: the cheapest and the lowest.
+    let mut best: Vec<Option<[usize; 2]>> = vec![None; cells];
+    for (at, point) in points.iter().enumerate() {
+        let cell = ((point.height() - low) / step) as usize;
+        let [_, lowest] = best[cell].get_or_insert([at, at]);
+        if point.height() < points[*lowest].height() {
+            *lowest = at;
+        }
+    }
+    let mut stays = vec![false; points.len()];
+    for at in best.into_iter().flatten().flatten() {
+        stays[at] = true;
+    }
+    for (stays, point) in stays.iter_mut().zip(points.iter()) {
+        *stays |= stairs.has(point);
+    }
+    let mut stays = stays.into_iter();
+    points.retain(|_| stays.next().unwrap_or(true));
 }

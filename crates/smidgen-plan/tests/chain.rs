@@ -82,7 +82,7 @@ proptest! {
     fn the_dynamic_programme_equals_brute_force(
         (blocks, arcs) in (1..6_usize).prop_flat_map(|blocks| (Just(blocks), prop::collection::vec(arc(blocks), 6..28))),
     ) {
-        let found = undominated(blocks, 2, &arcs, usize::MAX);
+        let found = undominated(blocks, 2, &arcs, usize::MAX, u64::MAX);
         let mut all = Vec::new();
         paths(&arcs, blocks, &mut Vec::new(), &mut all);
         prop_assume!(!all.is_empty());
@@ -109,12 +109,17 @@ proptest! {
     }
 
     #[test]
-    fn a_thinned_front_still_holds_paths_and_the_cheapest(
+    fn a_thinned_front_still_holds_paths_the_cheapest_and_the_lowest(
         arcs in prop::collection::vec(arc(4), 8..40),
     ) {
-        let all = undominated(4, 2, &arcs, usize::MAX);
-        let thinned = undominated(4, 2, &arcs, 3);
+        let all = undominated(4, 2, &arcs, usize::MAX, u64::MAX);
+        let thinned = undominated(4, 2, &arcs, 3, u64::MAX);
         prop_assert_eq!(all.first().map(|path| path.cost), thinned.first().map(|path| path.cost));
+        prop_assert_eq!(all.last().map(|path| path.height), thinned.last().map(|path| path.height));
+        let ceiling = all.get(all.len() / 2).map_or(0, |path| path.height);
+        let below = undominated(4, 2, &arcs, usize::MAX, ceiling);
+        let expected: Vec<_> = all.iter().filter(|path| path.height <= ceiling).collect();
+        prop_assert_eq!(expected, below.iter().collect::<Vec<_>>());
         for path in &thinned {
             let arcs: Vec<Arc> = path.arcs.iter().map(|index| arcs[*index]).collect();
             prop_assert_eq!(taken(&arcs), (path.height, path.cost));

@@ -145,6 +145,32 @@ fn the_curve_is_no_worse_than_the_trivial_plans() {
     }
 }
 
+/// Thinned fronts once lost what leads to the lowest plans. Bytes above the persistent part, with no workspace but that of slices; packing included.
+#[test]
+fn the_lowest_plans_stay_as_low() {
+    const MIB: u64 = 1 << 20;
+    for (model, side, batch, least, packed) in [
+        ("resnet50", 224, 256, 4170 * MIB, 4220 * MIB),
+        ("mobilenet_v2", 224, 272, 2031 * MIB, 2106 * MIB),
+        ("resnet20", 32, 128, 51 * MIB, 51 * MIB),
+    ] {
+        let program = program(model, side, batch, None);
+        let (outline, curve) = curve(&program);
+        let lowest = &curve[curve.len() - 1];
+        assert!(lowest.height <= least, "{model}: {}", lowest.height);
+        let placed = curve.iter().rev().take(4).map(|choice| {
+            let applied = outline.apply(&program, &choice.forms).unwrap();
+            let operations = applied.operations.iter();
+            let workspaces = operations.map(|one| slice(&applied, &one.kind)).collect();
+            let plan = Plan::new(&[&applied], &[workspaces], LIMITS).unwrap();
+            let peak = &plan.programs[0].peak;
+            peak.height - peak.persistent
+        });
+        let placed = placed.min().unwrap();
+        assert!(placed <= packed, "{model}: {placed}");
+    }
+}
+
 /// A map that bounds the peak is made again in slices, in as many as the bytes ask for; where there are bytes enough, none is.
 #[test]
 fn slices_lower_what_the_widest_maps_bound() {

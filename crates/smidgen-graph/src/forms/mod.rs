@@ -7,6 +7,7 @@
 mod apply;
 mod code;
 mod outline;
+mod part;
 mod rename;
 mod schedule;
 mod slices;

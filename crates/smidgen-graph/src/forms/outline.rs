@@ -92,7 +92,7 @@ pub struct Outline {
     /// By value that can be made again in slices: what this moves.
     pub(super) moved: BTreeMap<usize, Moved>,
     /// By value: its index among the stashes.
-    positions: Vec<Option<usize>>,
+    pub(super) positions: Vec<Option<usize>>,
     pub(super) names: Vec<String>,
 }
 

@@ -2,10 +2,11 @@
 
 mod blocks;
 mod options;
+mod part;
 mod weigh;
 mod workers;
 
-use crate::chain::undominated;
+use crate::chain::{Path, undominated};
 use crate::costs::Costs;
 use crate::preset::Preset;
 use blocks::Blocks;
@@ -17,7 +18,7 @@ use std::ops::Range;
 use weigh::Scale;
 
 /// How many points a front of the dynamic programme may have, and about how many choices it gives; of exact ways, and at each price of variance.
-const EXACT_POINTS: [usize; 2] = [512, 160];
+const EXACT_POINTS: [usize; 2] = [512, 256];
 const PRICED_POINTS: [usize; 2] = [160, 80];
 
 /// What a variance of one may cost, in times of keeping everything, as powers of four (Everett's multipliers): from prices at which nobody buys any to
@@ -25,6 +26,11 @@ const PRICED_POINTS: [usize; 2] = [160, 80];
 const PRICES: Range<i32> = -5..12;
 /// So many prices are tried at a time.
 const TOGETHER: usize = 2;
+
+/// How many points a front has where only the lowest plans are wanted, how far above the lowest these are, as a part of it, and how many are given.
+const LOW_POINTS: usize = 64;
+const LOW_PART: u64 = 64;
+const LOW_CHOICES: usize = 8;
 
 /// Forms for the stashes of a program, with what they take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,7 +136,7 @@ impl<'a> Planner<'a> {
         let policies = Preset::ALL.iter().chain(&Preset::TRIVIAL);
         let unbiased = policies.filter(|preset| preset.is_unbiased());
         choices.extend(unbiased.filter_map(|preset| {
-            let forms = preset.forms(self, self.scale.outline);
+            let forms = preset.forms(self, &self.scale.outline);
             self.weigh(forms).ok()
         }));
         choices.retain(|choice| choice.variance <= variance);
@@ -152,18 +158,52 @@ impl<'a> Planner<'a> {
         found
     }
 
+    /// A few choices of at most this variance that are about as low as any, the lowest first: found in a part of the time that the [curve](Self::curve) takes, which may hold
+    /// others that are packed lower.
+    #[must_use]
+    pub fn lowest(&self, variance: f64) -> Vec<Choice> {
+        let ways = options::of_chain(&self.scale, &self.blocks);
+        let count = self.blocks.count();
+        let exact: Vec<&Way> = ways.iter().filter(|way| way.variance <= 0.0).collect();
+        let (exact, arcs) = options::priced(&exact, 0.0);
+        let least = undominated(count, options::STATES, &arcs, 2, u64::MAX);
+        let ceiling = least
+            .last()
+            .map_or(0, |path| path.height + path.height / LOW_PART);
+        let paths = undominated(count, options::STATES, &arcs, LOW_POINTS, ceiling);
+        let mut found = self.weigh_paths(&exact, &paths, LOW_CHOICES);
+        if variance > 0.0 && exact.len() < ways.len() {
+            let seconds = self.weigh(Forms::new()).map_or(0.0, |whole| whole.seconds);
+            let lossy: Vec<&Way> = ways.iter().collect();
+            // At such a price as little variance is bought as a height asks for.
+            let price = f64::from(2 * PRICES.end).exp2() * seconds;
+            found.extend(self.best(&lossy, price, PRICED_POINTS));
+        }
+        found.retain(|choice| choice.variance <= variance);
+        found.sort_by_key(|choice| choice.height);
+        found.truncate(LOW_CHOICES);
+        found
+    }
+
     /// The choices that the dynamic programme finds among these ways, variance having a price in seconds.
     fn best(&self, ways: &[&Way], price: f64, [front, most]: [usize; 2]) -> Vec<Choice> {
         let (ways, arcs) = options::priced(ways, price);
-        let paths = undominated(self.blocks.count(), options::STATES, &arcs, front);
-        let (every, count) = (paths.len().div_ceil(most).max(1), paths.len());
-        let thinned = paths.iter().enumerate();
-        let thinned = thinned.filter(|(at, _)| at % every == 0 || at + 1 == count);
-        thinned
-            .filter_map(|(_, path)| {
-                let forms = path.arcs.iter().flat_map(|at| ways[*at].forms.clone());
-                self.weigh(forms.collect()).ok()
-            })
-            .collect()
+        let count = self.blocks.count();
+        let mut paths = undominated(count, options::STATES, &arcs, front, u64::MAX);
+        // Once more with all the points for what is about as low as the lowest: there the most depends on them.
+        let ceiling = paths.last().map_or(0, |path| path.height / 4 * 5);
+        paths.extend(undominated(count, options::STATES, &arcs, front, ceiling));
+        self.weigh_paths(&ways, &paths, most)
+    }
+
+    /// About so many of these paths, among them the last.
+    fn weigh_paths(&self, ways: &[&Way], paths: &[Path], most: usize) -> Vec<Choice> {
+        let every = paths.len().div_ceil(most).max(1);
+        let taken: Vec<&Path> = paths.iter().rev().step_by(every).collect();
+        let weighed = workers::each(taken.len(), |at| {
+            let forms = taken[at].arcs.iter().flat_map(|at| ways[*at].forms.clone());
+            self.weigh(forms.collect()).ok()
+        });
+        weighed.into_iter().flatten().collect()
     }
 }

@@ -1,6 +1,7 @@
 //! The ways to run each block.
 
 use super::blocks::Blocks;
+use super::part::{Part, lives};
 use super::weigh::Scale;
 use super::workers;
 use crate::chain::Arc;
@@ -88,12 +89,11 @@ pub(super) fn of_chain(scale: &Scale<'_>, blocks: &Blocks) -> Vec<Way> {
         let bytes = list.iter().map(|stash| scale.bytes[stash.value.0]);
         bytes.sum()
     });
-    let plain = scale.weigh(&Forms::new());
     let chain = Chain {
         scale,
         blocks,
         whole: whole.collect(),
-        seconds: plain.map_or(0.0, |weight| weight.seconds),
+        lives: lives(scale),
         stashes,
     };
     let found = workers::each(count, |block| chain.block(block));
@@ -106,8 +106,8 @@ struct Chain<'a> {
     stashes: Vec<Vec<&'a Stash>>,
     /// By block: bytes of its stashes, all whole.
     whole: Vec<u64>,
-    /// Of a step in which all are whole.
-    seconds: f64,
+    /// By value: the first and the last operation that it lives at, all stashes whole.
+    lives: Vec<Option<(usize, usize)>>,
 }
 
 impl Chain<'_> {
@@ -172,7 +172,7 @@ impl Chain<'_> {
 
     /// Whether `value` is made again from `source`, directly or by way of others that are.
     fn reaches(&self, value: ValueId, source: ValueId, forms: &Forms) -> bool {
-        let outline = self.scale.outline;
+        let outline = &self.scale.outline;
         let held = |id: ValueId| outline.is_stash(id) && !forms.contains_key(&id);
         let producer = outline.producer(value);
         let inputs = producer.map_or(&[][..], |at| outline.reads(at));
@@ -193,9 +193,13 @@ impl Chain<'_> {
             stash.and_then(|stash| Some((SLICED, Form::Sliced(stash.slices.last()?.0)))),
         ];
         let all = self.whole[block];
+        let part = Part::new(self.scale, self.blocks, block, &self.lives);
+        let Ok(plain) = part.weigh(&Forms::new()) else {
+            return ways;
+        };
         for (entry, form) in entries.into_iter().flatten() {
             let before: Forms = entered.map(|value| (value, form)).into_iter().collect();
-            let Ok(base) = self.scale.weigh(&before) else {
+            let Ok(base) = part.weigh(&before) else {
                 continue;
             };
             let held: u64 = before
@@ -214,7 +218,7 @@ impl Chain<'_> {
                 };
                 let mut joined = before.clone();
                 joined.extend(forms.clone());
-                let Ok(weight) = self.scale.weigh(&joined) else {
+                let Ok(weight) = part.weigh(&joined) else {
                     continue;
                 };
                 let (made, linked) = match left.filter(|_| exit == AGAIN) {
@@ -243,7 +247,7 @@ impl Chain<'_> {
                         made,
                         linked,
                         copied: entry == AGAIN,
-                        cost: weight.seconds - base.seconds.max(self.seconds),
+                        cost: weight.seconds - base.seconds.max(plain.seconds),
                     },
                     variance: weight.variance - base.variance,
                     forms: forms.clone(),

@@ -3,34 +3,47 @@
 use super::blocks::Blocks;
 use crate::costs::Costs;
 use smidgen_graph::forms::{
-    Code, Extra, Form, FormError, FormPass, Forms, Outline, Run, Stash, Step,
+    Code, Extra, Form, FormError, FormPass, Forms, Outline, Run, Schedule, Stash, Step,
 };
 use smidgen_graph::{Content, Layout, Operation, Program, ValueId};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Everything about a program that its weight depends on.
+/// Everything about a program, or about a part of one, that its weight depends on.
 pub(crate) struct Scale<'a> {
-    pub(crate) outline: &'a Outline,
+    pub(crate) outline: Cow<'a, Outline>,
     /// By value, rounded up to the alignment; 0 for what persists.
     pub(crate) bytes: Vec<u64>,
-    alignment: u64,
-    workspaces: Vec<u64>,
-    seconds: Vec<f64>,
+    pub(super) alignment: u64,
+    pub(super) workspaces: Vec<u64>,
+    pub(super) seconds: Vec<f64>,
     /// By operation, if it runs for the second time.
-    again: Vec<f64>,
+    pub(super) again: Vec<f64>,
     /// What only forms ask for, by the value it is about.
-    passes: HashMap<(usize, FormPass), f64>,
+    pub(super) passes: HashMap<(usize, FormPass), f64>,
     /// Of what makes a map again in slices, by that map and their number.
-    slices: HashMap<(usize, u32), f64>,
+    pub(super) slices: HashMap<(usize, u32), f64>,
     /// How many stashes backward is linear in: what a variance is the mean over.
-    linear: usize,
-    /// What is uploaded before the first operation, and what must hold until the last.
-    uploaded: [usize; 2],
-    kept: Vec<usize>,
+    pub(super) linear: usize,
+    /// By value: what else it lives through, beside the time from where it is first touched here to where it is last.
+    pub(super) beyond: Vec<Beyond>,
+    /// Bytes of what is not touched here and stands all the time, in the forward and in the backward pass.
+    pub(super) standing: [u64; 2],
     /// By operation: where its peak is noted. Forward through the blocks; then backward, where the operations of a block that come before the first that reads the
     /// map it is entered with are one station, and all others another.
-    stations: Vec<usize>,
-    blocks: usize,
+    pub(super) stations: Vec<usize>,
+    pub(super) blocks: usize,
+}
+
+/// What a value lives through of a stretch of the forward pass and the stretch of the backward pass that belongs to it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beyond {
+    /// All that comes before.
+    pub(super) start: bool,
+    /// The end of the forward stretch, and the begin of the backward one.
+    pub(super) middle: [bool; 2],
+    /// All that follows.
+    pub(super) end: bool,
 }
 
 /// What forms take.
@@ -83,6 +96,14 @@ impl<'a> Scale<'a> {
         let seconds = |operation: &Operation, run: &Operation| {
             f64::from(program.runs(operation)) * costs.seconds(program, run)
         };
+        // What is uploaded before the first operation, and what must hold until the last.
+        let mut beyond = vec![Beyond::default(); program.values.len()];
+        for id in [program.images, program.labels] {
+            beyond[id.0].start = true;
+        }
+        for id in &program.kept {
+            beyond[id.0].end = true;
+        }
         let stashes = outline.stashes();
         let (mut passes, mut slices) = (HashMap::new(), HashMap::new());
         let runs = f64::from(program.micro_batches);
@@ -110,7 +131,7 @@ impl<'a> Scale<'a> {
                 .filter(|stash| may_be_lossy(stash))
                 .count()
                 .max(1),
-            outline,
+            outline: Cow::Borrowed(outline),
             bytes: values.collect(),
             workspaces: workspaces
                 .iter()
@@ -120,8 +141,8 @@ impl<'a> Scale<'a> {
             again: (program.operations.iter())
                 .map(|o| seconds(o, &o.again()))
                 .collect(),
-            uploaded: [program.images.0, program.labels.0],
-            kept: program.kept.iter().map(|id| id.0).collect(),
+            beyond,
+            standing: [0; 2],
             stations: stations.collect(),
             blocks: count,
         }
@@ -190,19 +211,32 @@ impl<'a> Scale<'a> {
                     known.copied().unwrap_or(0.0)
                 }
             };
-            schedule.touched(self.outline, *run, |value| {
+            schedule.touched(&self.outline, *run, |value| {
                 let (first, last) = &mut lives[value];
                 *first = at.min(*first);
                 *last = at;
             });
         }
-        for value in self.uploaded {
-            if lives[value].0 != NEVER {
-                lives[value].0 = 0;
+        let middle = runs
+            .iter()
+            .position(|run| self.is_backward(*run, &schedule));
+        let middle = middle.unwrap_or(runs.len());
+        for ((first, last), beyond) in lives.iter_mut().zip(&self.beyond) {
+            if *first == NEVER {
+                continue;
             }
-        }
-        for &value in &self.kept {
-            lives[value].1 = runs.len() - 1;
+            if beyond.start {
+                *first = 0;
+            }
+            if beyond.middle[1] {
+                *first = middle.min(*first);
+            }
+            if beyond.middle[0] {
+                *last = middle.saturating_sub(1).max(*last);
+            }
+            if beyond.end {
+                *last = runs.len() - 1;
+            }
         }
         let mut changes = vec![0_i64; runs.len() + 1];
         for (value, &(first, last)) in lives.iter().enumerate() {
@@ -219,7 +253,7 @@ impl<'a> Scale<'a> {
         let (mut waiting, mut station) = (0, 0);
         for (at, run) in runs.iter().enumerate() {
             live += changes[at];
-            let now = live as u64;
+            let now = live as u64 + self.standing[usize::from(at >= middle)];
             match run {
                 Run::Once(operation) => {
                     station = self.stations[*operation];
@@ -250,6 +284,16 @@ impl<'a> Scale<'a> {
             seconds,
             variance: variances.sum::<f64>() / self.linear as f64,
         })
+    }
+}
+
+impl Scale<'_> {
+    fn is_backward(&self, run: Run, schedule: &Schedule) -> bool {
+        match run {
+            Run::Once(operation) => self.stations[operation] >= self.blocks,
+            Run::Again(_) | Run::Slices(_) => true,
+            Run::Step(step) => matches!(schedule.steps[step], Step::Decode { .. }),
+        }
     }
 }
 
