@@ -1,5 +1,6 @@
 //! Batches in parts, whose gradients are summed before the one update of a step.
 
+use super::fitting::{fits, may_fit};
 use super::{Blueprint, Growth, Plans, SessionOptions};
 use crate::{Bytes, Error};
 use serde::Serialize;
@@ -48,6 +49,19 @@ impl SessionOptions {
         })
     }
 
+    /// The same with another batch, in one piece, under a budget.
+    pub(super) fn of_batch(&self, batch: u32, budget: Bytes) -> Self {
+        let mut options = Self {
+            batch,
+            budget: Some(budget),
+            ..self.clone()
+        };
+        if let Some(training) = &mut options.training {
+            training.micro_batch = None;
+        }
+        options
+    }
+
     /// The same with a step in parts of `images`.
     fn in_parts_of(&self, images: u32) -> Self {
         let mut options = self.clone();
@@ -85,28 +99,17 @@ pub fn micro_batch_within(
     options: &SessionOptions,
 ) -> Result<Option<u32>, Error> {
     options.parts()?;
-    if !options.may_be_divided() || fits(graph, facts, options) {
+    let fitting = |options: &SessionOptions| match options.budget {
+        None => Blueprint::new(graph, facts, options).is_ok(),
+        Some(budget) => {
+            may_fit(graph, facts, options, budget) && fits(graph, facts, options, budget)
+        }
+    };
+    if !options.may_be_divided() || fitting(options) {
         return Ok(None);
     }
-    let sizes = options.part_sizes().into_iter();
-    let mut fitting = sizes.filter(|images| fits(graph, facts, &options.in_parts_of(*images)));
-    Ok(fitting.next())
-}
-
-fn fits(graph: &Graph, facts: &DeviceFacts, options: &SessionOptions) -> bool {
-    let unlimited = SessionOptions {
-        budget: None,
-        ..options.settling_filter_state(options.budget.is_some())
-    };
-    let Ok(whole) = Blueprint::new(graph, facts, &unlimited) else {
-        return false;
-    };
-    let Some(budget) = options.budget else {
-        return true;
-    };
-    let least = || Plans::new(graph, facts, options).and_then(|plans| plans.least());
-    whole.footprint().total() <= budget
-        || least().is_ok_and(|least| least.footprint().total() <= budget)
+    let mut sizes = options.part_sizes().into_iter();
+    Ok(sizes.find(|images| fitting(&options.in_parts_of(*images))))
 }
 
 /// What computing the batch in parts takes, from large parts to small ones.

@@ -1,4 +1,5 @@
 use super::draft::Draft;
+use super::fitting::Question;
 use super::remedies::remedies;
 use super::{Blueprint, PlanFile, SessionOptions, growth, settle};
 use crate::tuning::{Measurements, Source, Tuning};
@@ -171,7 +172,7 @@ impl Plans {
             least: least.footprint.total(),
             batch: options.batch,
             operation: least.binding_layer(),
-            remedies: remedies(graph, &self.draft.facts, options, budget, &least.forms),
+            remedies: remedies(graph, &self.draft.facts, options, budget),
         })
     }
 
@@ -373,7 +374,7 @@ fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
 }
 
 impl Draft {
-    fn planner(&self) -> Result<Planner<'_>, Error> {
+    pub(super) fn planner(&self) -> Result<Planner<'_>, Error> {
         let (program, lean) = (&self.programs[0], &self.by_rule);
         let mut workspaces = kernels::workspaces(program, &self.facts, lean)?;
         if let Some(growth) = self.growth() {
@@ -402,43 +403,19 @@ pub fn largest_batch(
     budget: Bytes,
     most: u32,
 ) -> Result<Option<u32>, Error> {
-    let fits = |batch| fits(graph, facts, options, batch, budget);
+    let of_batch = |batch| Some((graph.clone(), options.of_batch(batch, budget)));
+    let question = Question {
+        about: &of_batch,
+        facts,
+        budget,
+    };
     let (mut low, mut high) = (0, 1);
-    while high <= most && fits(high) {
+    while high <= most && question.may_fit(high) {
         (low, high) = (high, high.saturating_mul(2));
     }
-    Ok(largest(low, high.min(most.saturating_add(1)), fits))
-}
-
-pub(super) fn fits(
-    graph: &Graph,
-    facts: &DeviceFacts,
-    options: &SessionOptions,
-    batch: u32,
-    budget: Bytes,
-) -> bool {
-    let mut options = SessionOptions {
-        batch,
-        budget: Some(budget),
-        ..options.clone()
-    };
-    if let Some(training) = &mut options.training {
-        training.micro_batch = None;
-    }
-    let least = Plans::new(graph, facts, &options).and_then(|plans| plans.least());
-    least.is_ok_and(|least| least.footprint.total() <= budget)
-}
-
-/// The largest batch that fits, above `low`, which does (or is 0), and below `high`, which does not: found by bisection, because the
-/// need grows with the batch.
-pub(crate) fn largest(mut low: u32, mut high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if fits(middle) {
-            low = middle
-        } else {
-            high = middle
-        }
-    }
-    (low > 0).then_some(low)
+    let high = high.min(most.saturating_add(1));
+    Ok(match question.largest(low, high) {
+        Some(found) if found > low || question.fits(found) => Some(found),
+        _ => question.largest(0, low),
+    })
 }

@@ -1,13 +1,10 @@
 //! What to change where no plan fits a budget.
 
-use super::draft::Draft;
-use super::plans::{Plans, fits, largest};
+use super::fitting::{Question, fits, may_fit};
 use super::{SessionOptions, micro_batch_within};
 use crate::Bytes;
-use crate::tuning::{Measurements, Source};
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::Graph;
-use smidgen_graph::forms::Forms;
 use std::fmt;
 
 /// Qualities worth asking for: about that of 8, 4 and 2 bits.
@@ -51,109 +48,63 @@ impl fmt::Display for Remedy {
 }
 
 /// What would meet a budget that no plan meets, each change by itself; for deep networks only the same batch in parts and a smaller batch. What costs the least comes first: noise that is zero on the mean, the same batch in
-/// parts, a smaller batch, biased gradients, layers that do not learn. `smallest` are the forms of the plan that needs the least.
+/// parts, a smaller batch, biased gradients, layers that do not learn.
 pub(super) fn remedies(
     graph: &Graph,
     facts: &DeviceFacts,
     options: &SessionOptions,
     budget: Bytes,
-    smallest: &Forms,
 ) -> Vec<Remedy> {
-    let mut found = Vec::new();
-    let few = graph.trained_convolutions().len() <= FEW;
-    if let Some(training) = options.training.as_ref().filter(|_| few) {
-        let better = QUALITIES
-            .into_iter()
-            .filter(|quality| *quality > training.quality);
-        let mut fitting = better.filter(|quality| {
-            let mut options = options.clone();
-            if let Some(training) = &mut options.training {
-                training.quality = *quality;
-            }
-            meets(graph, facts, &options, budget)
-        });
-        found.extend(fitting.next().map(Remedy::Quality));
-    }
     let limited = SessionOptions {
         budget: Some(budget),
         ..options.clone()
     };
+    let mut found = Vec::new();
+    let few = graph.trained_convolutions().len() <= FEW;
+    if let Some(training) = options.training.as_ref().filter(|_| few) {
+        let mut better = QUALITIES
+            .into_iter()
+            .filter(|quality| *quality > training.quality);
+        let fitting = better.find(|quality| {
+            let mut options = limited.clone();
+            if let Some(training) = &mut options.training {
+                training.quality = *quality;
+            }
+            may_fit(graph, facts, &options, budget) && fits(graph, facts, &options, budget)
+        });
+        found.extend(fitting.map(Remedy::Quality));
+    }
     let parts = micro_batch_within(graph, facts, &limited).unwrap_or_default();
     found.extend(parts.map(Remedy::MicroBatch));
-    let planned = |batch| fits(graph, facts, options, batch, budget);
-    let batch = largest(0, options.batch, |batch| {
-        fits_in(graph, facts, options, (batch, budget), smallest) || planned(batch)
-    });
-    let batch = match batch {
-        Some(found) if !planned(found) => largest(0, found, planned),
-        found => found,
+    let largest = |about: &dyn Fn(u32) -> Option<(Graph, SessionOptions)>, high| {
+        let question = Question {
+            about,
+            facts,
+            budget,
+        };
+        question.largest(0, high)
     };
-    found.extend(batch.map(Remedy::Batch));
+    let of_batch = |batch| Some((graph.clone(), limited.of_batch(batch, budget)));
+    found.extend(largest(&of_batch, options.batch).map(Remedy::Batch));
     if few && options.training.is_some() {
-        found.extend(filtered(graph, facts, options, budget).map(Remedy::FilterLast));
-        found.extend(trained(graph, facts, options, budget).map(Remedy::TrainLast));
+        let count = graph.trained_convolutions().len() as u32;
+        // Searched for by how many of them stay exact, and one more, as none is an answer.
+        let filtering = |kept: u32| {
+            let mut graph = graph.clone();
+            let filters = graph.filter_last((count + 1 - kept) as usize, PATCH);
+            (filters.is_ok() && graph.check_filters().is_ok()).then(|| (graph, limited.clone()))
+        };
+        if graph.filters().next().is_none() {
+            let kept = largest(&filtering, count + 1);
+            found.extend(kept.map(|kept| Remedy::FilterLast((count + 1 - kept) as usize)));
+        }
+        let training = |convolutions: u32| {
+            let mut graph = graph.clone();
+            let frozen = graph.train_last(convolutions as usize);
+            frozen.is_ok().then(|| (graph, limited.clone()))
+        };
+        let trained = largest(&training, count);
+        found.extend(trained.map(|convolutions| Remedy::TrainLast(convolutions as usize)));
     }
     found
-}
-
-/// Whether a batch fits with stashes held in these forms, which takes no planning.
-fn fits_in(
-    graph: &Graph,
-    facts: &DeviceFacts,
-    options: &SessionOptions,
-    (batch, budget): (u32, Bytes),
-    forms: &Forms,
-) -> bool {
-    let mut options = SessionOptions {
-        batch,
-        budget: Some(budget),
-        ..options.clone()
-    };
-    if let Some(training) = &mut options.training {
-        training.micro_batch = None;
-    }
-    let rule = Measurements::default();
-    let blueprint = Draft::new(graph, facts, &options, Source::Measured(&rule))
-        .and_then(|draft| draft.blueprint(forms, &draft.leanest));
-    blueprint.is_ok_and(|blueprint| blueprint.footprint().total() <= budget)
-}
-
-fn meets(graph: &Graph, facts: &DeviceFacts, options: &SessionOptions, budget: Bytes) -> bool {
-    let least = Plans::new(graph, facts, options).and_then(|plans| plans.least());
-    least.is_ok_and(|least| least.footprint().total() <= budget)
-}
-
-/// A few convolutions at the end whose filtered gradients meet the budget.
-fn filtered(
-    graph: &Graph,
-    facts: &DeviceFacts,
-    options: &SessionOptions,
-    budget: Bytes,
-) -> Option<usize> {
-    let count = graph.trained_convolutions().len() as u32;
-    let exact = |kept: u32| {
-        let mut graph = graph.clone();
-        let filters = graph.filter_last((count - kept) as usize, PATCH);
-        filters.is_ok() && graph.check_filters().is_ok() && meets(&graph, facts, options, budget)
-    };
-    // Searched for by how many of them stay exact.
-    let none = graph.filters().next().is_none();
-    let kept = (none && count > 0 && exact(0)).then(|| largest(0, count, exact).unwrap_or(0));
-    kept.map(|kept| (count - kept) as usize)
-}
-
-/// The most convolutions that can be trained within the budget.
-fn trained(
-    graph: &Graph,
-    facts: &DeviceFacts,
-    options: &SessionOptions,
-    budget: Bytes,
-) -> Option<usize> {
-    let count = graph.trained_convolutions().len() as u32;
-    let last = |convolutions: u32| {
-        let mut graph = graph.clone();
-        let frozen = graph.train_last(convolutions as usize);
-        frozen.is_ok() && meets(&graph, facts, options, budget)
-    };
-    largest(0, count, last).map(|convolutions| convolutions as usize)
 }
