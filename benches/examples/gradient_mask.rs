@@ -40,6 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let output_gradient = memory.values(convolution.output_bytes());
         let room = sparse_weight_gradient_workspace(&shape, facts)?;
         let workspace = (room > 0).then(|| memory.values(room));
+        let [_, _, walk] = shape.lists(&columns);
+        let walk = memory.words(&walk);
         let mut launches = Vec::new();
         for share in SHARES {
             let limit = (share * f64::from(1 << 16)) as u32;
@@ -50,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 input: input.into(),
                 output_gradient,
                 columns: memory.words(&chosen),
+                walk,
                 value_gradient: memory.values(shape.value_bytes()),
                 workspace,
             };

@@ -161,6 +161,7 @@ fn sparse(
                 input: input.into(),
                 output_gradient: output,
                 columns,
+                walk,
                 value_gradient,
                 workspace,
             },

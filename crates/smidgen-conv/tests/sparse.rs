@@ -158,6 +158,11 @@ fn check(
     let walk = memory.output(shape.walk_bytes() as usize / 4);
     let by_value = memory.output(shape.value_bytes() as usize / 4);
     let by_value_alone = memory.output(shape.value_bytes() as usize / 4);
+    let by_chosen = memory.output(shape.value_bytes() as usize / 4);
+    let chosen: Vec<u32> = (columns.iter().enumerate())
+        .map(|(slot, column)| if slot % 3 == 1 { EMPTY } else { *column })
+        .collect();
+    let at_chosen = memory.input(&chosen);
     let room = sparse_weight_gradient_workspace(&shape, facts).unwrap();
     let workspace = (room > 0).then(|| memory.output(room as usize / 4));
 
@@ -199,11 +204,16 @@ fn check(
         derivative: (!plain).then_some(source),
     };
     launches.extend(sparse_input_gradient(&shape, facts, &regions).unwrap());
-    for (value_gradient, workspace) in [(by_value, workspace), (by_value_alone, None)] {
+    for (columns, value_gradient, workspace) in [
+        (at_columns, by_value, workspace),
+        (at_columns, by_value_alone, None),
+        (at_chosen, by_chosen, workspace),
+    ] {
         let regions = SparseWeightGradient {
             input: source,
             output_gradient: at_output_gradient,
-            columns: at_columns,
+            columns,
+            walk,
             value_gradient,
             workspace,
         };
@@ -278,6 +288,16 @@ fn check(
             "{name}: an empty slot or an element that is no weight has a gradient"
         );
     }
+    let mut expected: Vec<f32> = outcome.read(by_value);
+    let values = expected.chunks_mut(shape.block_elements() as usize);
+    (values.zip(&chosen))
+        .filter(|(_, column)| **column == EMPTY)
+        .for_each(|(values, _)| values.fill(0.0));
+    assert_eq!(
+        outcome.read::<f32>(by_chosen),
+        expected,
+        "{name}: the gradient of chosen blocks"
+    );
 }
 
 fn sparse_cases() -> Vec<Case> {
@@ -339,9 +359,32 @@ fn every_density_agrees() {
 }
 
 #[test]
+fn every_case_agrees_with_many_blocks() {
+    // Of which strips pay for the weight gradient too, where a case allows them.
+    let slots = [Slots::Density(1.0), Slots::Holes, Slots::Density(0.8)];
+    for (at, case) in sparse_cases().iter().enumerate() {
+        let (plain, checked) = (at % 2 == 1, at % 4 < 2);
+        check(case, 1, slots[at % 3], &sharing(), plain, checked);
+    }
+}
+
+#[test]
 fn long_strips_of_several_spans_agree() {
     let case = Case::new("two spans", 2, [68, 23, 25], 72, [3, 3]).padding(1, 1);
     check(&case, 1, Slots::Density(0.1), &sharing(), true, false);
+    let case = Case::new("3x3, odd channels", 2, [18, 7, 9], 14, [3, 3]).padding(1, 1);
+    for tenth in [1, 2, 4, 6, 9] {
+        let slots = Slots::Density(f64::from(tenth) / 10.0);
+        check(&case, 1, slots, &sharing(), tenth > 2, tenth == 9);
+    }
+    for slots in [
+        Slots::EmptyGroups,
+        Slots::OneBlock,
+        Slots::None,
+        Slots::Holes,
+    ] {
+        check(&case, 1, slots, &sharing(), false, true);
+    }
 }
 
 #[test]

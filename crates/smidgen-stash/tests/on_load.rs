@@ -107,11 +107,13 @@ fn both(
     let mut gradient = |input: Source, weight_gradient_region: Region| match &kernel {
         Kernel::Sparse(shape) => {
             let bytes = sparse_weight_gradient_workspace(shape, facts).unwrap();
+            let columns = shape.choose(|group, column| f64::from(column % (3 + group)));
+            let [_, _, walk] = shape.lists(&columns);
             let regions = SparseWeightGradient {
                 input,
                 output_gradient,
-                columns: memory
-                    .input(&shape.choose(|group, column| f64::from(column % (3 + group)))),
+                columns: memory.input(&columns),
+                walk: memory.input(&walk),
                 value_gradient: weight_gradient_region,
                 workspace: (bytes > 0).then(|| memory.output(bytes as usize / 4)),
             };
@@ -182,8 +184,13 @@ fn a_weight_gradient_from_the_stash_is_that_from_a_decoded_copy() {
         // What is held is the input of a ReLU, which the loader applies as well.
         plain(Codec::SignMagnitude { group }, Activation::Relu),
     ];
-    let sparse = SparseShape::with_density(shape, 0.3).unwrap();
-    let kernels = [Kernel::Dense(None), Kernel::Sparse(sparse)];
+    // Few blocks, and many, which strips of pixels serve.
+    let [few, many] = [0.1, 0.8].map(|density| SparseShape::with_density(shape, density).unwrap());
+    let kernels = [
+        Kernel::Dense(None),
+        Kernel::Sparse(few),
+        Kernel::Sparse(many),
+    ];
     assert_same_from_copy_and_stash(
         (forms.iter()).flat_map(|form| kernels.map(|kernel| (shape, kernel, *form))),
     );
@@ -226,7 +233,8 @@ fn every_kernel_decodes_behind_normalisations_and_held_slopes() {
     let shared = |variant: &Variant| matches!(variant, Variant::SharedBlocks(_));
     let blocks = |variant: &Variant| matches!(variant, Variant::Blocks(_));
     let by_rule = |shape: ConvolutionShape| (shape, Kernel::Dense(None));
-    let sparse = SparseShape::with_density(shape(8, 8, 3), 0.5).unwrap();
+    let [few, many] =
+        [0.1, 0.8].map(|density| SparseShape::with_density(shape(8, 8, 3), density).unwrap());
     let kernels = [
         by_rule(shape(6, 5, 3)),
         by_rule(shape(8, 8, 3).with_stride(2)),
@@ -237,7 +245,8 @@ fn every_kernel_decodes_behind_normalisations_and_held_slopes() {
         find(&depthwise, blocks),
         find(&shape(16, 16, 3), shared),
         find(&shape(16, 16, 3).with_stride(2), shared),
-        (shape(8, 8, 3), Kernel::Sparse(sparse)),
+        (shape(8, 8, 3), Kernel::Sparse(few)),
+        (shape(8, 8, 3), Kernel::Sparse(many)),
     ];
     // Each kernel with two of the forms: every one takes long to compile.
     let cases = kernels.into_iter().enumerate().flat_map(|(at, of)| {

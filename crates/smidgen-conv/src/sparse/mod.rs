@@ -16,6 +16,7 @@ mod strip;
 mod tests;
 mod tile;
 mod weight_gradient;
+mod weight_strip;
 
 pub use columns::{EMPTY, Imported, column, column_parts};
 pub use gather::{

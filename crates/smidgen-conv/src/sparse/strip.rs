@@ -29,10 +29,10 @@ params! {
 /// A pass by strips.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Strip {
-    subgroup: u32,
-    span: u32,
+    pub(super) subgroup: u32,
+    pub(super) span: u32,
     /// Vectors of pixels of a strip.
-    tile: u32,
+    pub(super) tile: u32,
 }
 
 impl Strip {

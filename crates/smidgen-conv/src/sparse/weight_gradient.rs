@@ -1,6 +1,7 @@
 //! The sampled weight gradient: live blocks only.
 
 use super::tile;
+use super::weight_strip::WeightStrip;
 use super::{SparseError, SparseShape};
 use crate::passes::{sized, sized_source};
 use crate::select;
@@ -16,6 +17,8 @@ pub struct SparseWeightGradient {
     pub output_gradient: Region,
     /// A word a slot, `shape.column_bytes()`.
     pub columns: Region,
+    /// Live blocks in another order, as [`transpose`](super::transpose) wrote them for these columns or for more: `shape.walk_bytes()`.
+    pub walk: Region,
     /// The gradient of the live blocks, `shape.value_bytes()`; written whole, zero for empty slots and for elements that stand for no
     /// weight.
     pub value_gradient: Region,
@@ -145,7 +148,10 @@ pub fn sparse_weight_gradient_workspace(
     facts: &DeviceFacts,
 ) -> Result<u64, SparseError> {
     shape.validate()?;
-    let share = Plan::of(shape, facts).share(u64::MAX, facts);
+    let share = match WeightStrip::of(shape, facts) {
+        Some(strip) => strip.share(u64::MAX, facts),
+        None => Plan::of(shape, facts).share(u64::MAX, facts),
+    };
     Ok(share.workspace(shape.value_bytes()))
 }
 
@@ -172,11 +178,18 @@ pub fn sparse_weight_gradient(
         regions.value_gradient,
         shape.value_bytes(),
     )?;
+    let walk = sized("walk", regions.walk, shape.walk_bytes())?;
+    let room = regions.workspace.map_or(0, |workspace| workspace.size);
+    if let Some(strip) = WeightStrip::of(shape, facts) {
+        let share = strip.share(room, facts);
+        return Ok(in_shares(&share, regions.workspace, total, &|partial| {
+            let bound = [input.region, output_gradient, columns, walk].into_iter();
+            let bound = bound.chain(input.normalisation).chain([partial]);
+            strip.launch(&share, input, bound.collect())
+        }));
+    }
     let plan = Plan::of(shape, facts);
-    let share = plan.share(
-        regions.workspace.map_or(0, |workspace| workspace.size),
-        facts,
-    );
+    let share = plan.share(room, facts);
     Ok(in_shares(&share, regions.workspace, total, &|partial| {
         let bound = [input.region, output_gradient, columns].into_iter();
         let bound = bound.chain(input.normalisation).chain([partial]);

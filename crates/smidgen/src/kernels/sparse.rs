@@ -185,6 +185,7 @@ impl Binder<'_> {
             input,
             output_gradient,
             columns: parts.chosen,
+            walk: parts.walk,
             value_gradient: self.region(weight_gradient)?,
             workspace: self.workspace(operation),
         };
