@@ -9,7 +9,8 @@
 use smidgen_benches::{Memory, device};
 use smidgen_conv::{ConvolutionShape, Pass, Variant};
 use smidgen_filter::{
-    FilterShape, InputGradient, PatchAverages, PatchSums, TapSums, Taps, WeightGradient,
+    FilterShape, InputGradient, PatchAverages, PatchSums, TapSums, Taps, TowardsInput,
+    WeightGradient,
 };
 use smidgen_gpu::{Device, Launch, Sequence};
 use std::error::Error;
@@ -196,37 +197,40 @@ fn filtered(layer: &Layer, patch: u32, device: &Device) -> Result<Prepared, Box<
         patch_averages: memory.values(shape.patch_averages_bytes()),
     };
     let patch_averages = regions.patch_averages;
-    launches.extend(smidgen_filter::patch_averages(&shape, facts, &regions)?);
+    let weight = memory.values(shape.weight_bytes());
+    // The sums over one tap are that tap.
+    let tap_sums = if layer.kernel == 1 {
+        launches.extend(smidgen_filter::patch_averages(&shape, facts, &regions)?);
+        weight
+    } else {
+        let by_taps = TapSums {
+            weight,
+            tap_sums: memory.values(shape.tap_sums_bytes()),
+        };
+        launches.extend(smidgen_filter::averages_and_tap_sums(
+            &shape, facts, &regions, &by_taps,
+        )?);
+        by_taps.tap_sums
+    };
     let workspace = smidgen_filter::weight_gradient_workspace(&shape, facts)?;
-    let regions = WeightGradient {
+    let by_weight = WeightGradient {
         patch_sums,
         patch_averages,
         weight_gradient: memory.values(shape.weight_bytes()),
         taps: Taps::Every,
         workspace: (workspace > 0).then(|| memory.values(workspace)),
     };
-    launches.extend(smidgen_filter::weight_gradient(&shape, facts, &regions)?);
-    let weight = memory.values(shape.weight_bytes());
-    // The sums over one tap are that tap.
-    let tap_sums = if layer.kernel == 1 {
-        weight
-    } else {
-        let regions = TapSums {
-            weight,
-            tap_sums: memory.values(shape.tap_sums_bytes()),
-        };
-        launches.extend(smidgen_filter::tap_sums(&shape, &regions)?);
-        regions.tap_sums
-    };
-    let regions = InputGradient {
+    let by_input = TowardsInput::Map(InputGradient {
         patch_averages,
         weight: tap_sums,
         input_gradient: memory.values(shape.input_bytes()),
         accumulate: false,
         mask: None,
         normalisation: None,
-    };
-    launches.extend(smidgen_filter::input_gradient(&shape, facts, &regions)?);
+    });
+    launches.extend(smidgen_filter::gradients(
+        &shape, facts, &by_weight, &by_input,
+    )?);
     Ok((memory, launches))
 }
 
@@ -280,15 +284,22 @@ impl Arm {
     }
 }
 
-/// Of a range of launches, recorded so often.
+/// Of a range of launches, recorded so often; from their submission to their end.
 fn milliseconds(
     device: &Device,
     sequence: &Sequence,
     range: Range<usize>,
     repeats: u32,
 ) -> Result<f64, Box<dyn Error>> {
+    let mut encoder = device.wgpu().create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        (0..repeats).for_each(|_| sequence.record_range(&mut pass, range.clone()));
+    }
+    let commands = encoder.finish();
     let start = Instant::now();
-    device.run(|pass| (0..repeats).for_each(|_| sequence.record_range(pass, range.clone())))?;
+    let submission = device.queue().submit([commands]);
+    device.wait_for(&submission)?;
     Ok(start.elapsed().as_secs_f64() * 1e3 / f64::from(repeats))
 }
 

@@ -2,7 +2,7 @@
 // With the sum of all taps as the only one, each patch is multiplied. EVERY_TAP: with the weight itself; patches outside count as zero.
 // ACCUMULATE: added to what is there. MASK: the result is zero where not low < value < high, the derivative of the layer before.
 // SLOPES: the same by bits that ops/keep_slopes.wgsl kept. SCALE: times the scale of the normalisation before that layer.
-// PATCHES: not written to the pixels but once a patch, as the mean over its pixels, times `factor`: the patch averages of the layer before, if
+// PATCHES_ONLY: not written to the pixels but once a patch, as the mean over its pixels, times `factor`: the patch averages of the layer before, if
 // that is filtered by the same patches. SLOPES then are the counts that patch_pool.wgsl made: of how many pixels the slope is 1.
 //
 // Tile: one patch of QUADS quads an invocation, one after the other, written to all its pixels; the last invocations may have fewer.
@@ -93,7 +93,7 @@ fn main(
 #else
         let scale = vec4<f32>(1.0);
 #endif
-#ifdef PATCHES
+#ifdef PATCHES_ONLY
         var result = sum * scale * params.factor;
 #ifdef SLOPES
         let counts = (vec4<u32>(slopes[quad * params.patches + at]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);

@@ -1,11 +1,12 @@
 // pooled[c, p] = factor * sum over the pixels of patch p:  source[c, y, x]
 // AVERAGE:     the sum divided by the number of those pixels
 // COUNTS:      also counts[c, p] = of how many of those pixels the activation has slope 1, four channels in the bytes of a word
+// TAP_SUMS:    also, by workgroups that follow, tap_sums[o, i] = sum over taps t:  weight[o, t, i], see common/tap_sum.wgsl
 // WINDOW:      rows and columns of the windows, where these are the same and cover the map: unrolled
 // The source is read through its normalisation and activation, see common/source.wgsl.
 //
 // Tile: one patch of QUADS quads an invocation, one quad after the other; the last invocations may have fewer.
-// Dispatch: [ceil(patches / LANES) * ceil(quads / QUADS)] workgroups of LANES, folded.
+// Dispatch: [ceil(patches / LANES) * ceil(quads / QUADS)] workgroups of LANES, `pool_groups`, and with TAP_SUMS [ceil(count / LANES)] more, folded.
 #import common/grid
 #import common/patches
 #import common/source
@@ -24,6 +25,10 @@ struct Params {
     offset_y: i32,
     offset_x: i32,
     factor: f32,
+    pool_groups: u32,
+    count: u32,
+    inner: u32,
+    taps: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,6 +43,11 @@ const POOLED = 2;
 #ifdef COUNTS
 @group(0) @binding(POOLED + 1) var<storage, read_write> counts: array<u32>;
 #endif
+#ifdef TAP_SUMS
+@group(0) @binding(POOLED + 1) var<storage, read_write> weight: array<vec4<f32>>;
+@group(0) @binding(POOLED + 2) var<storage, read_write> tap_sums: array<vec4<f32>>;
+#import common/tap_sum
+#endif
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -46,6 +56,12 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = flat_workgroup(workgroup, workgroups);
+#ifdef TAP_SUMS
+    if group >= params.pool_groups {
+        sum_taps((group - params.pool_groups) * LANES + lane);
+        return;
+    }
+#endif
     let patch_groups = (params.patches + LANES - 1u) / LANES;
     let quad_group = group / patch_groups;
     let at = (group - quad_group * patch_groups) * LANES + lane;

@@ -5,9 +5,8 @@
 #![allow(clippy::print_stdout, unreachable_pub)] // A result is what this program is for; a test runs it too.
 
 use smidgen_filter::{
-    FilterShape, InputGradient, PatchAverages, PatchSums, TapSums, Taps, WeightGradient,
-    input_gradient, patch_averages, patch_sums, tap_sums, weight_gradient,
-    weight_gradient_workspace,
+    FilterShape, InputGradient, PatchAverages, PatchSums, TapSums, Taps, TowardsInput,
+    WeightGradient, averages_and_tap_sums, gradients, patch_sums, weight_gradient_workspace,
 };
 use smidgen_gpu::wgpu::{self, util::DeviceExt};
 use smidgen_gpu::{Device, Region, Sequence, bytemuck};
@@ -138,36 +137,20 @@ pub fn run() -> Result<(Gradients, Gradients), Box<dyn Error>> {
             slope_counts: None,
         },
     )?;
-    // Whenever the weight has changed.
-    launches.extend(tap_sums(
-        &shape,
-        &TapSums {
-            weight: region(1),
-            tap_sums: region(4),
-        },
-    )?);
-    // The backward pass.
-    launches.extend(patch_averages(
+    // The backward pass in two dispatches where patches are few; with the first of them, the sums of a weight that has changed.
+    launches.extend(averages_and_tap_sums(
         &shape,
         wrapped.facts(),
         &PatchAverages {
             output_gradient: region(2),
             patch_averages: region(5),
         },
-    )?);
-    launches.extend(input_gradient(
-        &shape,
-        wrapped.facts(),
-        &InputGradient {
-            patch_averages: region(5),
-            weight: region(4),
-            input_gradient: region(6),
-            accumulate: false,
-            mask: None,
-            normalisation: None,
+        &TapSums {
+            weight: region(1),
+            tap_sums: region(4),
         },
     )?);
-    launches.extend(weight_gradient(
+    launches.extend(gradients(
         &shape,
         wrapped.facts(),
         &WeightGradient {
@@ -177,6 +160,14 @@ pub fn run() -> Result<(Gradients, Gradients), Box<dyn Error>> {
             taps: Taps::Every,
             workspace: (workspace_bytes > 0).then(|| region(8)),
         },
+        &TowardsInput::Map(InputGradient {
+            patch_averages: region(5),
+            weight: region(4),
+            input_gradient: region(6),
+            accumulate: false,
+            mask: None,
+            normalisation: None,
+        }),
     )?);
     let sequence = Sequence::prepare(&wrapped, &launches, &buffers.each_ref())?;
 

@@ -48,6 +48,9 @@ pub enum FilterError {
         "the gradient stays at the resolution of patches only behind stride 1 and on a map of one size"
     )]
     OtherPatches,
+    /// Both gradients follow from the same patch averages.
+    #[error("weight and input gradient read different patch averages; give both the same region")]
+    OtherAverages,
     /// A region is smaller than what a kernel would read or write there.
     #[error("the region of the {region} has {given} bytes, this shape needs {needed}")]
     RegionTooSmall {

@@ -1,22 +1,15 @@
 //! The input gradient, and the sums of the weight that it reads.
 
 use crate::error::sized;
+use crate::gradients::{self, GradientsParams};
 use crate::pool::LANES;
+use crate::select::ProductTile;
 use crate::{FilterError, FilterShape, select};
 use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, normalisation_bytes, params};
 
 params! {
     /// Uniform of `filter/tap_sums.wgsl`.
     pub(crate) struct TapSumsParams { count: u32, inner: u32, taps: u32 }
-}
-
-params! {
-    /// Uniform of `filter/input_gradient.wgsl`.
-    pub(crate) struct InputGradientParams {
-        patches: u32, pixels: u32, quad_groups: u32, output_quads: u32, slots: u32, taps: u32, taps_x: u32,
-        step_y: u32, step_x: u32, first_y: u32, first_x: u32, patches_y: u32, patches_x: u32, height: u32, width: u32,
-        window_y: u32, window_x: u32, offset_y: i32, offset_x: i32, low: f32, high: f32, factor: f32,
-    }
 }
 
 params! {
@@ -35,6 +28,16 @@ pub struct TapSums {
     pub weight: Region,
     /// Blocks of one tap, `shape.tap_sums_bytes()`. They hold until the weight changes.
     pub tap_sums: Region,
+}
+
+impl TapSums {
+    /// Weight and sums.
+    pub(crate) fn sized(&self, shape: &FilterShape) -> Result<[Region; 2], FilterError> {
+        Ok([
+            sized("weight", self.weight, shape.weight_bytes())?,
+            sized("tap sums", self.tap_sums, shape.tap_sums_bytes())?,
+        ])
+    }
 }
 
 /// The derivative of a piecewise linear layer before the convolution: 1 or 0.
@@ -111,10 +114,7 @@ pub struct PatchGradient {
 /// A shape that is not valid, or a region smaller than it needs.
 pub fn tap_sums(shape: &FilterShape, regions: &TapSums) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
-    let bound = vec![
-        sized("weight", regions.weight, shape.weight_bytes())?,
-        sized("tap sums", regions.tap_sums, shape.tap_sums_bytes())?,
-    ];
+    let bound = regions.sized(shape)?.to_vec();
     let params = TapSumsParams {
         count: shape.pair_vectors(),
         inner: shape.tap_vectors(),
@@ -140,6 +140,22 @@ pub fn input_gradient(
     regions: &InputGradient,
 ) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
+    let (behind, target) = behind_map(shape, regions)?;
+    product(
+        shape,
+        facts,
+        regions.patch_averages,
+        regions.weight,
+        behind,
+        target,
+    )
+}
+
+/// What becomes of the product where the gradient is a map, and where it goes.
+fn behind_map(
+    shape: &FilterShape,
+    regions: &InputGradient,
+) -> Result<(Behind, Region), FilterError> {
     let mut behind = Behind::default();
     match regions.mask {
         Some(Mask::Between { value, low, high }) => {
@@ -165,14 +181,7 @@ pub fn input_gradient(
         regions.input_gradient,
         shape.input_bytes(),
     )?;
-    product(
-        shape,
-        facts,
-        regions.patch_averages,
-        regions.weight,
-        behind,
-        target,
-    )
+    Ok((behind, target))
 }
 
 /// Launches of the patch averages of the layer before, from those of this one, where both are filtered by the same patches
@@ -187,12 +196,28 @@ pub fn patch_gradient(
     regions: &PatchGradient,
 ) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
+    let (behind, target) = behind_patches(shape, regions)?;
+    product(
+        shape,
+        facts,
+        regions.patch_averages,
+        regions.weight,
+        behind,
+        target,
+    )
+}
+
+/// What becomes of the product where the gradient stays at the resolution of patches, and where it goes.
+fn behind_patches(
+    shape: &FilterShape,
+    regions: &PatchGradient,
+) -> Result<(Behind, Region), FilterError> {
     if !shape.keeps_patches() {
         return Err(FilterError::OtherPatches);
     }
     let [y, x] = regions.stride_before;
     let mut behind = Behind {
-        flags: vec!["PATCHES"],
+        flags: vec!["PATCHES_ONLY"],
         factor: 1.0 / (y as f32 * x as f32),
         ..Behind::default()
     };
@@ -207,14 +232,51 @@ pub fn patch_gradient(
         regions.averages_before,
         shape.patch_sums_bytes(),
     )?;
-    product(
-        shape,
-        facts,
-        regions.patch_averages,
-        regions.weight,
-        behind,
-        target,
-    )
+    Ok((behind, target))
+}
+
+/// Which input gradient goes together with a weight gradient, in [`gradients`](crate::gradients).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TowardsInput {
+    /// One as [`input_gradient`] writes it.
+    Map(InputGradient),
+    /// One as [`patch_gradient`] writes it.
+    Patches(PatchGradient),
+}
+
+impl TowardsInput {
+    /// Launches of this gradient alone.
+    pub(crate) fn launches(
+        &self,
+        shape: &FilterShape,
+        facts: &DeviceFacts,
+    ) -> Result<Vec<Launch>, FilterError> {
+        match self {
+            Self::Map(regions) => input_gradient(shape, facts, regions),
+            Self::Patches(regions) => patch_gradient(shape, facts, regions),
+        }
+    }
+
+    /// The averages it reads.
+    pub(crate) fn patch_averages(&self) -> Region {
+        match self {
+            Self::Map(regions) => regions.patch_averages,
+            Self::Patches(regions) => regions.patch_averages,
+        }
+    }
+
+    /// Its part of a dense product.
+    pub(crate) fn part(
+        &self,
+        shape: &FilterShape,
+        tile: ProductTile,
+    ) -> Result<InputPart, FilterError> {
+        let (weight, (behind, target)) = match self {
+            Self::Map(regions) => (regions.weight, behind_map(shape, regions)?),
+            Self::Patches(regions) => (regions.weight, behind_patches(shape, regions)?),
+        };
+        InputPart::new(shape, tile, weight, behind, target)
+    }
 }
 
 /// What becomes of the product.
@@ -244,46 +306,79 @@ impl Behind {
     }
 }
 
-fn product(
-    shape: &FilterShape,
-    facts: &DeviceFacts,
-    patch_averages: Region,
-    weight: Region,
-    behind: Behind,
-    target: Region,
-) -> Result<Vec<Launch>, FilterError> {
-    let every_tap = shape.reads_every_tap();
-    let weight_bytes = if every_tap {
+/// The weight that the input gradient reads.
+fn sized_weight(shape: &FilterShape, weight: Region) -> Result<Region, FilterError> {
+    let bytes = if shape.reads_every_tap() {
         shape.weight_bytes()
     } else {
         shape.tap_sums_bytes()
     };
-    let averages = sized(
-        "patch averages",
-        patch_averages,
-        shape.patch_averages_bytes(),
-    )?;
-    let mut bound = vec![averages, sized("weight", weight, weight_bytes)?];
-    bound.extend(behind.regions);
-    bound.push(target);
-    let Behind {
-        low, high, factor, ..
-    } = behind;
-    let flags = behind.flags.iter().map(|flag| (*flag, String::new()));
-    let mut flags: Vec<(&str, String)> = flags.collect();
-    let [y, x] = [0, 1].map(|axis| shape.input_axis(axis));
-    let [kernel_y, kernel_x] = if every_tap { shape.kernel } else { [1, 1] };
-    let [step_y, step_x] = [0, 1].map(|axis| shape.tap_step(axis));
-    // The middle tap reads the patch itself.
-    let (first_y, first_x) = ((kernel_y - 1) / 2 * step_y, (kernel_x - 1) / 2 * step_x);
-    let patches = shape.patch_plane();
-    if shape.depthwise {
-        let params = DepthwiseInputGradientParams {
-            patches,
+    sized("weight", weight, bytes)
+}
+
+/// Taps that the input gradient reads, in y and x; from each to the next in patches; and how far before them the first is: the middle one reads the
+/// patch itself.
+fn taps(shape: &FilterShape) -> [[u32; 2]; 3] {
+    let kernel = if shape.reads_every_tap() {
+        shape.kernel
+    } else {
+        [1, 1]
+    };
+    let step = [0, 1].map(|axis| shape.tap_step(axis));
+    [
+        kernel,
+        step,
+        [0, 1].map(|axis| (kernel[axis] - 1) / 2 * step[axis]),
+    ]
+}
+
+/// What the input gradient of a dense convolution adds to a launch of `filter/gradients.wgsl`.
+pub(crate) struct InputPart {
+    pub(crate) tile: ProductTile,
+    /// The weight, what becomes of the product, and where it goes.
+    pub(crate) regions: Vec<Region>,
+    pub(crate) flags: Vec<&'static str>,
+    low: f32,
+    high: f32,
+    factor: f32,
+}
+
+impl InputPart {
+    fn new(
+        shape: &FilterShape,
+        tile: ProductTile,
+        weight: Region,
+        behind: Behind,
+        target: Region,
+    ) -> Result<Self, FilterError> {
+        let mut regions = vec![sized_weight(shape, weight)?];
+        regions.extend(behind.regions);
+        regions.push(target);
+        Ok(Self {
+            tile,
+            regions,
+            flags: behind.flags,
+            low: behind.low,
+            high: behind.high,
+            factor: behind.factor,
+        })
+    }
+
+    /// Workgroups.
+    pub(crate) fn groups(&self, shape: &FilterShape) -> u64 {
+        let quad_groups = shape.input_quads() / self.tile.quads;
+        u64::from(shape.patch_plane().div_ceil(self.tile.patches_of_group()))
+            * u64::from(quad_groups)
+    }
+
+    pub(crate) fn fill(&self, shape: &FilterShape, params: &mut GradientsParams) {
+        let [y, x] = [0, 1].map(|axis| shape.input_axis(axis));
+        let [[taps_y, taps_x], [step_y, step_x], [first_y, first_x]] = taps(shape);
+        *params = GradientsParams {
             pixels: shape.input_plane(),
-            quads: shape.input_quads(),
-            taps: kernel_y * kernel_x,
-            taps_x: kernel_x,
+            quad_groups: shape.input_quads() / self.tile.quads,
+            taps: taps_y * taps_x,
+            taps_x,
             step_y,
             step_x,
             first_y,
@@ -296,33 +391,49 @@ fn product(
             window_x: x.window,
             offset_y: y.offset,
             offset_x: x.offset,
-            low,
-            high,
-            factor,
+            low: self.low,
+            high: self.high,
+            factor: self.factor,
+            ..*params
         };
-        let tile = select::plane_tile(patches, params.quads, facts);
-        flags.extend(tile.defines());
-        if every_tap {
-            flags.push(("EVERY_TAP", String::new()));
-        }
-        let groups = tile.groups(patches, params.quads);
-        return Ok(vec![Launch::new(
-            "filter/depthwise_input_gradient.wgsl",
-            &flags,
-            &params,
-            bound,
-            folded_grid(groups),
-        )]);
     }
-    let tile = select::product_tile(patches, shape.input_quads(), facts);
-    let params = InputGradientParams {
+}
+
+fn product(
+    shape: &FilterShape,
+    facts: &DeviceFacts,
+    patch_averages: Region,
+    weight: Region,
+    behind: Behind,
+    target: Region,
+) -> Result<Vec<Launch>, FilterError> {
+    let averages = sized(
+        "patch averages",
+        patch_averages,
+        shape.patch_averages_bytes(),
+    )?;
+    let patches = shape.patch_plane();
+    if !shape.depthwise {
+        let tile = select::product_tile(patches, shape.output_quads(), shape.input_quads(), facts);
+        let part = InputPart::new(shape, tile, weight, behind, target)?;
+        return Ok(vec![gradients::launch(shape, averages, None, Some(part))]);
+    }
+    let mut bound = vec![averages, sized_weight(shape, weight)?];
+    bound.extend(behind.regions);
+    bound.push(target);
+    let Behind {
+        low, high, factor, ..
+    } = behind;
+    let flags = behind.flags.iter().map(|flag| (*flag, String::new()));
+    let mut flags: Vec<(&str, String)> = flags.collect();
+    let [y, x] = [0, 1].map(|axis| shape.input_axis(axis));
+    let [[taps_y, taps_x], [step_y, step_x], [first_y, first_x]] = taps(shape);
+    let params = DepthwiseInputGradientParams {
         patches,
         pixels: shape.input_plane(),
-        quad_groups: shape.input_quads() / tile.quads,
-        output_quads: shape.output_quads(),
-        slots: shape.input_quads(),
-        taps: kernel_y * kernel_x,
-        taps_x: kernel_x,
+        quads: shape.input_quads(),
+        taps: taps_y * taps_x,
+        taps_x,
         step_y,
         step_x,
         first_y,
@@ -339,11 +450,14 @@ fn product(
         high,
         factor,
     };
+    let tile = select::plane_tile(patches, params.quads, facts);
     flags.extend(tile.defines());
-    let groups =
-        u64::from(patches.div_ceil(tile.lanes * tile.patches)) * u64::from(params.quad_groups);
+    if shape.reads_every_tap() {
+        flags.push(("EVERY_TAP", String::new()));
+    }
+    let groups = tile.groups(patches, params.quads);
     Ok(vec![Launch::new(
-        "filter/input_gradient.wgsl",
+        "filter/depthwise_input_gradient.wgsl",
         &flags,
         &params,
         bound,

@@ -30,6 +30,9 @@
 //! **Layers in a row.** The input gradient is constant over each patch, so the patch averages of a filtered layer before, with the same patches and an
 //! elementwise layer of slopes 0 and 1 between, follow from it without a map: [`patch_gradient`].
 //!
+//! **Launches.** What is left to compute is often so little that a launch takes as long. So [`averages_and_tap_sums`] takes averages and tap sums in one
+//! dispatch, and [`gradients`] both products where that is faster.
+//!
 //! **A weight gradient is the same at every tap**, so it, and an optimiser's state, may be held once a pair of channels
 //! ([`Taps::Once`]), which for a 3x3 kernel is a ninth.
 //!
@@ -61,6 +64,7 @@
 
 mod axis;
 mod error;
+mod gradients;
 mod input_gradient;
 mod pool;
 mod select;
@@ -68,10 +72,12 @@ mod shape;
 mod weight_gradient;
 
 pub use error::FilterError;
+pub use gradients::gradients;
 pub use input_gradient::{
-    InputGradient, Mask, PatchGradient, TapSums, input_gradient, patch_gradient, tap_sums,
+    InputGradient, Mask, PatchGradient, TapSums, TowardsInput, input_gradient, patch_gradient,
+    tap_sums,
 };
-pub use pool::{PatchAverages, PatchSums, patch_averages, patch_sums};
+pub use pool::{PatchAverages, PatchSums, averages_and_tap_sums, patch_averages, patch_sums};
 pub use shape::{FilterShape, LARGEST_PATCH};
 pub use weight_gradient::{
     BiasGradient, Taps, WeightGradient, bias_gradient, weight_gradient, weight_gradient_workspace,

@@ -2,7 +2,7 @@
 
 use crate::axis::Axis;
 use crate::error::sized;
-use crate::{FilterError, FilterShape, select};
+use crate::{FilterError, FilterShape, TapSums, select};
 use smidgen_gpu::{DeviceFacts, Launch, Region, Source, folded_grid, normalisation_bytes, params};
 
 params! {
@@ -10,6 +10,7 @@ params! {
     pub(crate) struct PoolParams {
         patches: u32, pixels: u32, quads: u32, height: u32, width: u32, patches_y: u32, patches_x: u32,
         window_y: u32, window_x: u32, offset_y: i32, offset_x: i32, factor: f32,
+        pool_groups: u32, count: u32, inner: u32, taps: u32,
     }
 }
 
@@ -72,7 +73,11 @@ pub fn patch_sums(
         axes,
         None,
         &source,
-        [Some(pooled), counts],
+        Beside {
+            pooled,
+            counts,
+            tap_sums: None,
+        },
     )])
 }
 
@@ -87,6 +92,29 @@ pub fn patch_averages(
     regions: &PatchAverages,
 ) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
+    Ok(vec![averages(shape, facts, regions, None)?])
+}
+
+/// Launches of [`patch_averages`] and [`tap_sums`](crate::tap_sums), which are independent of each other, in one dispatch.
+///
+/// # Errors
+/// A shape that is not valid, or a region smaller than it needs.
+pub fn averages_and_tap_sums(
+    shape: &FilterShape,
+    facts: &DeviceFacts,
+    regions: &PatchAverages,
+    tap_sums: &TapSums,
+) -> Result<Vec<Launch>, FilterError> {
+    shape.validate()?;
+    Ok(vec![averages(shape, facts, regions, Some(tap_sums))?])
+}
+
+fn averages(
+    shape: &FilterShape,
+    facts: &DeviceFacts,
+    regions: &PatchAverages,
+    tap_sums: Option<&TapSums>,
+) -> Result<Launch, FilterError> {
     let source = sized(
         "output gradient",
         regions.output_gradient,
@@ -97,17 +125,28 @@ pub fn patch_averages(
         regions.patch_averages,
         shape.patch_averages_bytes(),
     )?;
-    let axes = [0, 1].map(|axis| shape.output_axis(axis));
-    let factor = Some(shape.density());
-    Ok(vec![pool(
+    let tap_sums = tap_sums.map(|regions| regions.sized(shape)).transpose()?;
+    Ok(pool(
         shape,
         facts,
         [shape.output_quads(), shape.output_plane()],
-        axes,
-        factor,
+        [0, 1].map(|axis| shape.output_axis(axis)),
+        Some(shape.density()),
         &source.into(),
-        [Some(pooled), None],
-    )])
+        Beside {
+            pooled,
+            counts: None,
+            tap_sums,
+        },
+    ))
+}
+
+/// What a launch writes, and what it sums besides.
+struct Beside {
+    pooled: Region,
+    counts: Option<Region>,
+    /// Weight and sums.
+    tap_sums: Option<[Region; 2]>,
 }
 
 /// Averages times a factor, or sums without one; and the counts of slopes.
@@ -118,8 +157,10 @@ fn pool(
     [y, x]: [Axis; 2],
     average: Option<f32>,
     source: &Source,
-    [pooled, counts]: [Option<Region>; 2],
+    beside: Beside,
 ) -> Launch {
+    let tile = select::plane_tile(shape.patch_plane(), quads, facts);
+    let groups = tile.groups(shape.patch_plane(), quads);
     let params = PoolParams {
         patches: shape.patch_plane(),
         pixels,
@@ -133,18 +174,26 @@ fn pool(
         offset_y: y.offset,
         offset_x: x.offset,
         factor: average.unwrap_or(1.0),
+        pool_groups: groups as u32,
+        count: shape.pair_vectors(),
+        inner: shape.tap_vectors(),
+        taps: shape.taps(),
     };
     let mut defines: Vec<_> = source.defines().collect();
     if average.is_some() {
         defines.push(("AVERAGE", String::new()));
     }
-    if counts.is_some() {
+    if beside.counts.is_some() {
         defines.push(("COUNTS", String::new()));
     }
     if y.window == x.window && y.window <= LARGEST_UNROLLED && y.covers() && x.covers() {
         defines.push(("WINDOW", y.window.to_string()));
     }
-    let tile = select::plane_tile(params.patches, quads, facts);
+    let mut summing = 0;
+    if beside.tap_sums.is_some() {
+        defines.push(("TAP_SUMS", String::new()));
+        summing = u64::from(params.count).div_ceil(u64::from(tile.lanes()));
+    }
     defines.extend(tile.defines());
     Launch::new(
         "filter/patch_pool.wgsl",
@@ -153,9 +202,10 @@ fn pool(
         [source.region]
             .into_iter()
             .chain(source.normalisation)
-            .chain(pooled)
-            .chain(counts)
+            .chain([beside.pooled])
+            .chain(beside.counts)
+            .chain(beside.tap_sums.into_iter().flatten())
             .collect(),
-        folded_grid(tile.groups(params.patches, quads)),
+        folded_grid(groups + summing),
     )
 }

@@ -27,6 +27,10 @@ impl PlaneTile {
         ]
     }
 
+    pub(crate) fn lanes(self) -> u32 {
+        self.lanes
+    }
+
     /// Workgroups.
     pub(crate) fn groups(self, patches: u32, quads: u32) -> u64 {
         u64::from(patches.div_ceil(self.lanes)) * u64::from(quads.div_ceil(self.quads))
@@ -71,11 +75,19 @@ pub(crate) struct ProductTile {
     pub(crate) quads: u32,
     /// The subgroup whose lanes load the weights together; `None` where each invocation loads all it needs.
     pub(crate) subgroup: Option<u32>,
+    /// Shares of the output channels, each with as many of the invocations.
+    pub(crate) slices: u32,
 }
 
 impl ProductTile {
+    /// Patches of a workgroup.
+    pub(crate) fn patches_of_group(self) -> u32 {
+        self.lanes / self.slices * self.patches
+    }
+
     pub(crate) fn defines(self) -> Vec<(&'static str, String)> {
         let mut defines = vec![
+            ("BY_INPUT", String::new()),
             ("LANES", self.lanes.to_string()),
             ("QUADS", self.quads.to_string()),
             ("TILE", self.patches.to_string()),
@@ -83,6 +95,9 @@ impl ProductTile {
         if let Some(size) = self.subgroup {
             defines.push(("SUBGROUP", size.to_string()));
             defines.push(("LOADS", (self.quads * 4).div_ceil(size).to_string()));
+        }
+        if self.slices > 1 {
+            defines.push(("SLICES", self.slices.to_string()));
         }
         defines
     }
@@ -103,7 +118,12 @@ fn sharing_subgroup(facts: &DeviceFacts) -> Option<u32> {
 
 /// As many patches as still fill a workgroup; as many quads as leave enough workgroups. Where a subgroup shares weights it is a workgroup by itself, so that
 /// few of its patches are surplus.
-pub(crate) fn product_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> ProductTile {
+pub(crate) fn product_tile(
+    patches: u32,
+    output_quads: u32,
+    quads: u32,
+    facts: &DeviceFacts,
+) -> ProductTile {
     if let Some(lanes) = sharing_subgroup(facts) {
         let tile = patches.div_ceil(lanes).min(4);
         let eight = dividing(quads, 8);
@@ -117,6 +137,16 @@ pub(crate) fn product_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> Pro
                 eight
             },
             subgroup: Some(lanes),
+            slices: 1,
+        };
+    }
+    if few(patches, facts) {
+        return ProductTile {
+            lanes: lanes_of_few(patches, output_quads, quads),
+            patches: 1,
+            quads: dividing(quads, 2),
+            subgroup: None,
+            slices: 4,
         };
     }
     let tile = match patches {
@@ -133,6 +163,7 @@ pub(crate) fn product_tile(patches: u32, quads: u32, facts: &DeviceFacts) -> Pro
         patches: tile,
         quads: dividing(quads, most),
         subgroup: None,
+        slices: 1,
     }
 }
 
@@ -154,23 +185,25 @@ impl BlockTile {
         self.lanes * self.patches.unwrap_or(1)
     }
 
-    pub(crate) fn shader(self) -> &'static str {
-        match self.patches {
-            Some(_) => "filter/weight_gradient.wgsl",
-            None => "filter/weight_gradient_subgroup.wgsl",
-        }
-    }
-
     pub(crate) fn defines(self) -> Vec<(&'static str, String)> {
         let output_quads = ("OUTPUT_QUADS", self.output_quads.to_string());
+        let by_weight = ("BY_WEIGHT", String::new());
+        let lanes = self.lanes.to_string();
         let Some(patches) = self.patches else {
-            return vec![output_quads, ("SUBGROUP", self.lanes.to_string())];
+            return vec![
+                ("ALONE", String::new()),
+                by_weight,
+                ("LANES", lanes.clone()),
+                output_quads,
+                ("SUBGROUP", lanes),
+            ];
         };
         let blocks = self.output_quads * self.input_quads;
         vec![
+            by_weight,
             ("BLOCKS", blocks.to_string()),
             ("INPUT_QUADS", self.input_quads.to_string()),
-            ("LANES", self.lanes.to_string()),
+            ("LANES", lanes),
             output_quads,
             ("PATCHES", patches.to_string()),
         ]
@@ -194,16 +227,50 @@ pub(crate) fn block_tile(
         };
     }
     // A software device runs a few invocations at a time anyway, and fewer need less memory to be summed in.
-    let lanes = if facts.kind == DeviceKind::Software {
-        8
-    } else {
-        32
+    let lanes = match facts.kind {
+        DeviceKind::Software => 8,
+        _ if few(patches, facts) => lanes_of_few(patches, output_quads, input_quads),
+        _ => 32,
     };
+    // Workgroup memory of WebGPU's default limits has room for so many vectors of each invocation.
+    let blocks = (256 / lanes).min(4);
     BlockTile {
-        output_quads: dividing(output_quads, 2),
-        input_quads: dividing(input_quads, 2),
+        output_quads: dividing(output_quads, blocks.min(2)),
+        input_quads: dividing(input_quads, blocks.div_ceil(2)),
         lanes,
         patches: Some(if patches > 2 * lanes { 4 } else { 1 }),
+    }
+}
+
+/// Whether weight and input gradient by these tiles are one dispatch: with equal workgroups, and where so little is computed that saving a launch shows.
+/// They compute the same bits in two.
+pub(crate) fn together(
+    patches: u32,
+    block: BlockTile,
+    product: ProductTile,
+    facts: &DeviceFacts,
+) -> bool {
+    let alike =
+        block.lanes == product.lanes && block.patches.is_none() == product.subgroup.is_some();
+    let few = match facts.kind {
+        DeviceKind::Software => patches <= 512,
+        _ => few(patches, facts),
+    };
+    alike && few
+}
+
+/// Whether the patches are so few that on a GPU what counts is how long one invocation works: it then has a slice of the output channels of the input
+/// gradient, and the weight gradient is not split into shares, whose sum would be another launch.
+fn few(patches: u32, facts: &DeviceFacts) -> bool {
+    facts.kind != DeviceKind::Software && patches <= 8192
+}
+
+/// Invocations of a workgroup where patches are few, for either gradient: more where an invocation would have many patches and there are few blocks of the weight gradient.
+fn lanes_of_few(patches: u32, output_quads: u32, input_quads: u32) -> u32 {
+    match patches {
+        0..=512 => 32,
+        _ if output_quads * input_quads >= 1024 => 64,
+        _ => 128,
     }
 }
 
@@ -212,7 +279,16 @@ const SOFTWARE_GROUPS: u64 = 8;
 
 /// Into how many shares of the patches a sum is split, so that the device has enough workgroups: `groups` workgroups work on each
 /// share, `steps` is the number of loop steps that can be shared out, `bytes` what one share's result takes.
-pub(crate) fn splits(groups: u64, steps: u64, bytes: u64, facts: &DeviceFacts) -> u32 {
+pub(crate) fn splits(
+    patches: u32,
+    groups: u64,
+    steps: u64,
+    bytes: u64,
+    facts: &DeviceFacts,
+) -> u32 {
+    if few(patches, facts) {
+        return 1;
+    }
     // A share's result has to be written and summed, so a share should be a few steps long.
     let (wanted_groups, steps_of_share) = match facts.kind {
         DeviceKind::Software => (SOFTWARE_GROUPS, 8),

@@ -1,18 +1,11 @@
 //! The weight gradient, one matrix product over the patches, and the bias gradient.
 
 use crate::error::sized;
+use crate::gradients::{self, GradientsParams};
 use crate::pool::LANES;
 use crate::select::{self, BlockTile};
 use crate::{FilterError, FilterShape};
 use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
-
-params! {
-    /// Uniform of `filter/weight_gradient.wgsl`.
-    pub(crate) struct WeightParams {
-        groups: u32, output_groups: u32, input_groups: u32, patches: u32, patches_per_split: u32, input_quads: u32,
-        taps: u32, weights: u32,
-    }
-}
 
 params! {
     /// Uniform of `filter/depthwise_weight_gradient.wgsl`.
@@ -56,6 +49,66 @@ pub struct WeightGradient {
     pub workspace: Option<Region>,
 }
 
+impl WeightGradient {
+    /// Patch sums and gradient, and at how many taps it is held.
+    fn sized(&self, shape: &FilterShape) -> Result<([Region; 2], u32), FilterError> {
+        let patch_sums = sized("patch sums", self.patch_sums, shape.patch_sums_bytes())?;
+        let (bytes, taps) = match self.taps {
+            Taps::Every => (shape.weight_bytes(), shape.taps()),
+            Taps::Once => (shape.tap_sums_bytes(), 1),
+        };
+        let gradient = sized("weight gradient", self.weight_gradient, bytes)?;
+        Ok(([patch_sums, gradient], taps))
+    }
+
+    /// Its part of a dense product, all patches in one share.
+    pub(crate) fn part(
+        &self,
+        shape: &FilterShape,
+        tile: BlockTile,
+    ) -> Result<WeightPart, FilterError> {
+        let (regions, taps) = self.sized(shape)?;
+        Ok(WeightPart {
+            tile,
+            regions,
+            taps,
+            per_split: shape.patch_plane().next_multiple_of(tile.step()),
+            groups: groups_of_share(shape, tile),
+        })
+    }
+}
+
+/// What the weight gradient of a dense convolution adds to a launch of `filter/gradients.wgsl`.
+pub(crate) struct WeightPart {
+    pub(crate) tile: BlockTile,
+    /// Patch sums and gradient.
+    pub(crate) regions: [Region; 2],
+    taps: u32,
+    per_split: u32,
+    /// Workgroups.
+    pub(crate) groups: u64,
+}
+
+impl WeightPart {
+    pub(crate) fn fill(&self, shape: &FilterShape, params: &mut GradientsParams) {
+        *params = GradientsParams {
+            weight_groups: self.groups as u32,
+            output_groups: shape.output_quads() / self.tile.output_quads,
+            input_groups: shape.input_quads().div_ceil(self.tile.input_quads),
+            patches_per_split: self.per_split,
+            weight_taps: self.taps,
+            weights: shape.pair_vectors(),
+            ..*params
+        };
+    }
+}
+
+/// Workgroups of a share of the patches.
+fn groups_of_share(shape: &FilterShape, tile: BlockTile) -> u64 {
+    u64::from(shape.output_quads() / tile.output_quads)
+        * u64::from(shape.input_quads().div_ceil(tile.input_quads))
+}
+
 /// What [`bias_gradient`] reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BiasGradient {
@@ -79,12 +132,11 @@ impl Share {
     fn of(shape: &FilterShape, room: u64, facts: &DeviceFacts) -> Self {
         let patches = shape.patch_plane();
         let tile = select::block_tile(patches, shape.output_quads(), shape.input_quads(), facts);
-        let groups = u64::from(shape.output_quads() / tile.output_quads)
-            * u64::from(shape.input_quads().div_ceil(tile.input_quads));
+        let groups = groups_of_share(shape, tile);
         let bytes = shape.tap_sums_bytes();
         let step = tile.step();
         let steps = patches.div_ceil(step);
-        let wanted = select::splits(groups, u64::from(steps), bytes, facts);
+        let wanted = select::splits(patches, groups, u64::from(steps), bytes, facts);
         let splits = u64::from(wanted).min(room / bytes.max(1)).max(1) as u32;
         let per_split = steps.div_ceil(splits) * step;
         Self {
@@ -94,6 +146,12 @@ impl Share {
             groups,
         }
     }
+}
+
+/// The tile of a dense weight gradient whose patches are not split into shares, however much room there is.
+pub(crate) fn unsplit(shape: &FilterShape, facts: &DeviceFacts) -> Option<BlockTile> {
+    let share = Share::of(shape, u64::MAX, facts);
+    (share.splits == 1).then_some(share.tile)
 }
 
 /// Bytes of workspace that the weight gradient works fastest with; 0 where it needs none.
@@ -128,17 +186,12 @@ pub fn weight_gradient(
     regions: &WeightGradient,
 ) -> Result<Vec<Launch>, FilterError> {
     shape.validate()?;
-    let patch_sums = sized("patch sums", regions.patch_sums, shape.patch_sums_bytes())?;
+    let ([patch_sums, gradient], taps) = regions.sized(shape)?;
     let averages = sized(
         "patch averages",
         regions.patch_averages,
         shape.patch_averages_bytes(),
     )?;
-    let (bytes, taps) = match regions.taps {
-        Taps::Every => (shape.weight_bytes(), shape.taps()),
-        Taps::Once => (shape.tap_sums_bytes(), 1),
-    };
-    let gradient = sized("weight gradient", regions.weight_gradient, bytes)?;
     if shape.depthwise {
         let params = DepthwiseWeightParams {
             quads: shape.input_quads(),
@@ -156,24 +209,14 @@ pub fn weight_gradient(
     let room = regions.workspace.map_or(0, |workspace| workspace.size);
     let share = Share::of(shape, room, facts);
     let product = |target: Region, taps: u32| {
-        let groups = share.groups * u64::from(share.splits);
-        let params = WeightParams {
-            groups: groups as u32,
-            output_groups: shape.output_quads() / share.tile.output_quads,
-            input_groups: shape.input_quads().div_ceil(share.tile.input_quads),
-            patches: shape.patch_plane(),
-            patches_per_split: share.per_split,
-            input_quads: shape.input_quads(),
+        let part = WeightPart {
+            tile: share.tile,
+            regions: [patch_sums, target],
             taps,
-            weights: shape.pair_vectors(),
+            per_split: share.per_split,
+            groups: share.groups * u64::from(share.splits),
         };
-        Launch::new(
-            share.tile.shader(),
-            &share.tile.defines(),
-            &params,
-            vec![patch_sums, averages, target],
-            folded_grid(groups),
-        )
+        gradients::launch(shape, averages, Some(part), None)
     };
     Ok(match regions.workspace {
         Some(workspace) if share.splits > 1 => {
@@ -245,7 +288,7 @@ pub fn bias_gradient(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input_gradient::{DepthwiseInputGradientParams, InputGradientParams, TapSumsParams};
+    use crate::input_gradient::{DepthwiseInputGradientParams, TapSumsParams};
     use crate::pool::PoolParams;
     use smidgen_gpu::testing::assert_params_match;
 
@@ -253,10 +296,8 @@ mod tests {
     fn the_parameters_match_their_shaders() {
         assert_params_match::<PoolParams>("filter/patch_pool.wgsl");
         assert_params_match::<TapSumsParams>("filter/tap_sums.wgsl");
-        assert_params_match::<InputGradientParams>("filter/input_gradient.wgsl");
         assert_params_match::<DepthwiseInputGradientParams>("filter/depthwise_input_gradient.wgsl");
-        assert_params_match::<WeightParams>("filter/weight_gradient.wgsl");
-        assert_params_match::<WeightParams>("filter/weight_gradient_subgroup.wgsl");
+        assert_params_match::<GradientsParams>("filter/gradients.wgsl");
         assert_params_match::<DepthwiseWeightParams>("filter/depthwise_weight_gradient.wgsl");
         assert_params_match::<SpreadParams>("filter/spread_taps.wgsl");
         assert_params_match::<BiasParams>("filter/bias_gradient.wgsl");

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use smidgen_filter::{
     BiasGradient, FilterError, FilterShape, InputGradient, Mask, PatchAverages, PatchGradient,
-    PatchSums, TapSums, Taps, WeightGradient, bias_gradient, input_gradient, patch_averages,
-    patch_gradient, patch_sums, tap_sums, weight_gradient, weight_gradient_workspace,
+    PatchSums, TapSums, Taps, TowardsInput, WeightGradient, averages_and_tap_sums, bias_gradient,
+    gradients, input_gradient, patch_averages, patch_gradient, patch_sums, tap_sums,
+    weight_gradient, weight_gradient_workspace,
 };
 use smidgen_gpu::testing::{Guarded, device, error_beside, relative_error};
 use smidgen_gpu::{Activation, DeviceFacts, DeviceKind, Region, Source};
@@ -17,6 +18,9 @@ use std::collections::HashSet;
 const TOLERANCE: f64 = 1e-5;
 /// In random cases, beside the sum of the terms' absolute values: a single output may be a sum that cancels.
 const TOLERANCE_OF_TERMS: f64 = 1e-6;
+
+/// Runs where patches are many, in a test of its own.
+const SUM_OF_SHARES: &str = "filter/spread_taps.wgsl";
 
 fn shape_of(case: &FilterCase) -> FilterShape {
     let pair = |values: [usize; 2]| values.map(|value| value as u32);
@@ -131,6 +135,15 @@ fn check(
     let by_weight = memory.output(words(shape.weight_bytes()));
     let by_pair = memory.output(words(shape.tap_sums_bytes()));
     let by_bias = memory.output(words(shape.bias_bytes()));
+    // What is computed together goes to places of its own.
+    let [averages_beside, sums_beside] = [shape.patch_averages_bytes(), shape.tap_sums_bytes()]
+        .map(|bytes| memory.output(words(bytes)));
+    let by_weight_beside = memory.output(words(shape.weight_bytes()));
+    let by_input_beside = if accumulate {
+        memory.input(&to_quads(&before, batch, inputs, height * width))
+    } else {
+        memory.output(words(shape.input_bytes()))
+    };
     let workspace_bytes = weight_gradient_workspace(&shape, facts).unwrap();
     let workspace = (workspace_bytes > 0).then(|| memory.output(words(workspace_bytes)));
 
@@ -154,19 +167,38 @@ fn check(
         tap_sums: summed_weight,
     };
     launches.extend(tap_sums(&shape, &regions).unwrap());
-    let regions = InputGradient {
+    let toward_input = |input_gradient: Region, [averages, sums]: [Region; 2]| InputGradient {
         patch_averages: averages,
         weight: if shape.reads_every_tap() {
             weight
         } else {
-            summed_weight
+            sums
         },
-        input_gradient: by_input,
+        input_gradient,
         accumulate,
         mask: masked.then(|| Mask::relu(input)),
         normalisation: None,
     };
+    let regions = toward_input(by_input, [averages, summed_weight]);
     launches.extend(input_gradient(&shape, facts, &regions).unwrap());
+    let by_averages = PatchAverages {
+        output_gradient,
+        patch_averages: averages_beside,
+    };
+    let by_taps = TapSums {
+        weight,
+        tap_sums: sums_beside,
+    };
+    launches.extend(averages_and_tap_sums(&shape, facts, &by_averages, &by_taps).unwrap());
+    let regions = WeightGradient {
+        patch_sums: sums,
+        patch_averages: averages_beside,
+        weight_gradient: by_weight_beside,
+        taps: Taps::Every,
+        workspace: None,
+    };
+    let both = toward_input(by_input_beside, [averages_beside, sums_beside]);
+    launches.extend(gradients(&shape, facts, &regions, &TowardsInput::Map(both)).unwrap());
     for (target, taps, workspace) in [
         (by_weight, Taps::Every, workspace),
         (by_pair, Taps::Once, None),
@@ -203,6 +235,21 @@ fn check(
             convolution.name
         );
     };
+    for (what, alone, beside) in [
+        ("patch averages", averages, averages_beside),
+        ("tap sums", summed_weight, sums_beside),
+    ] {
+        let [alone, beside] = [alone, beside].map(|region| outcome.read::<f32>(region));
+        assert_eq!(alone, beside, "{}: {what}", convolution.name);
+    }
+    for (what, alone, beside) in [
+        ("weight gradient", by_weight, by_weight_beside),
+        ("input gradient", by_input, by_input_beside),
+    ] {
+        let [alone, beside] = [alone, beside].map(|region| outcome.read::<f32>(region));
+        let alone = widen(&alone);
+        close(&format!("{what} beside the other"), &beside, &alone, &alone);
+    }
     let [x, w, dy] = [&x, &w, &dy].map(|values| widen(values));
     let absolute = |values: &[f64]| values.iter().map(|value| value.abs()).collect::<Vec<_>>();
     let [x_size, w_size, dy_size] = [&x, &w, &dy].map(|values| absolute(values));
@@ -308,8 +355,7 @@ fn every_case_agrees_with_its_twin_on_other_devices_checked_and_unchecked() {
     let all: HashSet<_> = smidgen_shaders::VARIANTS
         .iter()
         .map(|variant| variant.file)
-        .filter(|file| file.starts_with("filter/"))
-        .filter(|file| lanes.is_some() || !file.ends_with("_subgroup.wgsl"))
+        .filter(|file| file.starts_with("filter/") && *file != SUM_OF_SHARES)
         .collect();
     assert_eq!(ran, all, "kernels that ran with run-time checks");
 }
@@ -381,21 +427,21 @@ fn the_published_constants_hold_on_the_device() {
 
 #[test]
 fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
-    let convolution = Case::new("many patches", 8, [6, 24, 25], 5, [3, 3]).padding(1, 1);
+    let convolution = Case::new("many patches", 16, [6, 48, 50], 5, [3, 3]).padding(1, 1);
     let case = FilterCase::new(convolution, 2);
     let facts = facts(DeviceKind::Discrete, false);
     let shape = shape_of(&case);
     let workspace_bytes = weight_gradient_workspace(&shape, &facts).unwrap();
     assert!(workspace_bytes > 4 * shape.tap_sums_bytes());
-    check(&case, &facts, 0, true);
+    assert!(check(&case, &facts, 0, true).contains(SUM_OF_SHARES));
     let patches = case.patches()[0] * case.patches()[1];
-    let x = normal(1, 8 * 6 * patches);
-    let dy = normal(2, 8 * 5 * patches);
+    let x = normal(1, 16 * 6 * patches);
+    let dy = normal(2, 16 * 5 * patches);
     let run = || {
         let mut memory = Guarded::new();
         let regions = WeightGradient {
-            patch_sums: memory.input(&to_quads(&x, 8, 6, patches)),
-            patch_averages: memory.input(&to_quads(&dy, 8, 5, patches)),
+            patch_sums: memory.input(&to_quads(&x, 16, 6, patches)),
+            patch_averages: memory.input(&to_quads(&dy, 16, 5, patches)),
             weight_gradient: memory.output(shape.weight_bytes() as usize / 4),
             taps: Taps::Every,
             workspace: Some(memory.output(workspace_bytes as usize / 4)),

@@ -315,6 +315,24 @@ impl Backward<'_> {
             averages,
         };
         self.push(layer, kind);
+        // Directly behind the averages, and the weight gradient directly before the input gradient: each two can be one launch.
+        let wanted = self.wanted(input);
+        let summed = if wanted && reads_tap_sums(&attributes, patch) {
+            let name = format!("{} over its taps", self.emitter.name(weight));
+            let layout = Layout::Weight(attributes.of_one_tap());
+            let sums = self.emitter.value(name, layout, Role::Statistics);
+            let kind = OperationKind::FilterTapSums {
+                attributes,
+                shape,
+                patch,
+                weight,
+                sums,
+            };
+            self.push(layer, kind);
+            sums
+        } else {
+            weight
+        };
         let weight_gradient = match self.filter_state {
             FilterState::Pair => {
                 let pairs = Layout::Weight(attributes.of_one_tap());
@@ -323,15 +341,6 @@ impl Backward<'_> {
             }
             FilterState::Tap => self.parameter_gradient(weight),
         };
-        let kind = OperationKind::FilterWeightGradient {
-            attributes,
-            shape,
-            patch,
-            sums,
-            averages,
-            weight_gradient,
-        };
-        self.push(layer, kind);
         let mut complete = vec![(weight, weight_gradient)];
         if let Some(bias) = bias.filter(|&bias| self.wanted(bias)) {
             let bias_gradient = self.parameter_gradient(bias);
@@ -345,32 +354,25 @@ impl Backward<'_> {
             self.push(layer, kind);
             complete.push((bias, bias_gradient));
         }
-        if self.wanted(input) {
+        let kind = OperationKind::FilterWeightGradient {
+            attributes,
+            shape,
+            patch,
+            sums,
+            averages,
+            weight_gradient,
+        };
+        self.push(layer, kind);
+        if wanted {
             let (input_gradient, accumulate) =
                 self.gradients
                     .target(self.emitter, layer, input, output_gradient);
-            let weight = if reads_tap_sums(&attributes, patch) {
-                let name = format!("{} over its taps", self.emitter.name(weight));
-                let layout = Layout::Weight(attributes.of_one_tap());
-                let sums = self.emitter.value(name, layout, Role::Statistics);
-                let kind = OperationKind::FilterTapSums {
-                    attributes,
-                    shape,
-                    patch,
-                    weight,
-                    sums,
-                };
-                self.push(layer, kind);
-                sums
-            } else {
-                weight
-            };
             let kind = OperationKind::FilterInputGradient {
                 attributes,
                 shape,
                 patch,
                 averages,
-                weight,
+                weight: summed,
                 input_gradient,
                 accumulate,
                 derivative: None,

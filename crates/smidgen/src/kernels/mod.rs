@@ -202,7 +202,8 @@ fn workspace(
     })
 }
 
-/// The launches of each operation of `program` at the places of its plan. Of updates that follow each other the first has those of all.
+/// The launches of each operation of `program` at the places of its plan. Of operations that are launched together, as updates that follow each other
+/// and parts of filtered backward passes, the first has those of all.
 pub(crate) fn launches(
     program: &Program,
     plan: &ProgramPlan,
@@ -218,21 +219,23 @@ pub(crate) fn launches(
     let mut lists = Vec::with_capacity(program.operations.len());
     while let Some(operation) = program.operations.get(lists.len()) {
         let at = lists.len();
-        let (launches, together) = match updates_from(&program.operations, at) {
-            Some((optimizer, updates)) => (
-                update_launches(&binder, optimizer, &updates, facts)?,
-                updates.len(),
-            ),
-            None => (
-                launch::launch(&binder, at, &operation.kind, facts, choices)?,
-                1,
-            ),
-        };
-        let labelled = launches.into_iter().map(|launch| {
-            let label = match together {
-                1 => format!("{} {}", operation.layer, launch.label),
-                _ => format!("{together} parameters {}", launch.label),
+        let layer = || operation.layer.clone();
+        let (launches, together, name) =
+            if let Some((optimizer, updates)) = updates_from(&program.operations, at) {
+                let launches = update_launches(&binder, optimizer, &updates, facts)?;
+                let name = match updates.len() {
+                    1 => layer(),
+                    several => format!("{several} parameters"),
+                };
+                (launches, updates.len(), name)
+            } else if let Some(launch) = filter::pair(&binder, at, facts)? {
+                (vec![launch], 2, layer())
+            } else {
+                let launches = launch::launch(&binder, at, &operation.kind, facts, choices)?;
+                (launches, 1, layer())
             };
+        let labelled = launches.into_iter().map(|launch| {
+            let label = format!("{name} {}", launch.label);
             launch.labelled(label)
         });
         lists.push(labelled.collect());

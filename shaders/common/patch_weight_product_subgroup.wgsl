@@ -1,38 +1,12 @@
-// gradient[o, t, i] = sum over patches p:  average[o, p] * sum[i, p]     for every tap t
+// The part of filter/gradients.wgsl that computes the weight gradient, where input quads suffice for all lanes of a subgroup:
+//
+// weight_gradient[o, t, i] = sum over patches p:  average[o, p] * sum[i, p]     for every tap t
 //
 // Tile: a workgroup is one subgroup of SUBGROUP lanes. Each lane has an input quad of its own and sums its blocks with OUTPUT_QUADS output quads
 // over a share of the patches, SUBGROUP at a time: of these each lane loads the averages of one, and the subgroup shares them. Nothing is left to be
 // added up between lanes.
-// Share `split` of several writes to gradient[split], with one tap; spread_taps.wgsl adds the shares.
-// Dispatch: [output_groups * input_groups * splits] workgroups of SUBGROUP, folded.
-#import common/grid
-
-struct Params {
-    groups: u32,
-    output_groups: u32,
-    input_groups: u32,
-    patches: u32,
-    // A multiple of SUBGROUP.
-    patches_per_split: u32,
-    input_quads: u32,
-    taps: u32,
-    // vec4s of one share.
-    weights: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> patch_sums: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> average: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> gradient: array<vec4<f32>>;
-
-@compute @workgroup_size(SUBGROUP)
-fn main(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(subgroup_invocation_id) lane: u32,
-) {
-    let group = flat_workgroup(workgroup, workgroups);
-    if group >= params.groups {
+fn weight_product(group: u32, lane: u32) {
+    if group >= params.weight_groups {
         return;
     }
     var rest = group;
@@ -73,11 +47,11 @@ fn main(
     if input_quad >= params.input_quads {
         return;
     }
-    for (var tap = 0u; tap < params.taps; tap++) {
+    for (var tap = 0u; tap < params.weight_taps; tap++) {
 #for out in 0..OUTPUT_QUADS
-        let at_{out} = split * params.weights + (((output_quad + {out}u) * params.taps + tap) * params.input_quads + input_quad) * 4u;
+        let at_{out} = split * params.weights + (((output_quad + {out}u) * params.weight_taps + tap) * params.input_quads + input_quad) * 4u;
 #for row in 0..4
-        gradient[at_{out} + {row}u] = block_{out}_{row};
+        weight_gradient[at_{out} + {row}u] = block_{out}_{row};
 #endfor
 #endfor
     }
