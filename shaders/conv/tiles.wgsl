@@ -2,14 +2,15 @@
 // TRANSPOSED:  the same sum with the block transposed and the taps in reverse, which is the input gradient (of one residue class of
 //              the stride), as in conv/direct.wgsl.
 //
-// Tile: a workgroup of PIXEL_LANES by QUAD_LANES invocations computes PIXEL_LANES * TILE pixels that follow each other (row after row, image
-// after image) by QUAD_LANES * QUADS target quads, an invocation TILE by QUADS of them. For every DEPTH source quads it holds in workgroup
-// memory the patch of source pixels that its pixels see, padding included, and the weights of TAP_ROWS rows of taps; all taps read the one
-// patch.
-// Dispatch: [pixel_groups * quad_groups] workgroups of LANES = PIXEL_LANES * QUAD_LANES, folded.
+// Tile: a workgroup of PIXEL_LANES by QUAD_LANES by DEPTH_LANES invocations computes PIXEL_LANES * TILE pixels that follow each other (row after
+// row, image after image) by QUAD_LANES * QUADS target quads, an invocation TILE by QUADS of them. For every DEPTH source quads it holds in
+// workgroup memory the patch of source pixels that its pixels see, padding included, and the weights of TAP_ROWS rows of taps; all taps read
+// the one patch. DEPTH_LANES invocations take the source quads in turn, and are added up at the end.
+// Dispatch: [pixel_groups * quad_groups] workgroups of LANES = PIXEL_LANES * QUAD_LANES * DEPTH_LANES, folded.
 //
 // The patch is a run of PATCH pixels of the map that common/patch_map.wgsl describes.
 // PATCH_LOADS = ceil(PATCH / LANES); WEIGHT_LOADS = ceil(TAP_ROWS * TAPS_X * DEPTH * 4 * QUAD_LANES * QUADS / LANES).
+// AHEAD: what a step needs is loaded while the step before it is computed, which pays where few workgroups run.
 // The source is read through its normalisation and activation, see common/source.wgsl.
 // POSITIONS: so many products of the same sizes, one behind the other in source, weight and target: those of Winograd's method.
 // MOMENTS (forward): the statistics of the output are taken as well, see common/tile_moments.wgsl.
@@ -25,18 +26,14 @@ struct Params {
     position_groups: u32,
     quad_groups: u32,
     target_quads: u32,
-    // Target pixels, rows of one image, and pixels of a row.
+    // Target pixels, COUNT_Y rows of COUNT_X an image.
     pixels: u32,
-    count_y: u32,
-    count_x: u32,
-    // Source map, and an image of the map that patches are cut from.
+    // Source map.
     images: u32,
     source_quads: u32,
     source_height: u32,
     source_width: u32,
     source_plane: u32,
-    rows: u32,
-    columns: u32,
     stride_y: u32,
     stride_x: u32,
     dilation_y: u32,
@@ -92,14 +89,18 @@ const WEIGHT_STRIDE: u32 = TILE_QUADS + 2u;
 const TAPS: u32 = TAP_ROWS * TAPS_X;
 const WEIGHTS: u32 = TAPS * DEPTH * 4u * TILE_QUADS;
 const WEIGHTS_AT: u32 = DEPTH * PATCH;
+const TILE_LANES: u32 = PIXEL_LANES * QUAD_LANES;
+// Neighbouring lanes by twos share pixels, and every other lane weights, so that what half a subgroup reads comes at once.
+const MIX: u32 = min(QUAD_LANES, 2u);
+const DEPTH_OF_LANE: u32 = DEPTH / DEPTH_LANES;
 
 // The patch, then the weights: entry (tap, depth, row of the block, quad).
 var<workgroup> held: array<vec4<f32>, HELD>;
 
 // Where in the map of patches the first tap of a target pixel falls.
 fn first_tap(pixel: u32) -> u32 {
-    let place = place_of(pixel, params.count_y, params.count_x);
-    return (place.image * params.rows + place.y * params.stride_y) * params.columns + place.x * params.stride_x;
+    let place = place_of(pixel, COUNT_Y, COUNT_X);
+    return (place.image * ROWS + place.y * params.stride_y) * COLUMNS + place.x * params.stride_x;
 }
 
 @compute @workgroup_size(LANES)
@@ -127,9 +128,10 @@ fn main(
     let pixel_group = position_group / params.quad_groups;
     let first_quad = (position_group - pixel_group * params.quad_groups) * TILE_QUADS;
     let first_pixel = pixel_group * TILE_PIXELS;
-    // Eight neighbours read eight pixels beside each other, and what reads the same weights reads them at once.
-    let pixel_lane = lane % 8u + lane / (8u * QUAD_LANES) * 8u;
-    let quad_lane = lane / 8u % QUAD_LANES;
+    let tile_lane = lane % TILE_LANES;
+    let depth_lane = lane / TILE_LANES;
+    let pixel_lane = tile_lane / MIX % 8u + tile_lane / (8u * QUAD_LANES) * 8u;
+    let quad_lane = tile_lane % MIX + tile_lane / (8u * MIX) % (QUAD_LANES / MIX) * MIX;
 
     let patch_at = first_tap(first_pixel);
 #for pixel in 0..TILE
@@ -142,7 +144,7 @@ fn main(
 
 #for quad in 0..QUADS
 #ifdef BIAS
-    let start_{quad} = bias[min(first_quad + quad_lane + {quad}u * QUAD_LANES, params.target_quads - 1u)];
+    let start_{quad} = select(vec4<f32>(), bias[min(first_quad + quad_lane + {quad}u * QUAD_LANES, params.target_quads - 1u)], depth_lane == 0u);
 #else
     let start_{quad} = vec4<f32>();
 #endif
@@ -151,7 +153,17 @@ fn main(
 #endfor
 #endfor
 
-    for (var source_quad = 0u; source_quad < params.source_quads; source_quad += DEPTH) {
+    let row_steps = (params.taps_y + TAP_ROWS - 1u) / TAP_ROWS;
+    let steps = params.source_quads / DEPTH * row_steps;
+#ifdef AHEAD
+    for (var step = 0u; step <= steps; step++) {
+        let step_loaded = min(step, steps - 1u);
+#else
+    for (var step = 0u; step < steps; step++) {
+        let step_loaded = step;
+#endif
+        let source_quad = step_loaded / row_steps * DEPTH;
+        let first_loaded = step_loaded % row_steps * TAP_ROWS;
 #for depth in 0..DEPTH
 #ifdef DERIVATIVE
         let scaling_{depth} = Scaling();
@@ -159,84 +171,82 @@ fn main(
         let scaling_{depth} = scaling_of(source_quad + {depth}u);
 #endif
 #for load in 0..PATCH_LOADS
-        let patch_{depth}_{load} = select(vec4<f32>(), load_source(scaling_{depth}, source_at + (source_quad + {depth}u) * params.source_plane + found_{load}.pixel), found_{load}.inside);
+        let patch_{depth}_{load} = source[source_at + (source_quad + {depth}u) * params.source_plane + found_{load}.pixel];
 #endfor
 #endfor
-        for (var first_row = 0u; first_row < params.taps_y; first_row += TAP_ROWS) {
 #for load in 0..WEIGHT_LOADS
-            let entry_{load} = lane + {load}u * LANES;
-            let block_row_{load} = entry_{load} % 4u;
+        let entry_{load} = lane + {load}u * LANES;
+        let block_row_{load} = entry_{load} % 4u;
 #ifdef TRANSPOSED
-            let quad_{load} = entry_{load} / 4u % TILE_QUADS;
-            let tap_{load} = entry_{load} / (4u * TILE_QUADS) % TAPS;
-            let depth_{load} = entry_{load} / (4u * TILE_QUADS * TAPS);
+        let quad_{load} = entry_{load} / 4u % TILE_QUADS;
+        let tap_{load} = entry_{load} / (4u * TILE_QUADS) % TAPS;
+        let depth_{load} = entry_{load} / (4u * TILE_QUADS * TAPS);
 #else
-            let depth_{load} = entry_{load} / 4u % DEPTH;
-            let tap_{load} = entry_{load} / (4u * DEPTH) % TAPS;
-            let quad_{load} = entry_{load} / (4u * DEPTH * TAPS);
+        let depth_{load} = entry_{load} / 4u % DEPTH;
+        let tap_{load} = entry_{load} / (4u * DEPTH) % TAPS;
+        let quad_{load} = entry_{load} / (4u * DEPTH * TAPS);
 #endif
-            // What is surplus loads something that is there and is not used.
-            let tap_y_{load} = min(first_row + tap_{load} / TAPS_X, params.taps_y - 1u);
-            let tap_at_{load} = u32(params.tap_first + i32(tap_y_{load}) * params.tap_step_y + i32(tap_{load} % TAPS_X) * params.tap_step_x);
-            let target_{load} = min(first_quad + quad_{load}, params.target_quads - 1u);
-            let other_{load} = source_quad + min(depth_{load}, DEPTH - 1u);
+        // What is surplus loads something that is there and is not used.
+        let tap_y_{load} = min(first_loaded + tap_{load} / TAPS_X, params.taps_y - 1u);
+        let tap_at_{load} = u32(params.tap_first + i32(tap_y_{load}) * params.tap_step_y + i32(tap_{load} % TAPS_X) * params.tap_step_x);
+        let target_{load} = min(first_quad + quad_{load}, params.target_quads - 1u);
+        let other_{load} = source_quad + min(depth_{load}, DEPTH - 1u);
 #ifdef TRANSPOSED
-            let weight_{load} = weight[weight_at + ((other_{load} * params.taps + tap_at_{load}) * params.slots + target_{load}) * 4u + block_row_{load}];
+        let weight_{load} = weight[weight_at + ((other_{load} * params.taps + tap_at_{load}) * params.slots + target_{load}) * 4u + block_row_{load}];
 #else
-            let weight_{load} = weight[weight_at + ((target_{load} * params.taps + tap_at_{load}) * params.slots + other_{load}) * 4u + block_row_{load}];
+        let weight_{load} = weight[weight_at + ((target_{load} * params.taps + tap_at_{load}) * params.slots + other_{load}) * 4u + block_row_{load}];
 #endif
 #endfor
-            // All have read what is now replaced.
-            workgroupBarrier();
-            if first_row == 0u {
+#ifdef AHEAD
+        if step > 0u {
+            let step_used = step - 1u;
+#import common/tile_products
+        }
+#endif
+        // All have read what is now replaced. Padding is zero behind the activation.
+        workgroupBarrier();
+        if first_loaded == 0u {
 #for depth in 0..DEPTH
 #for load in 0..PATCH_LOADS
-                if lane + {load}u * LANES < PATCH {
-                    held[{depth}u * PATCH + lane + {load}u * LANES] = patch_{depth}_{load};
-                }
-#endfor
-#endfor
-            }
-#for load in 0..WEIGHT_LOADS
-            if entry_{load} < WEIGHTS {
-                held[WEIGHTS_AT + ((tap_{load} * DEPTH + depth_{load}) * 4u + block_row_{load}) * WEIGHT_STRIDE + quad_{load}] = weight_{load};
-            }
-#endfor
-            workgroupBarrier();
-
-            let rows = min(TAP_ROWS, params.taps_y - first_row);
-            let depths = turns(DEPTH, params.groups);
-            for (var row = 0u; row < rows; row++) {
-                for (var depth = 0u; depth < depths; depth++) {
-                    let row_at = (first_row + row) * params.dilation_y * params.columns + depth * PATCH;
-                    let weights_at = WEIGHTS_AT + (row * TAPS_X * DEPTH + depth) * 4u * WEIGHT_STRIDE + quad_lane;
-#for tap in 0..TAPS_X
-                    {
-#for pixel in 0..TILE
-                        let value_{pixel} = held[row_at + at_{pixel} + {tap}u * DILATION_X];
-#endfor
-#for quad in 0..QUADS
-#for row in 0..4
-                        let weight_{quad}_{row} = held[weights_at + ({tap}u * DEPTH * 4u + {row}u) * WEIGHT_STRIDE + {quad}u * QUAD_LANES];
-#endfor
-#for pixel in 0..TILE
-#ifdef TRANSPOSED
-                        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.x, weight_{quad}_1.x, weight_{quad}_2.x, weight_{quad}_3.x), vec4<f32>(value_{pixel}.x), sum_{pixel}_{quad});
-                        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.y, weight_{quad}_1.y, weight_{quad}_2.y, weight_{quad}_3.y), vec4<f32>(value_{pixel}.y), sum_{pixel}_{quad});
-                        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.z, weight_{quad}_1.z, weight_{quad}_2.z, weight_{quad}_3.z), vec4<f32>(value_{pixel}.z), sum_{pixel}_{quad});
-                        sum_{pixel}_{quad} = fma(vec4<f32>(weight_{quad}_0.w, weight_{quad}_1.w, weight_{quad}_2.w, weight_{quad}_3.w), vec4<f32>(value_{pixel}.w), sum_{pixel}_{quad});
+            if lane + {load}u * LANES < PATCH {
+#ifdef DERIVATIVE
+                held[{depth}u * PATCH + lane + {load}u * LANES] = select(vec4<f32>(), patch_{depth}_{load}, found_{load}.inside);
 #else
-#for row in 0..4
-                        sum_{pixel}_{quad} = fma(weight_{quad}_{row}, vec4<f32>(value_{pixel}[{row}]), sum_{pixel}_{quad});
-#endfor
+                held[{depth}u * PATCH + lane + {load}u * LANES] = select(vec4<f32>(), activate(scaled(scaling_{depth}, patch_{depth}_{load})), found_{load}.inside);
 #endif
+            }
 #endfor
 #endfor
-                    }
+        }
+#for load in 0..WEIGHT_LOADS
+        if entry_{load} < WEIGHTS {
+            held[WEIGHTS_AT + ((tap_{load} * DEPTH + depth_{load}) * 4u + block_row_{load}) * WEIGHT_STRIDE + quad_{load}] = weight_{load};
+        }
 #endfor
-                }
+        workgroupBarrier();
+#ifndef AHEAD
+        let step_used = step;
+#import common/tile_products
+#endif
+    }
+
+    if DEPTH_LANES > 1u {
+#for pixel in 0..TILE
+        workgroupBarrier();
+        if depth_lane > 0u {
+#for quad in 0..QUADS
+            held[((depth_lane - 1u) * QUADS + {quad}u) * TILE_LANES + tile_lane] = sum_{pixel}_{quad};
+#endfor
+        }
+        workgroupBarrier();
+        if depth_lane == 0u {
+            for (var other = 0u; other < DEPTH_LANES - 1u; other++) {
+#for quad in 0..QUADS
+                sum_{pixel}_{quad} += held[(other * QUADS + {quad}u) * TILE_LANES + tile_lane];
+#endfor
             }
         }
+#endfor
     }
 
 #ifdef MOMENTS
@@ -247,15 +257,17 @@ fn main(
 #for pixel in 0..TILE
     stored_{quad}[{pixel}] = sum_{pixel}_{quad};
 #endfor
-    note_moments(pixel_lane, quad_lane + {quad}u * QUAD_LANES, stored_{quad}, live);
+    if depth_lane == 0u {
+        note_moments(pixel_lane, quad_lane + {quad}u * QUAD_LANES, stored_{quad}, live);
+    }
 #endfor
     store_moments(lane, pixel_group, params.groups / params.quad_groups, first_quad, params.target_quads, params.pixels - first_pixel);
 #endif
 #for pixel in 0..TILE
     {
         let pixel = first_pixel + pixel_lane + {pixel}u * PIXEL_LANES;
-        if pixel < params.pixels {
-            let place = place_of(pixel, params.count_y, params.count_x);
+        if pixel < params.pixels && depth_lane == 0u {
+            let place = place_of(pixel, COUNT_Y, COUNT_X);
             let element = target_at + (place.image * params.target_height + place.y * params.scale_y + params.offset_y) * params.target_width
                 + place.x * params.scale_x + params.offset_x;
 #for quad in 0..QUADS

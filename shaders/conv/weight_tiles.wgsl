@@ -21,20 +21,16 @@ struct Params {
     input_groups: u32,
     output_quads: u32,
     slots: u32,
-    // Runs of pixels: of the whole batch, of one share (a multiple of RUNS), and side by side in a row.
+    // Runs of pixels, RUNS_PER_ROW side by side: of the whole batch, and of one share (a multiple of RUNS).
     runs: u32,
     runs_per_split: u32,
-    runs_per_row: u32,
-    output_height: u32,
     output_width: u32,
     output_plane: u32,
-    // The input, and an image of the map that patches are cut from.
+    // The input.
     images: u32,
     source_height: u32,
     source_width: u32,
     source_plane: u32,
-    rows: u32,
-    columns: u32,
     stride_y: u32,
     dilation_y: u32,
     origin_y: i32,
@@ -68,6 +64,8 @@ const TILE_PIXELS: u32 = RUNS * PIXELS;
 // One more than there are pixels, so that neighbouring quads stand in different banks.
 const GRADIENT_STRIDE: u32 = TILE_PIXELS + 1u;
 const PATCHES_AT: u32 = TILE_OUTPUTS * GRADIENT_STRIDE;
+// Neighbouring lanes by twos share output gradients, and every other lane input pixels, so that what half a subgroup reads comes at once.
+const MIX: u32 = 2u - INPUT_LANES % 2u;
 const BLOCK_LANES: u32 = OUTPUT_LANES * INPUT_LANES * TAP_LANES;
 
 // The output gradient, then the patches; at the end what is to be added up.
@@ -77,8 +75,8 @@ var<workgroup> run_at: array<u32, RUNS>;
 
 // Where in the map of patches the first tap of a run falls.
 fn first_tap(run: u32) -> u32 {
-    let place = place_of(run, params.output_height, params.runs_per_row);
-    return (place.image * params.rows + place.y * params.stride_y) * params.columns + place.x * (PIXELS * STRIDE_X);
+    let place = place_of(run, OUTPUT_HEIGHT, RUNS_PER_ROW);
+    return (place.image * ROWS + place.y * params.stride_y) * COLUMNS + place.x * (PIXELS * STRIDE_X);
 }
 
 @compute @workgroup_size(LANES)
@@ -97,12 +95,12 @@ fn main(
     let first_input = (groups_of_outputs - split * params.input_groups) * TILE_INPUTS;
     let block_lane = lane % BLOCK_LANES;
     let pixel_lane = lane / BLOCK_LANES;
-    let output_lane = block_lane % OUTPUT_LANES;
-    let input_lane = block_lane / OUTPUT_LANES % INPUT_LANES;
+    let input_lane = block_lane % MIX + block_lane / (MIX * OUTPUT_LANES) % (INPUT_LANES / MIX) * MIX;
+    let output_lane = block_lane / MIX % OUTPUT_LANES;
     let tap_lane = block_lane / (OUTPUT_LANES * INPUT_LANES);
     let tap_y = tap_lane % params.kernel_y;
     let first_tap_x = tap_lane / params.kernel_y * TAPS;
-    let tap_at = tap_y * params.dilation_y * params.columns + first_tap_x * DILATION_X;
+    let tap_at = tap_y * params.dilation_y * COLUMNS + first_tap_x * DILATION_X;
 
 #for load in 0..GRADIENT_LOADS
     let gradient_entry_{load} = lane + {load}u * LANES;
@@ -133,8 +131,8 @@ fn main(
         let patch_at = first_tap(first_run);
 #for load in 0..GRADIENT_LOADS
         let run_{load} = first_run + gradient_pixel_{load} / PIXELS;
-        let row_{load} = run_{load} / params.runs_per_row;
-        let x_{load} = (run_{load} - row_{load} * params.runs_per_row) * PIXELS + gradient_pixel_{load} % PIXELS;
+        let row_{load} = run_{load} / RUNS_PER_ROW;
+        let x_{load} = (run_{load} - row_{load} * RUNS_PER_ROW) * PIXELS + gradient_pixel_{load} % PIXELS;
         let use_{load} = run_{load} < params.runs && x_{load} < params.output_width;
         let gradient_{load} = select(vec4<f32>(), output_gradient[gradient_base_{load} + select(0u, row_{load} * params.output_width + x_{load}, use_{load})], use_{load});
 #endfor

@@ -55,6 +55,7 @@ mod tiles;
 mod variant;
 mod weight;
 mod weight_gradient;
+mod weight_product;
 mod weight_tiles;
 mod winograd;
 
@@ -65,7 +66,8 @@ pub use passes::{
 pub use select::{candidates, fits, variant_of_part};
 pub use shape::{ConvolutionShape, ShapeError};
 pub use variant::{
-    BlockTile, GatherTile, ParseVariantError, Pass, SharedBlockTile, SharedTile, StripTile, Variant,
+    BlockTile, GatherTile, ParseVariantError, Pass, ProductTile, SharedBlockTile, SharedTile,
+    StripTile, Variant,
 };
 pub use weight::{pack_weight, unpack_weight};
 pub use weight_gradient::{

@@ -86,7 +86,7 @@ fn way(
             Ok(Way::Winograd(method, workspace))
         }
         Variant::Strips(tile) => Ok(Way::Strips(tile)),
-        variant @ (Variant::Blocks(_) | Variant::SharedBlocks(_)) => {
+        variant @ (Variant::Blocks(_) | Variant::SharedBlocks(_) | Variant::Product(_)) => {
             Err(ShapeError::UnfitVariant { variant, pass })
         }
     }

@@ -3,7 +3,8 @@
 use crate::weight_gradient::{share_steps, workgroups_of_share};
 use crate::winograd::{self, Winograd};
 use crate::{
-    BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant, strips, tiles, weight_tiles,
+    BlockTile, ConvolutionShape, GatherTile, Pass, ShapeError, Variant, strips, tiles,
+    weight_product, weight_tiles,
 };
 use smidgen_gpu::{DeviceFacts, DeviceKind};
 
@@ -23,8 +24,10 @@ pub fn candidates(
     let others: Vec<Variant> = if pass == Pass::WeightGradient {
         let tiles = block_tiles(shape, facts, room).into_iter();
         let shared = weight_tiles::candidates(shape, facts, room).into_iter();
+        let products = weight_product::candidates(shape, facts, room).into_iter();
         strip_tiles(pass, shape, facts)
             .chain(shared.map(Variant::SharedBlocks))
+            .chain(products.map(Variant::Product))
             .chain(tiles.map(Variant::Blocks))
             .collect()
     } else {
@@ -71,6 +74,7 @@ pub fn fits(variant: Variant, pass: Pass, shape: &ConvolutionShape, facts: &Devi
         (Variant::SharedBlocks(tile), Pass::WeightGradient) => {
             weight_tiles::fits(tile, shape, facts)
         }
+        (Variant::Product(tile), Pass::WeightGradient) => weight_product::fits(tile, shape, facts),
         (Variant::Strips(tile), _) => strips::fits(tile, shape, facts),
         (Variant::Winograd(size), _) => winograd::fits(size, pass, shape),
         (Variant::Blocks(tile), Pass::WeightGradient) => {
@@ -107,10 +111,15 @@ pub(crate) fn choose(
             return Ok(Variant::Strips(strips::default(pass, shape, facts)));
         }
         return Ok(match pass {
-            Pass::WeightGradient => weight_tiles::default(shape, facts).map_or_else(
-                || Variant::Blocks(default_blocks(shape, facts, u64::MAX)),
-                Variant::SharedBlocks,
-            ),
+            Pass::WeightGradient => {
+                if let Some(tile) = weight_tiles::default(shape, facts) {
+                    Variant::SharedBlocks(tile)
+                } else if let Some(tile) = weight_product::default(shape, facts) {
+                    Variant::Product(tile)
+                } else {
+                    Variant::Blocks(default_blocks(shape, facts, u64::MAX))
+                }
+            }
             _ => {
                 if software
                     && winograd::fits(4, pass, shape)

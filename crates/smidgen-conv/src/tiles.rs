@@ -11,9 +11,9 @@ params! {
     /// Uniform of `conv/tiles.wgsl`.
     pub(crate) struct TileParams {
         groups: u32, position_groups: u32, quad_groups: u32, target_quads: u32,
-        pixels: u32, count_y: u32, count_x: u32,
+        pixels: u32,
         images: u32, source_quads: u32, source_height: u32, source_width: u32, source_plane: u32,
-        rows: u32, columns: u32, stride_y: u32, stride_x: u32, dilation_y: u32, origin_y: i32, origin_x: i32,
+        stride_y: u32, stride_x: u32, dilation_y: u32, origin_y: i32, origin_x: i32,
         target_height: u32, target_width: u32, target_plane: u32,
         scale_y: u32, scale_x: u32, offset_y: u32, offset_x: u32,
         taps: u32, slots: u32, taps_y: u32, tap_first: i32, tap_step_y: i32, tap_step_x: i32,
@@ -26,6 +26,11 @@ pub(crate) const VECTOR_BYTES: u32 = 16;
 
 impl SharedTile {
     pub(crate) fn lanes(self) -> u32 {
+        self.tile_lanes() * self.depth_lanes
+    }
+
+    /// Invocations that together compute all pixels by all quads of a workgroup.
+    fn tile_lanes(self) -> u32 {
         self.pixel_lanes * self.quad_lanes
     }
 
@@ -118,15 +123,17 @@ impl PatchMap {
 fn held(tile: SharedTile, map: &PatchMap, taps: [u32; 2], moments: bool) -> (u32, u32) {
     let row = tile.row_of_weights(taps[1]);
     let patch = tile.depth * map.patch;
-    let room = (PORTABLE_BYTES / VECTOR_BYTES).saturating_sub(patch) / row.max(1);
+    let room =
+        (tile.depth_lanes * PORTABLE_BYTES / VECTOR_BYTES).saturating_sub(patch) / row.max(1);
     let most = room.clamp(1, taps[0]);
     // No more than as many steps need.
     let rows = taps[0].div_ceil(taps[0].div_ceil(most));
-    let held = patch.saturating_add(rows.saturating_mul(row));
+    let added_up = (tile.depth_lanes - 1) * tile.tile_lanes() * tile.quads;
+    let held = patch.saturating_add(rows.saturating_mul(row)).max(added_up);
     (
         rows,
         if moments {
-            held.max(2 * tile.lanes() * tile.quads)
+            held.max(2 * tile.tile_lanes() * tile.quads)
         } else {
             held
         },
@@ -157,6 +164,8 @@ pub(crate) fn fits(
         && (32..=facts.max_invocations.min(256)).contains(&tile.lanes())
         && (1..=8).contains(&tile.depth)
         && source_quads.is_multiple_of(tile.depth)
+        && tile.depth_lanes >= 1
+        && tile.depth.is_multiple_of(tile.depth_lanes)
         && gathers(pass, &shape.flattened()).iter().all(|[y, x]| {
             y.taps * x.taps == 0
                 || PatchMap::of(shape.flattened().batch, y, x, tile.all_pixels()).is_some_and(
@@ -168,11 +177,11 @@ pub(crate) fn fits(
         })
 }
 
-/// A tile of so many invocations, as far as there are target quads for them.
+/// A tile of so many invocations, as far as there are target quads for them, of which so many share the source quads.
 fn tile_of(
     pass: Pass,
     shape: &ConvolutionShape,
-    (pixels, quads, lanes): (u32, u32, u32),
+    (pixels, quads, lanes, depth_lanes): (u32, u32, u32, u32),
 ) -> SharedTile {
     let target_quads = target_quads(pass, shape);
     let source_quads = if pass == Pass::InputGradient {
@@ -181,25 +190,36 @@ fn tile_of(
         shape.input_quads()
     };
     let quads = quads.min(target_quads);
-    // At least 64 pixels a workgroup, so that it can take moments.
-    let most_lanes = (lanes * pixels / 64).min(8);
+    let one_tap = shape.taps() == 1;
+    let lanes = lanes / depth_lanes;
+    // At least 64 pixels a workgroup, so that it can take moments. Where there are several taps, pixels that share a patch load the least.
+    let most_lanes = (lanes * pixels / 64).min(if one_tap { 8 } else { 4 });
     let quad_lanes = target_quads
         .div_ceil(quads)
         .next_power_of_two()
         .min(most_lanes);
     // One tap makes few products of what is held.
-    let most_depth = if shape.taps() == 1 { 4 } else { 1 };
+    let most_depth = if one_tap { 4 } else { depth_lanes };
     SharedTile {
         pixels,
         quads,
         pixel_lanes: lanes / quad_lanes,
         quad_lanes,
+        depth_lanes,
         depth: dividing(source_quads, most_depth),
     }
 }
 
-/// Workgroups of a discrete GPU that keep it busy; with fewer, smaller tiles pay.
+/// Workgroups of a discrete GPU that keep it busy; with fewer, smaller tiles pay, and lanes that share the source quads.
 const BUSY_GROUPS: u64 = 256;
+
+/// Tiles of [`tile_of`], each for fewer pixels and target quads than the one before, with the workgroups that it pays with.
+const SIZES: [((u32, u32, u32, u32), u64); 4] = [
+    ((8, 2, 128, 1), BUSY_GROUPS),
+    ((4, 2, 128, 1), BUSY_GROUPS),
+    ((4, 2, 128, 2), BUSY_GROUPS / 2),
+    ((4, 2, 128, 4), BUSY_GROUPS / 4),
+];
 
 /// The rule where it is a tile: on a discrete GPU, for dense kernels of several taps and stride 1, with channels and pixels enough.
 pub(crate) fn default(
@@ -225,13 +245,11 @@ pub(crate) fn default(
         u64::from(pixels.div_ceil(tile.all_pixels()))
             * u64::from(target_quads(pass, shape).div_ceil(tile.all_quads()))
     };
-    let [large, small] = [(8, 2, 128), (4, 2, 128)].map(|size| tile_of(pass, shape, size));
-    let tile = if groups(large) >= BUSY_GROUPS {
-        large
-    } else {
-        small
-    };
-    (groups(tile) >= BUSY_GROUPS / 4 && fits(tile, pass, shape, facts)).then_some(tile)
+    SIZES
+        .map(|(size, least)| (tile_of(pass, shape, size), least))
+        .into_iter()
+        .find(|(tile, least)| groups(*tile) >= *least && fits(*tile, pass, shape, facts))
+        .map(|(tile, _)| tile)
 }
 
 /// The tiles that are worth measuring: none on a software device, where workgroup memory is as far away as any other.
@@ -243,9 +261,16 @@ pub(crate) fn candidates(
     if facts.kind == DeviceKind::Software || shape.groups > 1 {
         return Vec::new();
     }
-    [(8, 2, 128), (4, 2, 128), (4, 4, 128), (8, 2, 64)]
-        .map(|size| tile_of(pass, shape, size))
-        .into()
+    [
+        (8, 2, 128, 1),
+        (4, 2, 128, 1),
+        (4, 4, 128, 1),
+        (8, 2, 128, 2),
+        (4, 2, 128, 2),
+        (4, 2, 128, 4),
+    ]
+    .map(|size| tile_of(pass, shape, size))
+    .into()
 }
 
 impl Gather<'_> {
@@ -268,13 +293,23 @@ impl Gather<'_> {
         let map = PatchMap::of(shape.batch, &y, &x, tile.all_pixels())?;
         let mut defines = self.flags(false);
         defines.extend(positions.map(|_| ("POSITIONS", String::new())));
+        if tile.depth_lanes > 1 {
+            defines.push(("AHEAD", String::new()));
+        }
+        // Where a tap is a step from every pixel anyway, one kernel serves maps of all sizes.
+        let endless = shape.batch * y.targets == 1 && y.taps * x.taps == 1;
+        let across = |pixels: u32| if endless { u32::MAX } else { pixels };
         let moments = defines.iter().any(|(name, _)| *name == "MOMENTS");
         let (tap_rows, held) = held(tile, &map, [y.taps, x.taps], moments);
         let (source_quads, target_quads) = (self.source_quads(), self.target_quads());
         let weights = tap_rows * x.taps * tile.depth * 4 * tile.all_quads();
         defines.extend(
             [
+                ("COLUMNS", across(map.columns)),
+                ("COUNT_X", across(x.targets)),
+                ("COUNT_Y", y.targets),
                 ("DEPTH", tile.depth),
+                ("DEPTH_LANES", tile.depth_lanes),
                 ("DILATION_X", x.dilation),
                 ("HELD", held),
                 ("LANES", tile.lanes()),
@@ -283,6 +318,7 @@ impl Gather<'_> {
                 ("PIXEL_LANES", tile.pixel_lanes),
                 ("QUADS", tile.quads),
                 ("QUAD_LANES", tile.quad_lanes),
+                ("ROWS", map.rows),
                 ("TAPS_X", x.taps),
                 ("TAP_ROWS", tap_rows),
                 ("TILE", tile.pixels),
@@ -301,15 +337,11 @@ impl Gather<'_> {
             quad_groups,
             target_quads,
             pixels,
-            count_y: y.targets,
-            count_x: x.targets,
             images: shape.batch,
             source_quads,
             source_height: y.source,
             source_width: x.source,
             source_plane: shape.batch * y.source * x.source,
-            rows: map.rows,
-            columns: map.columns,
             stride_y: y.stride,
             stride_x: x.stride,
             dilation_y: y.dilation,

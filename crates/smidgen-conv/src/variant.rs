@@ -47,6 +47,9 @@ pub enum Variant {
     /// Weight gradient, for GPUs: a workgroup keeps the pixels of its share in workgroup memory.
     /// `shared-blocks 2x3x1 pixels 4 lanes 8x4x1 runs 8 shares 16`.
     SharedBlocks(SharedBlockTile),
+    /// Weight gradient of 1x1 kernels of stride 1, for software devices: the lanes of a subgroup have a quad of the input (or the output) each
+    /// and share those of the other side. `product 4 lanes 8 inputs shares 1`.
+    Product(ProductTile),
     /// All passes of a depthwise convolution: an invocation walks down strips of the output, or of the input for the gradients. Where both
     /// gradients take the same one, they are computed in one dispatch. `strips 4x14 lanes 8 shares 2`.
     Strips(StripTile),
@@ -74,6 +77,8 @@ pub struct SharedTile {
     pub pixel_lanes: u32,
     /// Invocations that share pixels and compute other target quads; a power of two.
     pub quad_lanes: u32,
+    /// Invocations that share pixels and target quads and take other source quads; a divisor of `depth`.
+    pub depth_lanes: u32,
     /// Source quads that are held at a time; a divisor of the number there are.
     pub depth: u32,
 }
@@ -118,6 +123,19 @@ pub struct SharedBlockTile {
     pub shares: u32,
 }
 
+/// What a subgroup sums of the weight gradient of a 1x1 kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProductTile {
+    /// Quads of the side that the lanes share.
+    pub quads: u32,
+    /// The size of the device's subgroups; so many quads of the other side, and so many pixels at a time.
+    pub lanes: u32,
+    /// Whether a lane has an output quad of its own, and else an input quad.
+    pub by_output: bool,
+    /// Shares of the pixels, each summed apart where the workspace has room for their results.
+    pub shares: u32,
+}
+
 /// What an invocation of a depthwise pass walks down, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StripTile {
@@ -141,11 +159,15 @@ impl fmt::Display for Variant {
                 }
                 write!(formatter, " {}x{}", tile.pixels, tile.quads)
             }
-            Self::Tiles(tile) => write!(
-                formatter,
-                "tiles {}x{} lanes {}x{} depth {}",
-                tile.pixels, tile.quads, tile.pixel_lanes, tile.quad_lanes, tile.depth
-            ),
+            Self::Tiles(tile) => {
+                let lanes = [tile.pixel_lanes, tile.quad_lanes];
+                write!(formatter, "tiles {}x{} ", tile.pixels, tile.quads)?;
+                write!(formatter, "lanes {}x{}", lanes[0], lanes[1])?;
+                if tile.depth_lanes > 1 {
+                    write!(formatter, "x{}", tile.depth_lanes)?;
+                }
+                write!(formatter, " depth {}", tile.depth)
+            }
             Self::Winograd(size) => write!(formatter, "winograd {size}"),
             Self::Blocks(tile) => write!(
                 formatter,
@@ -170,6 +192,14 @@ impl fmt::Display for Variant {
                 tile.runs,
                 tile.shares
             ),
+            Self::Product(tile) => {
+                let side = if tile.by_output { "outputs" } else { "inputs" };
+                write!(
+                    formatter,
+                    "product {} lanes {} {side} shares {}",
+                    tile.quads, tile.lanes, tile.shares
+                )
+            }
             Self::Strips(tile) => write!(
                 formatter,
                 "strips {}x{} lanes {} shares {}",
@@ -247,13 +277,29 @@ fn parse(text: &str) -> Option<Variant> {
         let [size, "lanes", lanes, "depth", depth] = words[..] else {
             return None;
         };
-        let ([pixels, quads], [pixel_lanes, quad_lanes]) = (sizes(size)?, sizes(lanes)?);
+        let [pixels, quads] = sizes(size)?;
+        let [pixel_lanes, quad_lanes, depth_lanes] =
+            sizes(lanes).or_else(|| sizes::<2>(lanes).map(|[pixel, quad]| [pixel, quad, 1]))?;
         return Some(Variant::Tiles(SharedTile {
             pixels,
             quads,
             pixel_lanes,
             quad_lanes,
+            depth_lanes,
             depth: depth.parse().ok()?,
+        }));
+    }
+    if family == "product" {
+        let words: Vec<&str> = rest.split(' ').collect();
+        let [quads, "lanes", lanes, side, "shares", shares] = words[..] else {
+            return None;
+        };
+        return Some(Variant::Product(ProductTile {
+            quads: quads.parse().ok()?,
+            lanes: lanes.parse().ok()?,
+            // A text that says neither is told apart by being written again.
+            by_output: side == "outputs",
+            shares: shares.parse().ok()?,
         }));
     }
     if family == "strips" {
@@ -339,9 +385,21 @@ mod tests {
                     quads: 2,
                     pixel_lanes: 16,
                     quad_lanes: 4,
+                    depth_lanes: 1,
                     depth: 1,
                 }),
                 "tiles 8x2 lanes 16x4 depth 1",
+            ),
+            (
+                Variant::Tiles(SharedTile {
+                    pixels: 4,
+                    quads: 2,
+                    pixel_lanes: 8,
+                    quad_lanes: 4,
+                    depth_lanes: 2,
+                    depth: 4,
+                }),
+                "tiles 4x2 lanes 8x4x2 depth 4",
             ),
             (
                 Variant::SharedBlocks(SharedBlockTile {
@@ -356,6 +414,15 @@ mod tests {
                     shares: 16,
                 }),
                 "shared-blocks 2x3x1 pixels 4 lanes 8x4x2 runs 8 shares 16",
+            ),
+            (
+                Variant::Product(ProductTile {
+                    quads: 4,
+                    lanes: 8,
+                    by_output: true,
+                    shares: 2,
+                }),
+                "product 4 lanes 8 outputs shares 2",
             ),
             (
                 Variant::Strips(StripTile {
@@ -394,7 +461,10 @@ mod tests {
             "winograd 04",
             "tiles 8x2 lanes 16x4",
             "tiles 8x2 lanes 16 depth 1",
+            "tiles 8x2 lanes 16x4x1 depth 1",
             "shared-blocks 2x3x1 pixels 4 lanes 8x4x2 runs 8",
+            "product 4 lanes 8 shares 2",
+            "product 4 lanes 8 both shares 2",
             "strips 4x14",
             "strips 4x14 lanes 8",
             "strips 4x14 lanes 08 shares 1",

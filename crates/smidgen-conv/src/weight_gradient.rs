@@ -4,6 +4,7 @@ use crate::passes::{sized, sized_source};
 use crate::select::{self, choose};
 use crate::shape::QUAD_BYTES;
 use crate::strips::Strips;
+use crate::weight_product::WeightProduct;
 use crate::weight_tiles::WeightTiles;
 use crate::winograd::Winograd;
 use crate::{BlockTile, ConvolutionShape, Pass, ShapeError, Variant, gather::groups_of};
@@ -334,6 +335,12 @@ pub fn workspace(
             (tiles.share(u64::MAX).workspace(shape.weight_bytes()))
                 .max(bias.workspace(shape.bias_bytes()))
         }
+        Variant::Product(tile) => {
+            let shape = *shape;
+            let share = WeightProduct { shape, tile }.share(u64::MAX);
+            let bias = bias_share(&shape, u64::MAX, facts);
+            (share.workspace(shape.weight_bytes())).max(bias.workspace(shape.bias_bytes()))
+        }
         Variant::Blocks(tile) => {
             let share = Plan::of(shape, tile).share(u64::MAX);
             let bias = bias_share(shape, u64::MAX, facts);
@@ -388,6 +395,14 @@ pub fn weight_gradient(
             let share = tiles.share(room);
             in_shares(&share, regions.workspace, weight_gradient, &|partial| {
                 tiles.launch(&share, input, output_gradient, partial)
+            })
+        }
+        Variant::Product(tile) => {
+            let shape = *shape;
+            let product = WeightProduct { shape, tile };
+            let share = product.share(room);
+            in_shares(&share, regions.workspace, weight_gradient, &|partial| {
+                product.launch(&share, input, output_gradient, partial)
             })
         }
         Variant::Strips(tile) => {

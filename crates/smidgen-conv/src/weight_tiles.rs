@@ -12,9 +12,9 @@ params! {
     /// Uniform of `conv/weight_tiles.wgsl`.
     pub(crate) struct WeightTileParams {
         groups: u32, output_groups: u32, input_groups: u32, output_quads: u32, slots: u32,
-        runs: u32, runs_per_split: u32, runs_per_row: u32,
-        output_height: u32, output_width: u32, output_plane: u32,
-        images: u32, source_height: u32, source_width: u32, source_plane: u32, rows: u32, columns: u32,
+        runs: u32, runs_per_split: u32,
+        output_width: u32, output_plane: u32,
+        images: u32, source_height: u32, source_width: u32, source_plane: u32,
         stride_y: u32, dilation_y: u32, origin_y: i32, origin_x: i32, kernel_y: u32, kernel_x: u32,
         weights: u32,
     }
@@ -138,7 +138,11 @@ impl WeightTiles {
         let [output_groups, input_groups] = self.sides();
         let groups = self.groups() * u64::from(share.splits);
         let window = (tile.pixels - 1) * self.x.stride + (tile.taps - 1) * self.x.dilation + 1;
+        // As in the forward pass.
+        let endless = shape.batch * shape.output_height() * shape.taps() == 1;
+        let across = |pixels: u32| if endless { u32::MAX } else { pixels };
         let mut defines: Vec<(&str, String)> = [
+            ("COLUMNS", across(self.map.columns)),
             ("DILATION_X", self.x.dilation),
             (
                 "GRADIENT_LOADS",
@@ -148,6 +152,7 @@ impl WeightTiles {
             ("INPUT_LANES", tile.input_lanes),
             ("INPUT_QUADS", tile.input_quads),
             ("LANES", lanes),
+            ("OUTPUT_HEIGHT", shape.output_height()),
             ("OUTPUT_LANES", tile.output_lanes),
             ("OUTPUT_QUADS", tile.output_quads),
             ("PATCH", self.map.patch),
@@ -157,7 +162,9 @@ impl WeightTiles {
             ),
             ("PIXELS", tile.pixels),
             ("PIXEL_LANES", tile.pixel_lanes),
+            ("ROWS", self.map.rows),
             ("RUNS", tile.runs),
+            ("RUNS_PER_ROW", across(self.runs_per_row)),
             ("STRIDE_X", self.x.stride),
             ("TAPS", tile.taps),
             ("TAP_LANES", self.tap_lanes()),
@@ -179,16 +186,12 @@ impl WeightTiles {
             slots: shape.slots(),
             runs: self.runs(),
             runs_per_split: share.per_split,
-            runs_per_row: self.runs_per_row,
-            output_height: shape.output_height(),
             output_width: shape.output_width(),
             output_plane: shape.output_plane(),
             images: shape.batch,
             source_height: shape.input_height,
             source_width: shape.input_width,
             source_plane: shape.input_plane(),
-            rows: self.map.rows,
-            columns: self.map.columns,
             stride_y: self.y.stride,
             dilation_y: self.y.dilation,
             origin_y: self.y.origin,

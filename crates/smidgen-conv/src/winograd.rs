@@ -176,6 +176,7 @@ impl Winograd {
             quads: 2,
             pixel_lanes: 128 / quad_lanes,
             quad_lanes,
+            depth_lanes: 1,
             depth: dividing(self.source_quads, 4),
         }
     }

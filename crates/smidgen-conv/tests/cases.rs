@@ -408,7 +408,8 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
     let all: HashSet<_> = smidgen_shaders::VARIANTS
         .iter()
         .map(|variant| variant.file)
-        // Sparse kernels, those of listed pixels, Winograd's, tiles in workgroup memory and the forward pass by strips have tests of their own.
+        // Sparse kernels, those of listed pixels, Winograd's, tiles in workgroup memory, the forward pass by strips and the product of lanes
+        // with a quad each have tests of their own.
         .filter(|file| {
             file.starts_with("conv/")
                 && !file.starts_with("conv/sparse_")
@@ -417,6 +418,7 @@ fn every_case_agrees_with_its_twin_where_each_invocation_loads_its_weights() {
                 && !file.starts_with("conv/winograd_")
                 && !file.ends_with("tiles.wgsl")
                 && *file != "conv/depthwise_forward.wgsl"
+                && *file != "conv/weight_product.wgsl"
         })
         .collect();
     assert_eq!(checked, all, "kernels that ran with run-time checks");
@@ -494,6 +496,52 @@ fn tiles_of_eight_by_two_quads_agree_with_their_twin() {
             read: Read::of(!checked, Activation::Relu),
         };
         check(&case, &sharing(), mode);
+    }
+}
+
+#[test]
+fn lanes_with_a_quad_each_agree_with_their_twin() {
+    // More quads than lanes, fewer, and as many; pixels that do not come in eights.
+    for (turn, (channels, outputs, texts)) in [
+        (
+            36,
+            20,
+            [
+                "product 4 lanes 8 inputs shares 2",
+                "product 3 lanes 8 outputs shares 1",
+            ],
+        ),
+        (
+            12,
+            68,
+            [
+                "product 6 lanes 8 outputs shares 3",
+                "product 1 lanes 8 inputs shares 1",
+            ],
+        ),
+        (
+            32,
+            32,
+            [
+                "product 4 lanes 8 inputs shares 1",
+                "product 4 lanes 8 outputs shares 2",
+            ],
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let case = Case::new("1x1, a quad a lane", 3, [channels, 5, 7], outputs, [1, 1]);
+        for (checked, text) in [true, false].into_iter().zip(texts) {
+            let mode = Mode {
+                plain: checked,
+                weights: true,
+                checked,
+                variants: [None, None, Some(text.parse().unwrap())],
+                read: Read::turn(turn),
+            };
+            check(&case, &sharing(), mode);
+        }
     }
 }
 
@@ -639,7 +687,7 @@ fn the_largest_tiles_agree_with_their_twin() {
     // The rule on discrete GPUs; more pixels and channels than a workgroup has, of either map.
     let case = Case::new("3x3, large tiles", 2, [36, 10, 9], 68, [3, 3]).padding(1, 1);
     let variants = [
-        "tiles 8x2 lanes 16x8 depth 1",
+        "tiles 8x2 lanes 32x4 depth 1",
         "tiles 8x2 lanes 16x8 depth 1",
         "shared-blocks 2x3x1 pixels 2 lanes 8x4x2 runs 14 shares 2",
     ];
@@ -651,6 +699,34 @@ fn the_largest_tiles_agree_with_their_twin() {
         read: Read::of(true, Activation::Relu),
     };
     check(&case, &alone(DeviceKind::Discrete), mode);
+}
+
+#[test]
+fn lanes_that_share_the_source_quads_agree_with_their_twin() {
+    let case = Case::new("3x3, few pixels", 2, [16, 7, 10], 24, [3, 3]).padding(1, 1);
+    for (turn, variants) in [
+        [
+            "tiles 8x1 lanes 8x2x2 depth 2",
+            "tiles 2x2 lanes 8x2x2 depth 6",
+        ],
+        [
+            "tiles 4x2 lanes 8x2x4 depth 4",
+            "tiles 1x1 lanes 16x4x3 depth 3",
+        ],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [forward, input_gradient] = variants.map(|text| Some(text.parse().unwrap()));
+        let mode = Mode {
+            plain: turn == 1,
+            weights: false,
+            checked: turn == 0,
+            variants: [forward, input_gradient, None],
+            read: Read::of(true, Activation::Relu),
+        };
+        check(&case, &alone(DeviceKind::Discrete), mode);
+    }
 }
 
 /// Forward and input gradient by Winograd's method.

@@ -232,6 +232,12 @@ fn every_kernel_decodes_behind_normalisations_and_held_slopes() {
     };
     let shared = |variant: &Variant| matches!(variant, Variant::SharedBlocks(_));
     let blocks = |variant: &Variant| matches!(variant, Variant::Blocks(_));
+    // By the rule where no subgroups share.
+    let product = |shape: ConvolutionShape| {
+        let found = candidates(pass, &shape, device(true).facts(), 1 << 20).unwrap();
+        let product = |variant: &Variant| matches!(variant, Variant::Product(_));
+        (shape, Kernel::Dense(found.into_iter().find(product)))
+    };
     let by_rule = |shape: ConvolutionShape| (shape, Kernel::Dense(None));
     let [few, many] =
         [0.1, 0.8].map(|density| SparseShape::with_density(shape(8, 8, 3), density).unwrap());
@@ -245,6 +251,7 @@ fn every_kernel_decodes_behind_normalisations_and_held_slopes() {
         find(&depthwise, blocks),
         find(&shape(16, 16, 3), shared),
         find(&shape(16, 16, 3).with_stride(2), shared),
+        product(shape(36, 8, 1)),
         (shape(8, 8, 3), Kernel::Sparse(few)),
         (shape(8, 8, 3), Kernel::Sparse(many)),
     ];
