@@ -588,6 +588,27 @@ fn gradients_pass_what_stands_between_layers() {
         };
         let through = output(&mut memory, shape.patch_sums_bytes());
         let past = output(&mut memory, shape.patch_sums_bytes());
+        // The same in one dispatch with the weight gradient.
+        let map_beside = InputGradient {
+            input_gradient: output(&mut memory, shape.input_bytes()),
+            ..map
+        };
+        let beside = by_patch(
+            sums.slope_counts,
+            output(&mut memory, shape.patch_sums_bytes()),
+        );
+        let by_weight = [0; 2].map(|_| output(&mut memory, shape.weight_bytes()));
+        let with_weight = |weight_gradient, by_input| {
+            let by_weight = WeightGradient {
+                patch_sums: sums.patch_sums,
+                patch_averages: averages.patch_averages,
+                weight_gradient,
+                taps: Taps::Every,
+                workspace: None,
+            };
+            let facts = self::facts(DeviceKind::Discrete, false);
+            gradients(&shape, &facts, &by_weight, &by_input).unwrap()
+        };
         let launches = [
             patch_sums(&shape, &facts, &sums).unwrap(),
             patch_averages(&shape, &facts, &averages).unwrap(),
@@ -602,6 +623,8 @@ fn gradients_pass_what_stands_between_layers() {
             input_gradient(&shape, &facts, &map).unwrap(),
             patch_gradient(&shape, &facts, &by_patch(sums.slope_counts, through)).unwrap(),
             patch_gradient(&shape, &facts, &by_patch(None, past)).unwrap(),
+            with_weight(by_weight[0], TowardsInput::Map(map_beside)),
+            with_weight(by_weight[1], TowardsInput::Patches(beside)),
         ]
         .concat();
         let outcome = if checked {
@@ -626,6 +649,22 @@ fn gradients_pass_what_stands_between_layers() {
         };
         let found = from_quads(&outcome.read(map.input_gradient), batch, inputs, pixels);
         close("the map", &found, &masked);
+        let found = from_quads(
+            &outcome.read(map_beside.input_gradient),
+            batch,
+            inputs,
+            pixels,
+        );
+        close("the map beside a weight gradient", &found, &masked);
+        let by_pixels = twin::weight_gradient(
+            &case,
+            &wide_x.iter().map(|x| x.max(0.0)).collect::<Vec<_>>(),
+            &dy,
+        );
+        for region in by_weight {
+            let found = unpack(&shape, taps, &outcome.read::<f32>(region));
+            close("the weight gradient", &found, &by_pixels);
+        }
         let ones = twin::patch_sums(&case, &vec![1.0; plain.len()]);
         let averaged = |map: &[f64]| -> Vec<f64> {
             let sums = twin::patch_sums(&case, map);
