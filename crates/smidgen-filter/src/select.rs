@@ -141,10 +141,15 @@ pub(crate) fn product_tile(
         };
     }
     if few(patches, facts) {
+        let most = if many_channels(output_quads, quads) && patches > 128 {
+            4
+        } else {
+            2
+        };
         return ProductTile {
             lanes: lanes_of_few(patches, output_quads, quads),
             patches: 1,
-            quads: dividing(quads, 2),
+            quads: dividing(quads, most),
             subgroup: None,
             slices: 4,
         };
@@ -265,13 +270,18 @@ fn few(patches: u32, facts: &DeviceFacts) -> bool {
     facts.kind != DeviceKind::Software && patches <= 8192
 }
 
-/// Invocations of a workgroup where patches are few, for either gradient: more where an invocation would have many patches and there are few blocks of the weight gradient.
+/// Invocations of a workgroup where patches are few, for either gradient: more where each would have many patches, and few channels leave few workgroups.
 fn lanes_of_few(patches: u32, output_quads: u32, input_quads: u32) -> u32 {
-    match patches {
-        0..=512 => 32,
-        _ if output_quads * input_quads >= 1024 => 64,
-        _ => 128,
+    if patches <= 512 || many_channels(output_quads, input_quads) {
+        32
+    } else {
+        128
     }
+}
+
+/// 128 in and out.
+fn many_channels(output_quads: u32, input_quads: u32) -> bool {
+    output_quads * input_quads >= 1024
 }
 
 /// Workgroups that keep the threads of a software device busy.

@@ -455,6 +455,13 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
 }
 
 #[test]
+fn many_channels_take_larger_tiles_on_a_gpu() {
+    let convolution = Case::new("many channels", 1, [128, 24, 24], 128, [1, 1]);
+    let facts = facts(DeviceKind::Discrete, false);
+    check(&FilterCase::new(convolution, 2), &facts, 0, false);
+}
+
+#[test]
 fn patch_sums_read_their_input_through_normalisation_and_activation() {
     let convolution = Case::new("normalised", 2, [6, 7, 5], 4, [3, 3]).padding(1, 1);
     let case = FilterCase::new(convolution, 2);
