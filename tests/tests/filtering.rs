@@ -41,8 +41,8 @@ fn tuned(mut graph: Graph, convolutions: usize, patch: Option<u32>) -> Graph {
     graph
 }
 
-/// Bytes, read back from the memory of a session that has taken a step, of what the weight gradients of convolutions read of the forward pass; and
-/// those of its arena in the ledger.
+/// Bytes of what the weight gradients of convolutions read of the forward pass, as the ledger of a session has them that has taken a step; and those of
+/// its arena there. As many can be read back.
 fn stored_bytes(graph: &Graph) -> (u64, u64) {
     let options = SessionOptions {
         batch: 1,
@@ -76,8 +76,13 @@ fn stored_bytes(graph: &Graph) -> (u64, u64) {
         .map(|id| program.value(*id).name.clone())
         .collect();
     let numbers = names.iter().map(|name| session.read(name).unwrap().len());
-    let bytes = 4 * numbers.sum::<usize>() as u64;
+    let read = 4 * numbers.sum::<usize>() as u64;
     let ledger = session.device().ledger();
+    let held = (ledger.held().iter())
+        .filter(|held| held.within == "arena" && names.contains(&held.label))
+        .map(|held| held.bytes);
+    let bytes = held.sum();
+    assert_eq!(bytes, read);
     let arena = (ledger.entries().iter())
         .filter(|entry| entry.category == smidgen::gpu::Category::Arena)
         .map(|entry| entry.bytes);

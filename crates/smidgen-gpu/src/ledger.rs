@@ -41,10 +41,24 @@ pub struct Entry {
     pub bytes: u64,
 }
 
+/// A tensor that stands within a reservation, of which there may be several buffers with offsets that go on from one to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The name of the reservation.
+    pub within: String,
+    /// That of the tensor.
+    pub label: String,
+    /// Its first byte.
+    pub offset: u64,
+    /// Its size, without alignment.
+    pub bytes: u64,
+}
+
 /// The account of every byte reserved on the device. It decides before the driver is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,
+    held: Vec<Held>,
     limit: Option<u64>,
     sealed: bool,
 }
@@ -84,10 +98,24 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes what a reservation holds, where that is known; nothing more is reserved.
+    pub fn hold(&mut self, held: Held) {
+        self.held.push(held);
+    }
+
+    /// What reservations are known to hold. A session notes the stashes of a training step in its arena.
+    #[must_use]
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
     /// Takes back the latest reservation of that name, whose buffer is gone.
     pub fn release(&mut self, label: &str) {
         if let Some(at) = self.entries.iter().rposition(|entry| entry.label == label) {
             self.entries.remove(at);
+            if !self.entries.iter().any(|entry| entry.label == label) {
+                self.held.retain(|held| held.within != label);
+            }
         }
     }
 
@@ -135,6 +163,16 @@ mod tests {
         let error = ledger.reserve("b", Category::Other, 41).unwrap_err();
         assert!(error.to_string().contains("at least 101"), "{error}");
         assert_eq!(ledger.reserved(), 60);
+        ledger.reserve("b", Category::Other, 40).unwrap();
+        ledger.hold(Held {
+            within: "b".into(),
+            label: "tensor".into(),
+            offset: 0,
+            bytes: 8,
+        });
+        assert_eq!((ledger.reserved(), ledger.held().len()), (100, 1));
+        ledger.release("b");
+        assert_eq!((ledger.reserved(), ledger.held().len()), (60, 0));
         ledger.reserve("b", Category::Other, 40).unwrap();
         ledger.seal();
         assert!(matches!(

@@ -38,7 +38,7 @@ pub use adapter::{AdapterSummary, DeviceFacts, DeviceKind, adapters};
 pub use device::{ALLOCATOR_BLOCK_BYTES, Device, DeviceRequest};
 pub use error::GpuError;
 pub use launch::{Launch, Params, Region, folded_grid};
-pub use ledger::{Category, Entry, Ledger};
+pub use ledger::{Category, Entry, Held, Ledger};
 pub use sequence::Sequence;
 pub use source::{Activation, Source, moments_bytes, normalisation_bytes};
 pub use timeline::{Timeline, Timing};

@@ -158,6 +158,12 @@ pub(super) fn layers(program: &Program) -> Vec<&str> {
     layers
 }
 
+/// What is held from the forward for the backward pass of a program, and where.
+pub(crate) fn stashes(program: &Program, plan: &ProgramPlan) -> impl Iterator<Item = Block> {
+    let blocks = blocks(program, plan).into_iter();
+    blocks.filter(|block| block.category == Category::Stash)
+}
+
 fn blocks(program: &Program, plan: &ProgramPlan) -> Vec<Block> {
     let last_step = program.operations.len().saturating_sub(1);
     let always = Lifetime {

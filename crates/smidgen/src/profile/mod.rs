@@ -22,6 +22,7 @@ mod text;
 mod trace;
 
 pub use layers::Layer;
+pub(crate) use memory::stashes;
 pub use memory::{Block, Category, Memory, Share};
 
 use crate::bench::DeviceDescription;

@@ -9,6 +9,8 @@ use smidgen_ops::control::Control;
 use smidgen_ops::loss::IGNORED_LABEL;
 use smidgen_plan::{Place, Plan};
 
+/// The name of the arena in the ledger.
+pub(super) const ARENA: &str = "arena";
 pub(super) const STAGING_BUFFERS: usize = 2;
 /// Parameters travel in pieces of this size, so that a checkpoint needs no memory of the size of the network.
 pub(super) const TRANSFER_BYTES: u64 = 256 << 10;
@@ -98,7 +100,7 @@ impl Memory {
         let arena = plan
             .buffers()
             .iter()
-            .map(|bytes| device.storage_buffer("arena", *bytes))
+            .map(|bytes| device.storage_buffer(ARENA, *bytes))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             arena,

@@ -40,8 +40,8 @@ use crate::{Bytes, Error, Footprint, Metrics};
 use compiled::Compiled;
 use growth::Growing;
 use host::Stopwatch;
-use memory::{Batch, Memory, metrics_bytes};
-use smidgen_gpu::{Device, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
+use memory::{ARENA, Batch, Memory, metrics_bytes};
+use smidgen_gpu::{Device, Held, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
 use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
@@ -176,6 +176,17 @@ impl Session {
             .first()
             .map_or(Metrics::BYTES, |compiled| metrics_bytes(&compiled.program));
         let metrics = ReadbackRing::new(&memory.device, metrics, STEPS_IN_FLIGHT)?;
+        if let [training, _, ..] = compiled.as_slice() {
+            let mut ledger = memory.device.ledger();
+            for stash in crate::profile::stashes(&training.program, &training.plan) {
+                ledger.hold(Held {
+                    within: ARENA.into(),
+                    label: stash.name,
+                    offset: stash.offset,
+                    bytes: stash.bytes,
+                });
+            }
+        }
         memory.device.ledger().seal();
         if let Err(error) = memory.device.save_pipelines() {
             let note = format!("compiled kernels cannot be kept for the next time: {error}");
