@@ -244,7 +244,27 @@ fn random_runs(cases: u32) {
 
 #[test]
 fn never_over() {
-    random_runs(3);
+    random_runs(2);
+}
+
+/// One whose buffers all but fill a block of the allocator, and one with maps so small that a code with a slope beside it takes more.
+#[test]
+fn draws_that_once_failed() {
+    for (seed, quality, filters) in [
+        (5_919_982_909_970_800_497, 0, 3),
+        (7_949_002_611_235_860_529, 1, 0),
+    ] {
+        let draw = Draw {
+            known: 1,
+            seed,
+            batch: 2,
+            in_parts: false,
+            share: 0.0,
+            quality,
+            filters,
+        };
+        draw.run().unwrap();
+    }
 }
 
 /// `cargo test --release -p smidgen-tests --test promise -- --ignored --nocapture`.

@@ -192,6 +192,8 @@ struct Forward<'graph> {
     graph: &'graph Graph,
     batch: u32,
     training: bool,
+    /// In how many parts a step computes its batch.
+    parts: u32,
     emitter: Emitter,
     control: ValueId,
     metrics: ValueId,
@@ -208,11 +210,23 @@ struct Forward<'graph> {
     patch_sums: HashMap<(Source, MapShape, [u32; 2], u32), ValueId>,
 }
 
+/// The share of a running average that a part of a batch takes, so that all parts together take what the batch would: averages over as many pictures as ever.
+fn of_part(momentum: f32, parts: u32) -> f32 {
+    match parts {
+        1 => momentum,
+        _ => 1.0 - (1.0 - momentum).powf(1.0 / parts as f32),
+    }
+}
+
 impl<'graph> Forward<'graph> {
     fn new(graph: &'graph Graph, batch: u32, mode: &Mode) -> Self {
-        let (training, examples) = match mode {
-            Mode::Train { examples, .. } => (true, *examples),
-            Mode::Evaluate => (false, ExampleMemory::default()),
+        let (training, examples, parts) = match mode {
+            Mode::Train {
+                examples,
+                micro_batches,
+                ..
+            } => (true, *examples, *micro_batches),
+            Mode::Evaluate => (false, ExampleMemory::default(), 1),
         };
         let mut emitter = Emitter::default();
         let words = |count| Layout::Words { count };
@@ -263,6 +277,7 @@ impl<'graph> Forward<'graph> {
             graph,
             batch,
             training,
+            parts,
             emitter,
             control,
             metrics,
@@ -656,7 +671,7 @@ impl<'graph> Forward<'graph> {
                 OperationKind::BatchNormStatistics {
                     shape,
                     epsilon,
-                    momentum,
+                    momentum: of_part(momentum, self.parts),
                     input,
                     scale,
                     shift,

@@ -23,8 +23,6 @@
 //!
 //! if what it is entered with is among these copies.
 
-use std::collections::BTreeMap;
-
 /// One way to run the blocks `from .. to`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Arc {
@@ -78,6 +76,12 @@ struct Point {
 impl Point {
     fn height(&self) -> u64 {
         self.copies.max(self.others)
+    }
+
+    /// Whether it is cheaper than another, or as cheap and no higher.
+    fn is_first(&self, other: &Self) -> bool {
+        let order = self.cost.total_cmp(&other.cost);
+        order.then(self.height().cmp(&other.height())).is_le()
     }
 
     /// This point behind an arc.
@@ -140,9 +144,14 @@ pub fn undominated(
                     next,
                 }
             });
-            found[arc.entry].extend(points.filter(|point| below[from] + point.height() <= ceiling));
+            let below = below[from];
+            let points = points.filter(|point| below + point.height() <= ceiling);
+            let known = std::mem::take(&mut found[arc.entry]);
+            found[arc.entry] = merged(known, points);
+            thin(&mut found[arc.entry], limit, limit.saturating_mul(2));
         }
-        fronts[from] = found.into_iter().map(|front| prune(front, limit)).collect();
+        found.iter_mut().for_each(|front| thin(front, limit, limit));
+        fronts[from] = found;
     }
     let paths = fronts[0][0].iter().map(|point| {
         let (mut path, mut point) = (Vec::new(), *point);
@@ -161,47 +170,62 @@ pub fn undominated(
     paths.collect()
 }
 
-/// What nothing else beats in both heights and cost, by rising cost; thinned to about `limit` points.
-fn prune(mut points: Vec<Point>, limit: usize) -> Vec<Point> {
-    // Each arc has left them in this order already: sorting merges.
-    points.sort_by(|left, right| {
-        (left.cost.total_cmp(&right.cost)).then(left.height().cmp(&right.height()))
-    });
+/// What nothing else beats in both heights and cost, of two lists by rising cost; in the same order.
+fn merged(known: Vec<Point>, more: impl Iterator<Item = Point>) -> Vec<Point> {
+    let mut points = Vec::with_capacity(known.len());
     let mut stairs = Stairs::default();
-    points.retain(|point| stairs.add(point));
-    if points.len() > limit {
-        thin(&mut points, &stairs, (limit / 2).max(1));
+    let (mut known, mut more) = (known.into_iter().peekable(), more.peekable());
+    loop {
+        let next = match (known.peek(), more.peek()) {
+            (Some(left), Some(right)) if left.is_first(right) => known.next(),
+            (_, Some(_)) => more.next(),
+            _ => known.next(),
+        };
+        let Some(point) = next else { break };
+        if stairs.add(&point) {
+            points.push(point);
+        }
     }
     points
 }
 
-/// Of points, those that no other beats in both heights: `others` by `copies`, which fall as these rise.
+/// Of points, those that no other beats in both heights: `(copies, others)` by rising copies, and so by falling others.
 #[derive(Default)]
-struct Stairs(BTreeMap<u64, u64>);
+struct Stairs(Vec<(u64, u64)>);
 
 impl Stairs {
     /// Adds a point unless one that is there beats it; tells whether it did.
     fn add(&mut self, point: &Point) -> bool {
-        let beaten = self.0.range(..=point.copies).next_back();
-        if beaten.is_some_and(|(_, others)| *others <= point.others) {
+        let stairs = &mut self.0;
+        let above = stairs.partition_point(|(copies, _)| *copies <= point.copies);
+        let before = above.checked_sub(1).map(|at| stairs[at]);
+        if before.is_some_and(|(_, others)| others <= point.others) {
             return false;
         }
-        let beats = |(_, others): &(&u64, &u64)| **others >= point.others;
-        while let Some((&copies, _)) = self.0.range(point.copies..).next().filter(beats) {
-            self.0.remove(&copies);
-        }
-        self.0.insert(point.copies, point.others);
+        let same = before.is_some_and(|(copies, _)| copies == point.copies);
+        let begin = above - usize::from(same);
+        let beaten = stairs[begin..].partition_point(|(_, others)| *others >= point.others);
+        stairs.splice(begin..begin + beaten, [(point.copies, point.others)]);
         true
     }
 
     fn has(&self, point: &Point) -> bool {
-        self.0.get(&point.copies) == Some(&point.others)
+        let found = self.0.binary_search(&(point.copies, point.others));
+        found.is_ok()
     }
 }
 
-/// Leaves of points by rising cost, in each of so many cells of even heights, the lowest, which fits wherever another of the cell does, and the cheapest; and `stairs`,
-/// those that no other beats in both heights whatever it costs: one of these leads to what is lowest in the end.
-fn thin(points: &mut Vec<Point>, stairs: &Stairs, cells: usize) {
+/// Leaves about `limit` of points by rising cost, if they are more than so many: in each of half as many cells of even heights the lowest, which fits wherever another of the cell does, and
+/// the cheapest; and those that no other beats in both heights whatever it costs: one of these leads to what is lowest in the end.
+fn thin(points: &mut Vec<Point>, limit: usize, most: usize) {
+    if points.len() <= most {
+        return;
+    }
+    let cells = (limit / 2).max(1);
+    let mut stairs = Stairs::default();
+    for point in points.iter() {
+        stairs.add(point);
+    }
     let heights = || points.iter().map(Point::height);
     let (low, high) = (heights().min().unwrap_or(0), heights().max().unwrap_or(0));
     let step = (high - low) / cells as u64 + 1;

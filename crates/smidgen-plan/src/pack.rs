@@ -12,8 +12,9 @@ pub(crate) struct Item {
 /// What items are sorted by before they are placed, largest first.
 type Key<'k> = dyn Fn(usize) -> (u64, u64) + 'k;
 
-/// Rounds of the search for a lower placement, from each order.
+/// Rounds of the search for a lower placement, from each order, and after how many that find none it ends.
 const ROUNDS: usize = 24;
+const IN_VAIN: usize = 8;
 
 /// Offsets of `items`, measured from the far end of the arena, and the height of the arena: the maximum over time of
 /// `floor[t]` (what stands at the near end) plus the end of the highest item alive at `t`.
@@ -53,11 +54,17 @@ pub(crate) fn pack(
     }
     // A bounded search above the bound: what ends highest goes first the next time.
     for mut order in orders_tried {
+        let (mut lowest, mut in_vain) = (u64::MAX, 0);
         for _ in 0..ROUNDS {
             let height = fit.place(&order);
             let highest = (0..order.len()).find(|at| fit.end(order[*at]) == height);
             if best.as_ref().is_none_or(|(_, least)| height < *least) {
                 best = Some((fit.offsets.clone(), height));
+            }
+            in_vain = if height < lowest { 0 } else { in_vain + 1 };
+            lowest = lowest.min(height);
+            if in_vain > IN_VAIN {
+                break;
             }
             match highest {
                 Some(at) if at > 0 && height > bound => order[..=at].rotate_right(1),

@@ -344,20 +344,23 @@ fn place(
     let items: Vec<Item> = transients.iter().map(|(_, item, _)| *item).collect();
     let live = liveness(&items, &floor);
     let bound = live.iter().copied().max().unwrap_or(0);
-    let (mut offsets, height) = pack(&items, &floor, &|offset, _| offset);
-    let mut end = start.at + height;
-    if end <= limits.max_buffer_bytes {
+    let one_buffer = (start.at + bound <= limits.max_buffer_bytes)
+        .then(|| pack(&items, &floor, &|offset, _| offset))
+        .filter(|(_, height)| start.at + height <= limits.max_buffer_bytes);
+    let (offsets, end) = if let Some((mut offsets, height)) = one_buffer {
+        let end = start.at + height;
         for (offset, item) in offsets.iter_mut().zip(&items) {
             *offset = end - *offset - item.bytes;
         }
+        (offsets, end)
     } else {
         // An arena of several buffers: transients are packed above the stack, in steps that cross no cut.
         let base = start.at + stash;
         let shift = |offset: u64, bytes: u64| beyond_cut(base + offset, bytes, limits) - base;
         let (above, height) = pack(&items, &vec![0; floor.len()], &shift);
-        offsets = above.into_iter().map(|offset| base + offset).collect();
-        end = base + height;
-    }
+        let offsets: Vec<u64> = above.into_iter().map(|offset| base + offset).collect();
+        (offsets, base + height)
+    };
     for ((owner, _, bytes), offset) in transients.into_iter().zip(offsets) {
         let place = Some(Place { offset, bytes });
         match owner {

@@ -31,11 +31,13 @@ impl Footprint {
         readback: &[u64],
     ) -> Self {
         // Where memory is one, all buffers share blocks; a discrete device keeps its own, the upload and the download memory apart.
-        let device: Vec<u64> = [arena, uniforms, &[ZERO_BUFFER_BYTES]].concat();
+        // In the order in which they are made, but for the few that bring back metrics.
+        let zeros = [ZERO_BUFFER_BYTES];
         let rounding = if matches!(facts.kind, DeviceKind::Discrete | DeviceKind::Virtual) {
+            let device = [&zeros, arena, uniforms].concat();
             rounding(&device) + rounding(staging) + rounding(readback)
         } else {
-            rounding(&[&device, staging, readback].concat())
+            rounding(&[&zeros, arena, staging, readback, uniforms].concat())
         };
         Self {
             arena: arena.iter().sum(),
@@ -59,18 +61,19 @@ impl Footprint {
     }
 }
 
-/// What the allocator reserves beyond the sum of these buffers of one kind of memory: first fit into blocks of a fixed size;
+/// What the allocator reserves beyond the sum of these buffers of one kind of memory: the newest block of a fixed size that has room for each, or another one;
 /// what is larger than a block stands alone, rounded up to a page.
 fn rounding(buffers: &[u64]) -> u64 {
     let mut blocks: Vec<u64> = Vec::new();
     let mut reserved = 0;
     for bytes in buffers {
+        let padded = bytes.next_multiple_of(SHARED_BYTES);
         if *bytes > ALLOCATOR_BLOCK_BYTES {
             reserved += bytes.next_multiple_of(PAGE_BYTES);
-        } else if let Some(free) = blocks.iter_mut().find(|free| **free >= *bytes) {
-            *free -= bytes.next_multiple_of(256).min(*free);
+        } else if let Some(free) = blocks.iter_mut().rev().find(|free| **free >= padded) {
+            *free -= padded;
         } else {
-            blocks.push(ALLOCATOR_BLOCK_BYTES - bytes.next_multiple_of(256));
+            blocks.push(ALLOCATOR_BLOCK_BYTES - padded);
         }
     }
     reserved + blocks.len() as u64 * ALLOCATOR_BLOCK_BYTES - buffers.iter().sum::<u64>()
@@ -78,6 +81,8 @@ fn rounding(buffers: &[u64]) -> u64 {
 
 /// Drivers round a buffer's memory up to this, at most.
 const PAGE_BYTES: u64 = 64 << 10;
+/// And what shares a block to this: plans fill a block to the brim where the next one is beyond the budget.
+const SHARED_BYTES: u64 = 4 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -91,5 +96,7 @@ mod tests {
         assert_eq!(rounding(&[MIB, 2 * MIB]), MIB);
         assert_eq!(rounding(&[3 * MIB, 2 * MIB]), 3 * MIB);
         assert_eq!(rounding(&[64 * MIB]), 0);
+        // Four that would fit to the byte.
+        assert_eq!(rounding(&[MIB, MIB, MIB, MIB - 100, 50]), 4 * MIB + 50);
     }
 }

@@ -232,16 +232,19 @@ impl Chain<'_> {
                 } else {
                     [forward.max(early), late]
                 };
-                let own = forms.iter().map(|(value, form)| {
-                    self.scale.bytes[value.0] - self.scale.held(*value, *form)
-                });
+                // A code and a slope beside it, both aligned, may take more than a small map.
+                let held = forms
+                    .iter()
+                    .map(|(value, form)| self.scale.held(*value, *form));
+                let held: u64 = held.sum();
+                let replaced: u64 = forms.keys().map(|value| self.scale.bytes[value.0]).sum();
                 let way = Way {
                     arc: Arc {
                         from: block,
                         to: block + 1,
                         entry,
                         exit,
-                        kept: all - own.sum::<u64>(),
+                        kept: all - replaced + held,
                         before: before.saturating_sub(below),
                         behind: behind.saturating_sub(below),
                         made,

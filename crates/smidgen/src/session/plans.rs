@@ -126,20 +126,32 @@ impl Plans {
     /// As [`new`](Self::new).
     pub fn points(&self) -> Result<Vec<PlanPoint>, Error> {
         let mut points: Vec<PlanPoint> = Vec::new();
-        for (at, choice) in self.choices.iter().enumerate() {
-            let known = points.last();
-            if known.is_some_and(|faster| self.bound(choice) >= faster.bytes.0) {
-                continue;
-            }
-            let bytes = self.total(at)?;
-            // What packing or a page more takes away may leave a slower plan no smaller: then it is not worth having.
-            if points.last().is_none_or(|faster| bytes < faster.bytes) {
-                points.push(PlanPoint {
-                    bytes,
-                    seconds: choice.seconds,
-                    variance: choice.variance,
-                    forms: choice.forms.clone(),
-                });
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        for begin in (0..self.choices.len()).step_by(threads) {
+            let together = begin..(begin + threads).min(self.choices.len());
+            let lower = |at: &usize| {
+                let bound = self.bound(&self.choices[*at]);
+                points.last().is_none_or(|faster| bound < faster.bytes.0)
+            };
+            let wanted: Vec<usize> = together.filter(lower).collect();
+            std::thread::scope(|scope| {
+                for &at in &wanted[1.min(wanted.len())..] {
+                    // What fails does so again below.
+                    scope.spawn(move || _ = self.total(at));
+                }
+                wanted.first().map(|at| self.total(*at)).transpose()
+            })?;
+            for at in wanted {
+                let (choice, bytes) = (&self.choices[at], self.total(at)?);
+                // What packing or a page more takes away may leave a slower plan no smaller: then it is not worth having.
+                if points.last().is_none_or(|faster| bytes < faster.bytes) {
+                    points.push(PlanPoint {
+                        bytes,
+                        seconds: choice.seconds,
+                        variance: choice.variance,
+                        forms: choice.forms.clone(),
+                    });
+                }
             }
         }
         Ok(points)
