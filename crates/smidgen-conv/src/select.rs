@@ -297,10 +297,10 @@ pub(crate) fn default_gather(
     facts: &DeviceFacts,
 ) -> GatherTile {
     let targets = targets(pass, shape);
-    if shape.is_depthwise() {
-        return targets.tile(4, 1, None);
-    }
     let software = facts.kind == DeviceKind::Software;
+    if shape.is_depthwise() {
+        return targets.tile(if software { 4 } else { 2 }, 1, None);
+    }
     // A software device pays dearly for every load, even of one address by all lanes; a GPU broadcasts such a load by itself.
     if let Some(size) = subgroup(facts).filter(|_| software) {
         return targets.tile(4, 4, Some(size));
@@ -321,7 +321,7 @@ fn gather_tiles(pass: Pass, shape: &ConvolutionShape, facts: &DeviceFacts) -> Ve
     let targets = targets(pass, shape);
     let mut tiles = vec![default_gather(pass, shape, facts)];
     if shape.is_depthwise() {
-        tiles.extend([8, 2].map(|pixels| targets.tile(pixels, 1, None)));
+        tiles.extend([8, 4, 2].map(|pixels| targets.tile(pixels, 1, None)));
         return tiles;
     }
     let software = facts.kind == DeviceKind::Software;
@@ -482,7 +482,7 @@ fn block_tiles(shape: &ConvolutionShape, facts: &DeviceFacts, room: u64) -> Vec<
 }
 
 /// The results of all shares take no more than this.
-const MOST_SHARE_BYTES: u64 = 32 << 20;
+pub(crate) const MOST_SHARE_BYTES: u64 = 32 << 20;
 
 /// Into how many shares of the pixels a sum is split, so that the device has enough workgroups: `groups` workgroups work on each
 /// share, `steps` is the number of loop steps that can be shared out, `bytes` what one share's result takes.

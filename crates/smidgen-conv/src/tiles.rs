@@ -193,7 +193,8 @@ fn tile_of(
     let one_tap = shape.taps() == 1;
     let lanes = lanes / depth_lanes;
     // At least 64 pixels a workgroup, so that it can take moments. Where there are several taps, pixels that share a patch load the least.
-    let most_lanes = (lanes * pixels / 64).min(if one_tap { 8 } else { 4 });
+    let wide = if one_tap { 8 } else { 4 };
+    let most_lanes = (lanes * pixels / 64).min((wide / depth_lanes).max(2));
     let quad_lanes = target_quads
         .div_ceil(quads)
         .next_power_of_two()
@@ -217,7 +218,7 @@ const BUSY_GROUPS: u64 = 256;
 const SIZES: [((u32, u32, u32, u32), u64); 4] = [
     ((8, 2, 128, 1), BUSY_GROUPS),
     ((4, 2, 128, 1), BUSY_GROUPS),
-    ((4, 2, 128, 2), BUSY_GROUPS / 2),
+    ((4, 2, 128, 2), BUSY_GROUPS / 4 * 3),
     ((4, 2, 128, 4), BUSY_GROUPS / 4),
 ];
 

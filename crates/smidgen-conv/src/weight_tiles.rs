@@ -212,6 +212,8 @@ impl WeightTiles {
 
 /// Invocations of a workgroup.
 const LANES: u32 = 192;
+/// Workgroups that keep a discrete GPU busy: one share more than it runs at once, and most of it waits for that.
+const BUSY_GROUPS: f64 = 256.0;
 
 /// A tile of so many output quads and pixels an invocation, and `factor` times as many shares as the rule says, within the room.
 fn tile_of(
@@ -223,7 +225,8 @@ fn tile_of(
     let [kernel_y, kernel_x] = shape.kernel;
     let taps = kernel_x.div_ceil(kernel_x.div_ceil(3));
     let tap_lanes = kernel_y * kernel_x.div_ceil(taps);
-    let pixels = row_tile(shape.flattened().output_width(), most_pixels);
+    let width = shape.flattened().output_width();
+    let pixels = row_tile(width, most_pixels);
     let output_quads = shape.output_quads().min(output_quads);
     let input_quads = if taps == 1 { shape.slots().min(2) } else { 1 };
     let lanes = |quads: u32, most: u32| quads.clamp(1, most.clamp(1, 8));
@@ -232,27 +235,36 @@ fn tile_of(
         shape.slots() / input_quads,
         LANES / (2 * output_lanes * tap_lanes),
     );
-    let tile = SharedBlockTile {
+    let pixel_lanes = lanes(LANES / (output_lanes * input_lanes * tap_lanes), 8);
+    // The more are held at a time, the less of the patches overlaps; whole rows, or parts of long ones.
+    let held_pixels = match (width.is_multiple_of(14), pixel_lanes) {
+        (true, _) if width > 28 || taps == 1 => 28,
+        (true, _) => 56,
+        (false, 8) if taps > 1 => 128,
+        (false, _) => 64,
+    };
+    let mut tile = SharedBlockTile {
         output_quads,
         taps,
         input_quads,
         pixels,
         output_lanes,
         input_lanes,
-        pixel_lanes: lanes(LANES / (output_lanes * input_lanes * tap_lanes), 8),
-        // As many as are one row, or as many as are two.
-        runs: if shape.output_width().is_multiple_of(28) {
-            28 / pixels
-        } else {
-            32 / pixels
-        },
+        pixel_lanes,
+        runs: (held_pixels / pixels).min(64),
         shares: 1,
     };
+    while tile.runs > 8 && !fits(tile, shape, facts) {
+        tile.runs /= 2;
+    }
     let tiles = WeightTiles::of(shape, tile)?;
-    let (bytes, steps) = (shape.weight_bytes(), u64::from(tiles.steps()));
-    // Such workgroups are large: half as many keep a device busy.
-    let wanted = f64::from(select::shares(tiles.groups(), steps, bytes, facts)) * factor / 2.0;
-    let most = (room / bytes.max(1)).clamp(1, u64::from(MOST_SHARES));
+    let bytes = shape.weight_bytes().max(1);
+    let wanted = BUSY_GROUPS * factor / tiles.groups() as f64;
+    // A share should be a few steps long.
+    let most = u64::from(tiles.steps() / 2)
+        .min(select::MOST_SHARE_BYTES / bytes)
+        .min(room / bytes)
+        .clamp(1, u64::from(MOST_SHARES));
     Some(SharedBlockTile {
         shares: (wanted as u64).clamp(1, most) as u32,
         ..tile
@@ -281,7 +293,7 @@ pub(crate) fn candidates(
     if facts.kind == DeviceKind::Software || shape.groups > 1 {
         return Vec::new();
     }
-    [(2, 2, 1.0), (1, 4, 1.0), (2, 4, 1.0), (2, 2, 4.0)]
+    [(2, 2, 1.0), (1, 4, 1.0), (2, 4, 1.0), (2, 2, 2.0)]
         .into_iter()
         .filter_map(|size| tile_of(shape, facts, size, room))
         .collect()
