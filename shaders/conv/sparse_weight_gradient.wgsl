@@ -1,9 +1,10 @@
 // gradient[o, t, i] = sum over output pixels p:  output_gradient[o, p] * input[i, p * stride + t * dilation - padding]   (live blocks only)
 //
-// Tile: a workgroup sums BLOCKS neighbouring slots of one output group (QUADS output quads) over its share of the pixels. Its LANES
-// invocations take runs of PIXELS pixels of a row in turn, keep the blocks in registers and add them up in workgroup memory, in a fixed
-// order. Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares. An empty slot gets zeros.
-// Dispatch: [output_groups * ceil(live / BLOCKS) * splits] workgroups of LANES, folded.
+// Tile: a team of LANES invocations sums a chunk, BLOCKS neighbouring slots of one output group (QUADS output quads), over its share of the
+// pixels. They take runs of PIXELS pixels of a row in turn, keep the blocks in registers and add them up in workgroup memory, in a fixed
+// order. The TEAMS of a workgroup go over the same pixels, so that what one has loaded the others find in a cache.
+// Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares. An empty slot gets zeros.
+// Dispatch: [ceil(output_groups * ceil(live / BLOCKS) / TEAMS) * splits] workgroups of LANES * TEAMS, folded.
 // The input is read through its normalisation and activation, see common/source.wgsl; with STASH it is decoded as well.
 #import common/grid
 #import common/column
@@ -12,9 +13,10 @@
 struct Params {
     groups: u32,
     output_groups: u32,
-    // Slots of an output group, and workgroups that share them.
+    // Slots of an output group, chunks that share them, and workgroups of one share of the pixels.
     live: u32,
     chunks: u32,
+    groups_of_share: u32,
     // Runs of pixels: of the whole batch, of one share (a multiple of LANES), and side by side in a row.
     runs: u32,
     runs_per_split: u32,
@@ -61,22 +63,24 @@ struct Params {
 #endif
 
 const VECTORS: u32 = QUADS * 4u;
-const ROWS: u32 = BLOCKS * VECTORS;
 
-var<workgroup> lane_sums: array<vec4<f32>, LANES * ROWS>;
+var<workgroup> lane_sums: array<vec4<f32>, LANES * TEAMS * 4u>;
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(LANES * TEAMS)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = flat_workgroup(workgroup, workgroups);
-    var rest = min(group, params.groups - 1u);
-    let chunk = rest % params.chunks;
-    rest /= params.chunks;
-    let output_group = rest % params.output_groups;
-    let split = rest / params.output_groups;
+    let lane = invocation % LANES;
+    let split = min(group, params.groups - 1u) / params.groups_of_share;
+    let first_chunk = (min(group, params.groups - 1u) - split * params.groups_of_share) * TEAMS;
+    // Surplus teams repeat the last chunk and store nothing.
+    let last_chunk = params.output_groups * params.chunks - 1u;
+    let team_chunk = min(first_chunk + invocation / LANES, last_chunk);
+    let output_group = team_chunk / params.chunks;
+    let chunk = team_chunk - output_group * params.chunks;
     let first_slot = chunk * BLOCKS;
     let block_base = output_group * params.live + first_slot;
 
@@ -159,40 +163,40 @@ fn main(
         image += params.step_image + u32(next_image);
     }
 
+    // A quad of every team's blocks in turn: one vec4 (four output channels for one input channel) an invocation.
+    // LANES as a number no compiler knows, lest it unrolls what runs once.
+    let lanes = select(LANES, 0u, params.groups == 0u);
 #for block in 0..BLOCKS
 #for quad in 0..QUADS
 #for half in 0..2
 #for one in 0..2
-    lane_sums[((({block}u * QUADS + {quad}u) * 4u + {half}u * 2u + {one}u) * LANES) + lane] = block_{block}_{quad}_{half}_{one};
-#endfor
-#endfor
+    lane_sums[({half}u * 2u + {one}u) * (LANES * TEAMS) + invocation] = block_{block}_{quad}_{half}_{one};
 #endfor
 #endfor
     workgroupBarrier();
-
-    if group >= params.groups {
-        return;
-    }
-    // One vec4 of a block (four output channels for one input channel) an invocation.
-    // LANES as a number no compiler knows, lest it unrolls what runs once.
-    let lanes = select(LANES, 0u, params.groups == 0u);
-    for (var block_row = lane; block_row < ROWS; block_row += lanes) {
+    for (var vector = invocation; vector < TEAMS * 4u; vector += lanes * TEAMS) {
+        let channel = vector % 4u;
         var total = vec4<f32>();
         for (var other = 0u; other < lanes; other++) {
-            total += lane_sums[block_row * LANES + other];
+            total += lane_sums[channel * (LANES * TEAMS) + vector / 4u * LANES + other];
         }
-        let slot = block_row / VECTORS;
-        if first_slot + slot < params.live {
+        let at_chunk = first_chunk + vector / 4u;
+        let at_group = min(at_chunk, last_chunk) / params.chunks;
+        let slot = (min(at_chunk, last_chunk) - at_group * params.chunks) * BLOCKS + {block}u;
+        if group < params.groups && at_chunk <= last_chunk && slot < params.live {
+            let block = at_group * params.live + slot;
 #ifdef GROUPED
             // Elements between groups stay exactly zero, so that an optimiser keeps them zero.
-            let input_channel = column_quad(columns[block_base + slot]) * 4u + block_row % 4u;
-            let output_channel = vec4<u32>((output_group * QUADS + block_row / 4u % QUADS) * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+            let input_channel = column_quad(columns[block]) * 4u + channel;
+            let output_channel = vec4<u32>((at_group * QUADS + {quad}u) * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
             let same_group = output_channel / vec4<u32>(params.group_outputs) == vec4<u32>(input_channel / params.group_inputs);
             let real = (output_channel < vec4<u32>(params.output_channels)) & vec4<bool>(input_channel < params.input_channels);
             total = select(vec4<f32>(), total, same_group & real);
 #endif
-            let blocks = params.output_groups * params.live;
-            partial[(split * blocks + block_base) * VECTORS + block_row] = total;
+            partial[(split * params.output_groups * params.live + block) * VECTORS + {quad}u * 4u + channel] = total;
         }
     }
+    workgroupBarrier();
+#endfor
+#endfor
 }

@@ -50,18 +50,37 @@ impl GatherTile {
     }
 }
 
-/// Slots that a workgroup of the weight gradient sums: the more, the fewer times the output gradient is read, as far as the memory of a
-/// workgroup goes.
+/// Slots that a team of the weight gradient sums. A software device reads the output gradient the fewer times the more there are; on a GPU few leave
+/// registers for many teams.
 pub(super) fn blocks(shape: &SparseShape, facts: &DeviceFacts) -> u32 {
     let quads = if facts.kind == DeviceKind::Software {
         8
     } else {
-        4
+        2
     };
     shape.live.min((quads / shape.block_quads).max(1))
 }
 
-/// Invocations of a workgroup of the weight gradient.
+/// Teams of a workgroup of the weight gradient: a GPU's find in a cache what one of them has loaded.
+pub(super) fn teams(facts: &DeviceFacts) -> u32 {
+    if facts.kind == DeviceKind::Software {
+        1
+    } else {
+        4
+    }
+}
+
+/// Pixels of a run of the weight gradient, in rows of `width`.
+pub(super) fn run(width: u32, facts: &DeviceFacts) -> u32 {
+    let most = if facts.kind == DeviceKind::Software {
+        4
+    } else {
+        2
+    };
+    select::row_tile(width, most)
+}
+
+/// Invocations of a team of the weight gradient.
 pub(super) fn lanes(facts: &DeviceFacts) -> u32 {
     if facts.kind == DeviceKind::Software {
         8

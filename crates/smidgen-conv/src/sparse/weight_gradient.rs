@@ -29,7 +29,7 @@ pub struct SparseWeightGradient {
 params! {
     /// Uniform of `conv/sparse_weight_gradient.wgsl`.
     pub(crate) struct SparseWeightParams {
-        groups: u32, output_groups: u32, live: u32, chunks: u32,
+        groups: u32, output_groups: u32, live: u32, chunks: u32, groups_of_share: u32,
         runs: u32, runs_per_split: u32, runs_per_row: u32, step_run: u32, step_row: u32, step_image: u32,
         output_height: u32, output_width: u32, output_plane: u32,
         input_height: u32, input_width: u32, input_plane: u32,
@@ -41,7 +41,9 @@ params! {
 struct Plan {
     shape: SparseShape,
     lanes: u32,
-    /// Slots of a workgroup.
+    /// Teams of so many lanes in a workgroup.
+    teams: u32,
+    /// Slots of a team.
     blocks: u32,
     /// Pixels of a run.
     pixels: u32,
@@ -56,8 +58,9 @@ impl Plan {
                 ..*shape
             },
             lanes: tile::lanes(facts),
+            teams: tile::teams(facts),
             blocks: tile::blocks(shape, facts),
-            pixels: select::row_tile(convolution.output_width(), 4),
+            pixels: tile::run(convolution.output_width(), facts),
         }
     }
 
@@ -76,7 +79,8 @@ impl Plan {
 
     /// Workgroups of one share.
     fn groups(&self) -> u64 {
-        u64::from(self.shape.output_groups()) * u64::from(self.chunks())
+        let chunks = u64::from(self.shape.output_groups()) * u64::from(self.chunks());
+        chunks.div_ceil(u64::from(self.teams))
     }
 
     fn share(&self, room: u64, facts: &DeviceFacts) -> Share {
@@ -96,6 +100,7 @@ impl Plan {
             output_groups: self.shape.output_groups(),
             live: self.shape.live,
             chunks: self.chunks(),
+            groups_of_share: self.groups() as u32,
             runs: self.runs(),
             runs_per_split: share.per_split,
             runs_per_row,
@@ -122,6 +127,7 @@ impl Plan {
         let mut defines = vec![
             ("BLOCKS", self.blocks.to_string()),
             ("LANES", self.lanes.to_string()),
+            ("TEAMS", self.teams.to_string()),
             ("PIXELS", self.pixels.to_string()),
             ("QUADS", self.shape.block_quads.to_string()),
         ];

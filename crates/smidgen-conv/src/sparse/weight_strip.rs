@@ -36,7 +36,7 @@ impl WeightStrip {
         // kernel loads one for every block.
         let outputs = u64::from(quads.min(strip.span));
         let loads = outputs + u64::from(shape.convolution.slots() * shape.convolution.kernel[0]);
-        let pays = 2 * outputs * u64::from(shape.live) >= 3 * loads;
+        let pays = outputs * u64::from(shape.live) >= 2 * loads;
         pays.then_some(Self {
             shape: *shape,
             strip,
