@@ -148,6 +148,10 @@ pub(crate) struct RunArguments {
     /// Device memory that may be reserved, everything counted, such as 64MiB
     #[arg(long)]
     pub(crate) budget: Option<Bytes>,
+    /// Memory of the host that may hold what the device has no room for, beside the budget; for devices with memory of their own
+    #[arg(long, requires = "budget")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host_budget: Option<Bytes>,
     /// How lossy the backward pass may be to meet the budget: mean squared error by squared value of what it reads again, such as 0.01
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, requires = "budget")]
     #[serde(default)]
@@ -242,6 +246,9 @@ pub(crate) struct NetworkArguments {
     /// Device memory that may be reserved, everything counted, such as 64MiB
     #[arg(long)]
     pub(crate) budget: Option<Bytes>,
+    /// Memory of the host that may hold what the device has no room for, as for `smidgen train`
+    #[arg(long)]
+    pub(crate) host_budget: Option<Bytes>,
     /// How lossy the backward pass may be to meet a budget, as for `smidgen train`
     #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
     pub(crate) quality: f64,

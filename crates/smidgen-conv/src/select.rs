@@ -524,6 +524,7 @@ mod tests {
             subgroup_sizes,
             timestamps: false,
             half_precision: false,
+            host_memory: false,
         }
     }
 

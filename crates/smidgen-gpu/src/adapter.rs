@@ -64,6 +64,8 @@ pub struct DeviceFacts {
     pub timestamps: bool,
     /// Whether shaders may compute in f16.
     pub half_precision: bool,
+    /// Whether the device has memory of its own and its kernels can also read and write buffers in the host's.
+    pub host_memory: bool,
 }
 
 impl DeviceFacts {
@@ -92,6 +94,8 @@ impl DeviceFacts {
                 wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES,
             ),
             half_precision: features.contains(wgpu::Features::SHADER_F16),
+            host_memory: info.device_type == wgpu::DeviceType::DiscreteGpu
+                && features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
         }
     }
 }

@@ -77,7 +77,8 @@ impl Device {
             | wgpu::Features::PIPELINE_CACHE
             | wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
-            | wgpu::Features::SHADER_INT64;
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("smidgen"),
             required_features: adapter.features() & wanted,
@@ -225,6 +226,27 @@ impl Device {
             | wgpu::BufferUsages::COPY_SRC
             | wgpu::BufferUsages::COPY_DST;
         self.buffer(label, Category::Arena, bytes, usage, false)
+    }
+
+    /// A buffer for tensors in the host's memory, which kernels read and write like any other: what an adapter with
+    /// [`host_memory`](DeviceFacts::host_memory) can have.
+    ///
+    /// # Errors
+    /// As [`buffer`](Self::buffer).
+    pub fn host_buffer(&self, label: &str, bytes: u64) -> Result<wgpu::Buffer, GpuError> {
+        // That it could be mapped for reading is what places it there.
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::MAP_READ
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        self.buffer(label, Category::Host, bytes, usage, false)
+    }
+
+    /// The same device, taken for one of these facts: for tests of what only other devices do.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn taken_for(self, facts: DeviceFacts) -> Self {
+        Self { facts, ..self }
     }
 
     /// A storage buffer with contents, for tests, examples and benches.

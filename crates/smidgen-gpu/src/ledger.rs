@@ -13,6 +13,8 @@ pub enum Category {
     Readback,
     /// Timestamps and what they are resolved into.
     Query,
+    /// Tensors in the host's memory, which are no bytes of the device.
+    Host,
     /// Anything a caller reserves outside a session.
     Other,
 }
@@ -25,6 +27,7 @@ impl std::fmt::Display for Category {
             Self::Staging => "staging",
             Self::Readback => "readback",
             Self::Query => "queries",
+            Self::Host => "host",
             Self::Other => "other",
         })
     }
@@ -54,12 +57,13 @@ pub struct Held {
     pub bytes: u64,
 }
 
-/// The account of every byte reserved on the device. It decides before the driver is asked.
+/// The account of every byte reserved on the device, and of tensors in the host's memory apart. It decides before the driver is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,
     held: Vec<Held>,
     limit: Option<u64>,
+    host_limit: Option<u64>,
     sealed: bool,
 }
 
@@ -67,6 +71,11 @@ impl Ledger {
     /// From now on the account refuses to go above `limit` bytes.
     pub fn limit_to(&mut self, limit: u64) {
         self.limit = Some(limit);
+    }
+
+    /// From now on the account refuses to go above `limit` bytes of the host's memory.
+    pub fn limit_host_to(&mut self, limit: u64) {
+        self.host_limit = Some(limit);
     }
 
     /// Enters a reservation.
@@ -79,8 +88,11 @@ impl Ledger {
                 label: label.into(),
             });
         }
-        let reserved = self.reserved();
-        if let Some(limit) = self.limit
+        let (reserved, limit) = match category {
+            Category::Host => (self.reserved_in(Category::Host), self.host_limit),
+            _ => (self.reserved(), self.limit),
+        };
+        if let Some(limit) = limit
             && reserved.saturating_add(bytes) > limit
         {
             return Err(GpuError::OverBudget {
@@ -130,10 +142,11 @@ impl Ledger {
         self.limit
     }
 
-    /// The sum of all reservations, in bytes.
+    /// The sum of all reservations on the device, in bytes.
     #[must_use]
     pub fn reserved(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.bytes).sum()
+        let all: u64 = self.entries.iter().map(|entry| entry.bytes).sum();
+        all - self.reserved_in(Category::Host)
     }
 
     /// The sum of the reservations of one category, in bytes.
@@ -174,6 +187,13 @@ mod tests {
         ledger.release("b");
         assert_eq!((ledger.reserved(), ledger.held().len()), (60, 0));
         ledger.reserve("b", Category::Other, 40).unwrap();
+        ledger.limit_host_to(50);
+        ledger.reserve("c", Category::Host, 50).unwrap();
+        assert!(ledger.reserve("d", Category::Host, 1).is_err());
+        assert_eq!(
+            [ledger.reserved(), ledger.reserved_in(Category::Host)],
+            [100, 50]
+        );
         ledger.seal();
         assert!(matches!(
             ledger.reserve("c", Category::Other, 0),

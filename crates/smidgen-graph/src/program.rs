@@ -129,6 +129,8 @@ pub enum Role {
     Activation,
     /// Normalisations, taps of maxima and other small things the forward pass leaves for the backward pass.
     Statistics,
+    /// A stash in the host's memory: no bytes of the device.
+    Offloaded,
     /// Made of parameters before the first micro-batch of a step. Holds to the last.
     Prepared,
     /// The gradient of an activation.

@@ -396,6 +396,54 @@ fn slopes_held_apart(model: &str, expected: usize) {
 }
 
 #[test]
+fn what_waits_on_the_host_changes_no_bit() {
+    let mut waiting = 0;
+    for seed in 0..30 {
+        let program = random_graph(seed).lower(&train(SGD, None)).unwrap();
+        let outline = Outline::new(&program).with_host(&program, u64::MAX, 1);
+        let mut random = Random(seed);
+        let mut forms = Forms::new();
+        for stash in outline.stashes() {
+            // What is made again may be made of what waits on the host.
+            let form = match random.below(3) {
+                0 if stash.offloadable => Form::Offloaded,
+                1 if stash.repeatable => Form::Recomputed,
+                _ => continue,
+            };
+            forms.insert(stash.value, form);
+        }
+        let other = loop {
+            match outline.apply(&program, &forms) {
+                Ok(other) => break other,
+                Err(FormError::NotRepeatable { value, .. }) => {
+                    forms.remove(&program.find(&value).unwrap()).unwrap();
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        consistent(&other);
+        let on_host = |value: &&Value| value.role == Role::Offloaded;
+        waiting += other.values.iter().filter(on_host).count();
+        let (mut plain, mut rewritten) = (start(&program), start(&other));
+        plain.run();
+        rewritten.run();
+        for &gradient in &program.kept {
+            assert_eq!(plain.get(gradient), rewritten.get(gradient), "seed {seed}");
+        }
+    }
+    assert!(waiting > 30, "{waiting}");
+    // Nothing without being asked, and no more than there is room for.
+    let program = random_graph(1).lower(&train(SGD, None)).unwrap();
+    let outline = Outline::new(&program);
+    let first = outline.stashes()[0].value;
+    let refused = outline.schedule(&Forms::from([(first, Form::Offloaded)]));
+    assert!(matches!(refused, Err(FormError::NotOffloadable { .. })));
+    let outline = outline.with_host(&program, 1000, 256);
+    let open = outline.stashes().iter().filter(|stash| stash.offloadable);
+    assert!(open.map(|stash| stash.bytes).sum::<u64>() <= 1000);
+}
+
+#[test]
 fn maps_in_slices_change_no_bit() {
     let graph = smidgen_graph::zoo::build("mobilenet_v2", 4, [3, 8, 8]).unwrap();
     for (clip, others) in [(None, false), (Some(1.0), false), (None, true)] {

@@ -1,6 +1,6 @@
 //! What operations cost in time.
 
-use smidgen_graph::{Operation, OperationKind, Program};
+use smidgen_graph::{Operation, OperationKind, Program, Role};
 
 /// Predicts how long operations take. A measured table is one, [`Roofline`] another.
 pub trait Costs {
@@ -43,6 +43,8 @@ pub struct Roofline {
     pub flops: f64,
     /// Bytes a second, read and written together.
     pub bytes: f64,
+    /// Bytes a second to the host's memory, or from there.
+    pub host: f64,
     /// Seconds that a launch takes whatever it does.
     pub launch: f64,
 }
@@ -57,7 +59,12 @@ impl Costs for Roofline {
             return seconds;
         }
         let ids = operation.reads().into_iter().chain(operation.writes());
-        let bytes: u64 = ids.map(|id| program.value(id).layout.bytes()).sum();
+        let values: Vec<_> = ids.map(|id| program.value(id)).collect();
+        let on_host = values.iter().find(|value| value.role == Role::Offloaded);
+        if let Some(value) = on_host {
+            return self.launch + value.layout.bytes() as f64 / self.host;
+        }
+        let bytes: u64 = values.iter().map(|value| value.layout.bytes()).sum();
         let memory = bytes as f64 / self.bytes;
         let arithmetic = 2.0 * multiply_adds(program, &operation.kind) as f64 / self.flops;
         self.launch + memory.max(arithmetic)

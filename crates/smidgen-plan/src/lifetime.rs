@@ -28,6 +28,8 @@ pub enum Placement {
     Stash(Lifetime),
     /// Comes and goes within a pass: packed from the other end.
     Transient(Lifetime),
+    /// In the host's memory, where each value has a place of its own.
+    Host,
     /// No operation touches it: no memory.
     Unused,
 }
@@ -69,6 +71,7 @@ pub fn placements(program: &Program) -> Vec<Placement> {
         .map(|(value, lifetime)| match lifetime {
             _ if value.role.is_persistent() => Placement::Persistent,
             None => Placement::Unused,
+            Some(_) if value.role == Role::Offloaded => Placement::Host,
             Some(lifetime) if is_stash(value.role, lifetime, forward_end) => {
                 Placement::Stash(lifetime)
             }

@@ -59,6 +59,9 @@ pub struct Plan {
     pub programs: Vec<ProgramPlan>,
     /// Bytes of the arena.
     pub arena_bytes: u64,
+    /// Bytes in the host's memory, which the device's kernels read and write there: a second arena, in buffers of its own. Its places begin where
+    /// the buffer does that follows those of the first.
+    pub host_bytes: u64,
 }
 
 /// Why there is no plan.
@@ -132,10 +135,25 @@ impl Plan {
             arena_bytes = arena_bytes.max(end);
             plans.push(plan);
         }
+        let host = Cursor {
+            limits,
+            at: arena_bytes.next_multiple_of(limits.max_buffer_bytes),
+        };
+        let mut host_bytes = 0;
+        for (program, plan) in programs.iter().zip(&mut plans) {
+            let mut cursor = host;
+            for (value, place) in program.values.iter().zip(&mut plan.values) {
+                if value.role == Role::Offloaded {
+                    *place = Some(cursor.take(value.layout.bytes()));
+                }
+            }
+            host_bytes = host_bytes.max(cursor.at - host.at);
+        }
         Ok(Self {
             limits,
             programs: plans,
             arena_bytes,
+            host_bytes,
         })
     }
 
@@ -156,15 +174,25 @@ impl Plan {
     /// The sizes of the buffers the arena is made of.
     #[must_use]
     pub fn buffers(&self) -> Vec<u64> {
-        let mut left = self.arena_bytes;
-        let mut buffers = Vec::new();
-        while left > 0 {
-            let bytes = left.min(self.limits.max_buffer_bytes);
-            buffers.push(bytes);
-            left -= bytes;
-        }
-        buffers
+        cut(self.arena_bytes, self.limits)
     }
+
+    /// The sizes of those in the host's memory, which follow them.
+    #[must_use]
+    pub fn host_buffers(&self) -> Vec<u64> {
+        cut(self.host_bytes, self.limits)
+    }
+}
+
+fn cut(bytes: u64, limits: Limits) -> Vec<u64> {
+    let mut left = bytes;
+    let mut buffers = Vec::new();
+    while left > 0 {
+        let bytes = left.min(limits.max_buffer_bytes);
+        buffers.push(bytes);
+        left -= bytes;
+    }
+    buffers
 }
 
 /// Refuses what the device cannot bind, naming the value with the strictest remedy: what no batch helps first, else the least batch.
@@ -281,7 +309,7 @@ impl Layers {
                 Placement::Transient(lifetime) => {
                     transients.push((Owner::Value(id), item(lifetime, bytes), bytes));
                 }
-                Placement::Persistent | Placement::Unused => {}
+                Placement::Persistent | Placement::Host | Placement::Unused => {}
             }
         }
         let needed = workspaces.iter().enumerate();

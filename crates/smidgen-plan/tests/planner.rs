@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
 const DEVICE: Roofline = Roofline {
     flops: 1e13,
     bytes: 4e11,
+    host: 2e10,
     launch: 5e-6,
 };
 

@@ -124,7 +124,7 @@ fn check(
             Placement::Stash(lifetime) | Placement::Transient(lifetime) => {
                 (lifetime.first..=lifetime.last).contains(&at)
             }
-            Placement::Unused => false,
+            Placement::Host | Placement::Unused => false,
         };
         let mut reach = 0;
         for at in 0..program.operations.len() {

@@ -29,6 +29,7 @@ fn facts() -> DeviceFacts {
         subgroup_sizes: None,
         timestamps: false,
         half_precision: false,
+        host_memory: false,
     }
 }
 

@@ -89,6 +89,14 @@ pub enum Error {
         /// What would meet the budget, each by itself, and what costs the least first.
         remedies: Vec<Remedy>,
     },
+    /// Stashes cannot leave the device.
+    #[error(
+        "a host budget is for devices with memory of their own whose kernels also reach the host's; {device} is none: leave it out"
+    )]
+    NoHostMemory {
+        /// Name of the device.
+        device: String,
+    },
     /// A plan that was written down and cannot be used.
     #[error("the plan cannot be used: {what}")]
     PlanFile {

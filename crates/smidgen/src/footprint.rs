@@ -15,6 +15,8 @@ pub struct Footprint {
     pub readback: u64,
     /// What the allocator may reserve beyond these, at most: the rest of the blocks that small buffers share.
     pub rounding: u64,
+    /// Stashes in the host's memory, which are no bytes of the device and in no sum of these.
+    pub host: u64,
 }
 
 /// The zeros that wgpu copies from, one buffer a device.
@@ -45,7 +47,14 @@ impl Footprint {
             staging: staging.iter().sum(),
             readback: readback.iter().sum(),
             rounding: rounding + ZERO_BUFFER_BYTES,
+            host: 0,
         }
+    }
+
+    /// The same with so many bytes in the host's memory.
+    #[must_use]
+    pub fn with_host(self, host: u64) -> Self {
+        Self { host, ..self }
     }
 
     /// The sum, in bytes: what a budget is compared with.

@@ -48,8 +48,12 @@ impl Start<'_> {
         if micro_batches > 1 && graph.uses_statistics_of_batches() {
             output.text("batch norms take their statistics over a micro-batch");
         }
-        if self.stashes.recomputed + self.stashes.coded > 0 {
+        if self.stashes.any() {
             output.text(&self.stashes.to_string());
+        }
+        if self.footprint.host > 0 {
+            let host = Bytes(self.footprint.host);
+            output.text(&format!("host memory {host}"));
         }
         for layer in self.filtered {
             output.text(&layer.to_string());
@@ -120,18 +124,25 @@ pub(super) struct Stashes {
     whole: usize,
     recomputed: usize,
     coded: usize,
+    offloaded: usize,
 }
 
 impl Stashes {
+    fn any(self) -> bool {
+        self.recomputed + self.coded + self.offloaded > 0
+    }
+
     pub(super) fn of(session: &Session) -> Self {
         let forms = session.forms();
         let count = |which: fn(&Form) -> bool| forms.values().filter(|form| which(form)).count();
         let recomputed = count(|form| form.is_made_again());
         let coded = count(|form| matches!(form, Form::Coded(_) | Form::Masked(_)));
+        let offloaded = count(|form| *form == Form::Offloaded);
         Self {
-            whole: session.stashes() - recomputed - coded,
+            whole: session.stashes() - recomputed - coded - offloaded,
             recomputed,
             coded,
+            offloaded,
         }
     }
 }
@@ -142,11 +153,16 @@ impl std::fmt::Display for Stashes {
             whole,
             recomputed,
             coded,
+            offloaded,
         } = self;
         write!(
             formatter,
             "stashes: {whole} whole, {recomputed} computed again, {coded} in fewer bits"
-        )
+        )?;
+        match offloaded {
+            0 => Ok(()),
+            _ => write!(formatter, ", {offloaded} on the host"),
+        }
     }
 }
 

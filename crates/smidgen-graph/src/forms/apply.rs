@@ -22,6 +22,7 @@ impl Outline {
                     let count = (bytes / 4) as u32;
                     (format!("{} in {code}", value.name), Layout::Words { count })
                 }
+                None if extra.on_host => (format!("{} on the host", value.name), value.layout),
                 None => {
                     again[extra.of] += 1;
                     let number = again[extra.of];
@@ -34,6 +35,7 @@ impl Outline {
             };
             // What stands for the pictures is not uploaded.
             let role = match value.role {
+                _ if extra.on_host => Role::Offloaded,
                 Role::Images => Role::Activation,
                 role => role,
             };
@@ -150,14 +152,23 @@ impl Outline {
                 stash: ValueId(stash.stash),
                 output: ValueId(output),
             },
+            Step::Send { of, host } => OperationKind::Copy {
+                shape,
+                source: ValueId(of),
+                target: ValueId(host),
+            },
+            Step::Fetch { host, output, .. } => OperationKind::Copy {
+                shape,
+                source: ValueId(host),
+                target: ValueId(output),
+            },
         };
         // The pictures have no layer: they belong to the first that reads them.
         let reads = |at: &usize| self.reads[*at].contains(&of);
         let producer = self.producers[of].or_else(|| (0..self.reads.len()).find(reads))?;
-        let encodes = matches!(step, Step::Encode { .. });
         Some(Operation {
             layer: program.operations[producer].layer.clone(),
-            phase: if encodes && !is_backward(before) {
+            phase: if step.is_forward() && !is_backward(before) {
                 before
             } else {
                 Phase::Backward

@@ -40,6 +40,8 @@ pub enum Form {
     /// The same for the input of a normalisation with a ReLU or a ReLU6 behind it, and its slope in 1 or 2 bits beside it, taken where the numbers were
     /// exact.
     Masked(Code),
+    /// In the host's memory: copied there after its last use in the forward pass and back just before its first in the backward pass. Exact.
+    Offloaded,
 }
 
 impl Form {
@@ -58,6 +60,7 @@ impl std::fmt::Display for Form {
             Self::Sliced(slices) => write!(formatter, "in {slices} slices"),
             Self::Coded(code) => code.fmt(formatter),
             Self::Masked(code) => write!(formatter, "{code} and slope"),
+            Self::Offloaded => formatter.write_str("on the host"),
         }
     }
 }
@@ -94,6 +97,14 @@ pub enum FormError {
         value: String,
         /// The code.
         code: Code,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The value may not leave the device.
+    #[error("`{value}` cannot be held in the host's memory: {reason}")]
+    NotOffloadable {
+        /// Name of the value.
+        value: String,
         /// Why not.
         reason: &'static str,
     },

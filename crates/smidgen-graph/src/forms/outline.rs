@@ -28,6 +28,8 @@ pub struct Stash {
     pub masked: Vec<(Code, u64)>,
     /// How backward reads it, where `masked` are open.
     pub activated: Option<Activated>,
+    /// Whether [`Form::Offloaded`](super::Form::Offloaded) is open to it; never unless the outline was made [`with_host`](Outline::with_host).
+    pub offloadable: bool,
     /// The backward operations that read it and can decode it as they load.
     pub loading: Vec<usize>,
     /// Whether others read it too, for which it is decoded.
@@ -51,6 +53,9 @@ impl Stash {
                 code,
                 slope,
             }));
+        }
+        if self.offloadable {
+            passes.extend([FormPass::Send, FormPass::Fetch]);
         }
         passes
     }
@@ -142,6 +147,7 @@ impl Outline {
                 codes: Vec::new(),
                 masked: Vec::new(),
                 activated: None,
+                offloadable: false,
                 loading: Vec::new(),
                 decoded: false,
             })
@@ -251,6 +257,22 @@ impl Outline {
                     slope,
                     slope_bytes,
                 });
+            }
+        }
+        self
+    }
+
+    /// The same outline with the host's memory opened to maps that fit `bytes` of it together, each taking a multiple of `alignment`: first those
+    /// that are held the longest, which add to every peak. With no bytes it is closed again.
+    #[must_use]
+    pub fn with_host(mut self, program: &Program, bytes: u64, alignment: u64) -> Self {
+        let mut left = bytes;
+        for stash in &mut self.stashes {
+            let is_map = matches!(program.value(stash.value).layout, Layout::Map(_));
+            let needed = stash.bytes.next_multiple_of(alignment);
+            stash.offloadable = is_map && stash.producer.is_some() && needed <= left;
+            if stash.offloadable {
+                left -= needed;
             }
         }
         self

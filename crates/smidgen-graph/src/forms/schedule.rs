@@ -24,6 +24,8 @@ pub struct Extra {
     pub of: usize,
     /// If it is that value encoded: the code, and its bytes.
     pub code: Option<(Code, u64)>,
+    /// Whether it stands in the host's memory.
+    pub on_host: bool,
 }
 
 /// What runs when, under some forms. Values are numbered as in the program; the extra ones follow.
@@ -116,6 +118,7 @@ impl Outline {
             held: self.stashed.clone(),
             updated: vec![false; values],
             encoded: BTreeMap::new(),
+            offloaded: BTreeMap::new(),
             schedule: Schedule {
                 runs: Vec::with_capacity(self.phases.len() + 2 * forms.len()),
                 extras: Vec::new(),
@@ -144,6 +147,10 @@ impl Outline {
                     elsewhere[at] = true;
                 }
                 sliced.insert(slices.place, slices);
+            }
+            if *form == Form::Offloaded {
+                maker.offload(value)?;
+                encodings.push((self.last_forward[value.0], value));
             }
             if let Form::Coded(code) | Form::Masked(code) = *form {
                 let masked = matches!(form, Form::Masked(_));
@@ -176,12 +183,18 @@ struct Maker<'a> {
     /// By value: parameters that the optimiser has already changed in this step.
     updated: Vec<bool>,
     encoded: BTreeMap<usize, Encoded>,
+    /// Where values stand in the host's memory.
+    offloaded: BTreeMap<usize, usize>,
     schedule: Schedule,
 }
 
 impl Maker<'_> {
     fn extra(&mut self, of: usize, code: Option<(Code, u64)>) -> usize {
-        self.schedule.extras.push(Extra { of, code });
+        self.schedule.extras.push(Extra {
+            of,
+            code,
+            on_host: false,
+        });
         self.outline.persistent.len() + self.schedule.extras.len() - 1
     }
 
@@ -270,9 +283,28 @@ impl Maker<'_> {
         Ok(())
     }
 
+    /// A number for a value in the host's memory.
+    fn offload(&mut self, value: ValueId) -> Result<(), FormError> {
+        let stash = self.outline.stash(value);
+        if !stash.is_some_and(|stash| stash.offloadable) {
+            return Err(FormError::NotOffloadable {
+                value: self.outline.names[value.0].clone(),
+                reason: "the host's memory is not open to it, or has no room for it",
+            });
+        }
+        let host = self.extra(value.0, None);
+        if let Some(extra) = self.schedule.extras.last_mut() {
+            extra.on_host = true;
+        }
+        self.offloaded.insert(value.0, host);
+        Ok(())
+    }
+
     fn encode(&mut self, of: usize) {
         if let Some(&stash) = self.encoded.get(&of) {
             self.step(Step::Encode { of, stash });
+        } else if let Some(&host) = self.offloaded.get(&of) {
+            self.step(Step::Send { of, host });
         }
     }
 
@@ -293,6 +325,18 @@ impl Maker<'_> {
                     "what it is needed for is computed again, and must be made of exact numbers",
                 ),
             };
+        }
+        if let Some(&host) = self.offloaded.get(&value) {
+            if self.schedule.substitutes[value] == value {
+                let output = self.extra(value, None);
+                self.schedule.substitutes[value] = output;
+                self.step(Step::Fetch {
+                    of: value,
+                    host,
+                    output,
+                });
+            }
+            return Ok(());
         }
         let Some(operation) = outline.producers[value] else {
             return Ok(());

@@ -16,6 +16,14 @@ pub enum Step {
         stash: Encoded,
         output: usize,
     },
+    /// Copies the value to the host's memory.
+    Send { of: usize, host: usize },
+    /// Copies it back to `output`.
+    Fetch {
+        of: usize,
+        host: usize,
+        output: usize,
+    },
 }
 
 /// What is left of a value that is held in a code. Values are numbered as in a [`Schedule`](super::Schedule).
@@ -58,6 +66,10 @@ pub enum FormPass {
         /// The code of its numbers.
         code: Code,
     },
+    /// Copies a map to the host's memory.
+    Send,
+    /// Copies a map from there.
+    Fetch,
     /// An operation of the program, by its index, which decodes as it loads.
     Load {
         /// The operation.
@@ -74,11 +86,12 @@ impl FormPass {
     #[must_use]
     pub fn alone(self, program: &Program, stash: &Stash, shape: MapShape) -> Program {
         let (code, slope) = match self {
-            Self::Encode { code, slope } | Self::Load { code, slope, .. } => (code, slope),
-            Self::Decode { code } => (code, false),
+            Self::Encode { code, slope } | Self::Load { code, slope, .. } => (Some(code), slope),
+            Self::Decode { code } => (Some(code), false),
+            Self::Send | Self::Fetch => (None, false),
         };
         let list = if slope { &stash.masked } else { &stash.codes };
-        let all = list.iter().find(|(open, _)| *open == code);
+        let all = list.iter().find(|(open, _)| Some(*open) == code);
         let activated = stash.activated.filter(|_| slope);
         let slope_bytes = activated.map_or(0, |activated| activated.slope_bytes);
         let held = all.map_or(0, |(_, bytes)| bytes - slope_bytes);
@@ -111,13 +124,13 @@ impl FormPass {
             stash: value(words(slope_bytes), Role::Activation),
         });
         let operation = match self {
-            Self::Load { .. } => {
+            Self::Load { code, .. } => {
                 let mut operation = alone.operations.remove(0);
                 let slope = held_slope;
                 operation.kind.decode(numbers, Coded { code, slope });
                 operation
             }
-            Self::Encode { .. } => {
+            Self::Encode { code, .. } => {
                 let control = Layout::Words {
                     count: CONTROL_WORDS,
                 };
@@ -145,12 +158,25 @@ impl FormPass {
                 };
                 backward(kind)
             }
-            Self::Decode { .. } => backward(OperationKind::Decode {
+            Self::Decode { code } => backward(OperationKind::Decode {
                 shape,
                 code,
                 stash: numbers,
                 output: value(Layout::Map(shape), Role::Activation),
             }),
+            Self::Send | Self::Fetch => {
+                let [map, host] =
+                    [Role::Activation, Role::Offloaded].map(|role| value(Layout::Map(shape), role));
+                let [source, target] = match self {
+                    Self::Send => [map, host],
+                    _ => [host, map],
+                };
+                backward(OperationKind::Copy {
+                    shape,
+                    source,
+                    target,
+                })
+            }
         };
         alone.alone(&operation)
     }
@@ -168,27 +194,44 @@ impl Step {
     /// What it does.
     #[must_use]
     pub fn pass(&self) -> FormPass {
-        let (Self::Encode { stash, .. } | Self::Decode { stash, .. }) = *self;
-        let (code, slope) = (stash.code.searched(), stash.slope.is_some());
         match self {
-            Self::Encode { .. } => FormPass::Encode { code, slope },
-            Self::Decode { .. } => FormPass::Decode { code },
+            Self::Encode { stash, .. } => FormPass::Encode {
+                code: stash.code.searched(),
+                slope: stash.slope.is_some(),
+            },
+            Self::Decode { stash, .. } => FormPass::Decode {
+                code: stash.code.searched(),
+            },
+            Self::Send { .. } => FormPass::Send,
+            Self::Fetch { .. } => FormPass::Fetch,
         }
     }
 
     /// The value of the program that it is about.
     #[must_use]
     pub fn of(&self) -> usize {
-        let (Self::Encode { of, .. } | Self::Decode { of, .. }) = *self;
+        let (Self::Encode { of, .. }
+        | Self::Decode { of, .. }
+        | Self::Send { of, .. }
+        | Self::Fetch { of, .. }) = *self;
         of
+    }
+
+    /// Whether it makes a stash, after the last use in the forward pass.
+    #[must_use]
+    pub fn is_forward(&self) -> bool {
+        matches!(self, Self::Encode { .. } | Self::Send { .. })
     }
 
     /// The values it reads or writes, but for small ones that are held anyway.
     pub fn values(&self) -> impl Iterator<Item = usize> + use<> {
-        let (map, stash) = match *self {
-            Self::Encode { of, stash } => (of, stash),
-            Self::Decode { stash, output, .. } => (output, stash),
+        let (map, stash, host) = match *self {
+            Self::Encode { of, stash } => (of, Some(stash), None),
+            Self::Decode { stash, output, .. } => (output, Some(stash), None),
+            Self::Send { of, host } => (of, None, Some(host)),
+            Self::Fetch { host, output, .. } => (output, None, Some(host)),
         };
-        std::iter::once(map).chain(stash.values())
+        let held = stash.into_iter().flat_map(|stash| stash.values());
+        std::iter::once(map).chain(held).chain(host)
     }
 }

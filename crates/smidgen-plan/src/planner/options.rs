@@ -8,12 +8,13 @@ use crate::chain::Arc;
 use smidgen_graph::ValueId;
 use smidgen_graph::forms::{Code, Form, Forms, Stash};
 
-/// The map between two blocks is held whole, made again, in a code, or made again in slices.
-pub(super) const STATES: usize = 4;
+/// The map between two blocks is held whole, made again, in a code, made again in slices, or on the host.
+pub(super) const STATES: usize = 5;
 const WHOLE: usize = 0;
 const AGAIN: usize = 1;
 const CODED: usize = 2;
 const SLICED: usize = 3;
+const OFFLOADED: usize = 4;
 
 /// About so many combinations of forms are tried in a block.
 const COMBINATIONS: usize = 432;
@@ -119,11 +120,15 @@ impl Chain<'_> {
         let largest = stashes.first().map_or(0, |stash| stash.bytes);
         stashes.retain(|stash| stash.bytes * SMALL >= largest && !open(stash).is_empty());
         let mut exact = vec![Forms::new()];
-        for stash in stashes.iter().filter(|stash| stash.repeatable) {
-            if exact.len() < COMBINATIONS / 2 {
-                extend(&mut exact, stash, &again(stash));
+        for stash in &stashes {
+            let forms = in_full(stash);
+            if !forms.is_empty() && exact.len() < COMBINATIONS / 2 {
+                extend(&mut exact, stash, &forms);
             }
         }
+        let host = self.stashes[block].iter().filter(|stash| stash.offloadable);
+        let all: Forms = host.map(|stash| (stash.value, Form::Offloaded)).collect();
+        exact.extend((!all.is_empty()).then_some(all));
         let all = self.stashes[block].iter().filter(|stash| stash.repeatable);
         exact.push(all.map(|stash| (stash.value, Form::Recomputed)).collect());
         if stashes.iter().any(|stash| !in_code(stash).is_empty()) {
@@ -191,6 +196,7 @@ impl Chain<'_> {
             stash.and_then(|stash| Some((CODED, *in_code(stash).first()?))),
             // In how many does not matter here: they are made in the block before.
             stash.and_then(|stash| Some((SLICED, Form::Sliced(stash.slices.last()?.0)))),
+            stash.and_then(|stash| stash.offloadable.then_some((OFFLOADED, Form::Offloaded))),
         ];
         let all = self.whole[block];
         let part = Part::new(self.scale, self.blocks, block, &self.lives);
@@ -215,6 +221,7 @@ impl Chain<'_> {
                     Some(Form::Recomputed) => AGAIN,
                     Some(Form::Sliced(_)) => SLICED,
                     Some(Form::Coded(_) | Form::Masked(_)) => CODED,
+                    Some(Form::Offloaded) => OFFLOADED,
                 };
                 let mut joined = before.clone();
                 joined.extend(forms.clone());
@@ -298,15 +305,17 @@ fn alike(form: Form, stash: &Stash) -> Option<Form> {
 
 /// The forms other than whole that are open to a stash.
 fn open(stash: &Stash) -> Vec<Form> {
-    let again = again(stash).into_iter();
-    again.chain(in_code(stash)).collect()
+    let exact = in_full(stash).into_iter();
+    exact.chain(in_code(stash)).collect()
 }
 
-/// Those in which it is made again.
-fn again(stash: &Stash) -> Vec<Form> {
-    let whole = stash.repeatable.then_some(Form::Recomputed);
+/// The exact ones: those in which it is made again, and the host's memory.
+fn in_full(stash: &Stash) -> Vec<Form> {
+    let again = stash.repeatable.then_some(Form::Recomputed);
     let slices = stash.slices.iter().map(|(count, _)| Form::Sliced(*count));
-    whole.into_iter().chain(slices).collect()
+    let slices = slices.filter(|_| stash.repeatable);
+    let host = stash.offloadable.then_some(Form::Offloaded);
+    again.into_iter().chain(slices).chain(host).collect()
 }
 
 /// The codes worth trying: f16 takes twice the bytes of 8 bits, whose error is far below that of all that is narrower; those that keep to a bound

@@ -3,7 +3,7 @@
 use super::blocks::Blocks;
 use super::weigh::{Beyond, Scale, Weight};
 use smidgen_graph::ValueId;
-use smidgen_graph::forms::{FormError, Forms};
+use smidgen_graph::forms::{FormError, FormPass, Forms};
 use std::borrow::Cow;
 
 /// A block with those before and behind it.
@@ -77,8 +77,20 @@ impl Part {
         }
         let of = |list: &[f64]| operations.iter().map(|at| list[*at]).collect();
         let local = |id: usize| values.binary_search(&ValueId(id)).ok();
+        let of_part = |pass: FormPass| match pass {
+            FormPass::Load {
+                operation,
+                code,
+                slope,
+            } => Some(FormPass::Load {
+                operation: operations.binary_search(&operation).ok()?,
+                code,
+                slope,
+            }),
+            other => Some(other),
+        };
         let passes = (whole.passes.iter())
-            .filter_map(|((of, pass), seconds)| Some(((local(*of)?, *pass), *seconds)));
+            .filter_map(|((of, pass), seconds)| Some(((local(*of)?, of_part(*pass)?), *seconds)));
         let slices = (whole.slices.iter())
             .filter_map(|((of, count), seconds)| Some(((local(*of)?, *count), *seconds)));
         let scale = Scale {

@@ -3,7 +3,7 @@
 use super::blocks::Blocks;
 use crate::costs::Costs;
 use smidgen_graph::forms::{
-    Code, Extra, Form, FormError, FormPass, Forms, Outline, Run, Schedule, Stash, Step,
+    Code, Extra, Form, FormError, FormPass, Forms, Outline, Run, Schedule, Stash,
 };
 use smidgen_graph::{Content, Layout, Operation, Program, ValueId};
 use std::borrow::Cow;
@@ -160,7 +160,7 @@ impl<'a> Scale<'a> {
         };
         match form {
             Form::Whole => self.bytes[value.0],
-            Form::Recomputed | Form::Sliced(_) => 0,
+            Form::Recomputed | Form::Sliced(_) | Form::Offloaded => 0,
             Form::Coded(code) => stash.map_or(0, |stash| aligned(&stash.codes, code, 0)),
             Form::Masked(code) => stash.map_or(0, |stash| {
                 let slope = stash.activated.map_or(0, |activated| activated.slope_bytes);
@@ -177,6 +177,7 @@ impl<'a> Scale<'a> {
         let bytes_of = |value: usize| match value.checked_sub(values).map(|at| schedule.extras[at])
         {
             None => self.bytes[value],
+            Some(Extra { on_host: true, .. }) => 0,
             Some(Extra {
                 code: Some((_, bytes)),
                 ..
@@ -269,10 +270,10 @@ impl<'a> Scale<'a> {
                     waiting = 0;
                 }
                 Run::Again(operation) => waiting = waiting.max(now + self.workspaces[*operation]),
-                Run::Step(step) => match schedule.steps[*step] {
-                    Step::Encode { .. } => peaks[station] = now.max(peaks[station]),
-                    Step::Decode { .. } => waiting = waiting.max(now),
-                },
+                Run::Step(step) if schedule.steps[*step].is_forward() => {
+                    peaks[station] = now.max(peaks[station]);
+                }
+                Run::Step(_) => waiting = waiting.max(now),
             }
         }
         let variances = forms.values().map(|form| match form {
@@ -292,7 +293,7 @@ impl Scale<'_> {
         match run {
             Run::Once(operation) => self.stations[operation] >= self.blocks,
             Run::Again(_) | Run::Slices(_) => true,
-            Run::Step(step) => matches!(schedule.steps[step], Step::Decode { .. }),
+            Run::Step(step) => !schedule.steps[step].is_forward(),
         }
     }
 }

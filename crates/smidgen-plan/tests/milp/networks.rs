@@ -32,6 +32,7 @@ pub(crate) fn device(random: &mut Random) -> Roofline {
     Roofline {
         flops: random.of(&[5e10, 1e12, 1e13]),
         bytes: random.of(&[1e10, 1e11, 4e11]),
+        host: 1e10,
         launch: random.of(&[0.0, 5e-6, 1e-4]),
     }
 }

@@ -193,7 +193,7 @@ fn blocks(program: &Program, plan: &ProgramPlan) -> Vec<Block> {
             Placement::Stash(lifetime) | Placement::Transient(lifetime) => {
                 (category(value.role), lifetime)
             }
-            Placement::Unused => continue,
+            Placement::Host | Placement::Unused => continue,
         };
         add(&value.name, layers[id], category, plan.values[id], lifetime);
     }
@@ -220,6 +220,7 @@ fn category(role: Role) -> Category {
         Role::OptimizerState => Category::OptimizerState,
         Role::Running | Role::Control | Role::Metrics | Role::Examples => Category::Bookkeeping,
         Role::Images | Role::Labels => Category::Batch,
+        Role::Offloaded => Category::Stash,
         Role::Activation | Role::Statistics => Category::Transient,
         Role::Prepared => Category::Workspace,
         Role::Gradient => Category::Gradient,

@@ -176,6 +176,10 @@ impl Profile {
             let share = 100.0 * memory.peak_bytes as f64 / budget as f64;
             let _ = writeln!(text, "  {:26} {budget:>13} {share:5.1} % used", "budget");
         }
+        if self.footprint.host > 0 {
+            let bytes = self.footprint.host;
+            let _ = writeln!(text, "  {:26} {bytes:>13}", "in the host's memory");
+        }
     }
 
     fn measured(&self, text: &mut String) {

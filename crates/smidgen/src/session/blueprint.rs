@@ -40,7 +40,7 @@ impl Blueprint {
         let draft = Draft::new(graph, facts, options, Source::Measured(&rule))?;
         if let Some(plan) = (options.training.as_ref()).and_then(|training| training.plan.as_ref())
         {
-            return draft.recorded(plan, options.budget);
+            return draft.recorded(plan, options);
         }
         let whole = draft.blueprint(&Forms::new(), &draft.fastest)?;
         match options.budget {

@@ -7,7 +7,7 @@ use crate::tuning::{Choices, Measurements, OperationCosts, ShapeClass, Source};
 use crate::{Bytes, Error, Footprint, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
-use smidgen_graph::{Graph, Layout, Lowering, Mode, Operation, OperationKind, Program};
+use smidgen_graph::{Graph, Layout, Lowering, Mode, Operation, OperationKind, Program, Role};
 use smidgen_plan::{Limits, Plan};
 
 /// What a session is to run, before it is settled how its stashes are held.
@@ -77,6 +77,15 @@ impl Draft {
         if quality > 0.0 || written {
             outline = outline.with_codes(&programs[0], &StashCodes);
         }
+        if let Some(budget) = options.host_budget() {
+            if !facts.host_memory {
+                let device = facts.name.clone();
+                return Err(Error::NoHostMemory { device });
+            }
+            // What a written plan holds there is compared with the budget as a whole.
+            let bytes = if written { u64::MAX } else { budget.0 };
+            outline = outline.with_host(&programs[0], bytes, limits.alignment);
+        }
         let classes: Vec<_> = shape_classes(&programs)
             .into_iter()
             .map(|(class, _)| class)
@@ -106,14 +115,22 @@ impl Draft {
     pub(super) fn recorded(
         &self,
         plan: &PlanFile,
-        budget: Option<Bytes>,
+        options: &SessionOptions,
     ) -> Result<Blueprint, Error> {
+        let budget = options.budget;
         let forms = plan.forms(self)?;
         let mut blueprint = self.blueprint(&forms, &self.fastest)?;
         let over =
             |blueprint: &Blueprint| budget.filter(|budget| blueprint.footprint.total() > *budget);
         if over(&blueprint).is_some() {
             blueprint = self.blueprint(&forms, &self.leanest)?;
+        }
+        let on_host = Bytes(blueprint.footprint.host);
+        if let Some(budget) = options.host_budget().filter(|budget| on_host > *budget) {
+            return Err(Error::PlanOverBudget {
+                needed: on_host,
+                budget,
+            });
         }
         match over(&blueprint) {
             None => Ok(blueprint),
@@ -152,7 +169,12 @@ impl Draft {
             });
             passes.into_iter().flatten()
         });
-        Ok(own.chain(asked).collect())
+        // What goes to the host cannot be measured in the device's memory.
+        let on_device = |program: &Program| {
+            let mut values = program.values.iter();
+            values.all(|value| value.role != Role::Offloaded)
+        };
+        Ok(own.chain(asked).filter(on_device).collect())
     }
 
     /// The session in which stashes are held in these forms, with these variants of kernels.
@@ -190,7 +212,8 @@ impl Draft {
             &uniforms,
             &[staging_bytes; STAGING_BUFFERS],
             &readback,
-        );
+        )
+        .with_host(plan.host_bytes);
         Ok(Blueprint {
             programs,
             plan,

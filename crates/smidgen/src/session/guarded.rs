@@ -118,7 +118,7 @@ fn gaps(compiled: &Compiled, all: Place) -> Vec<Place> {
     let values = compiled.plan.values.iter().flatten();
     let mut places: Vec<Place> = (values.chain(compiled.plan.workspaces.iter().flatten()))
         .copied()
-        .filter(|place| place.offset >= all.offset)
+        .filter(|place| (all.offset..all.offset + all.bytes).contains(&place.offset))
         .collect();
     places.sort_by_key(|place| place.offset);
     let (mut gaps, mut at) = (Vec::new(), all.offset);

@@ -83,6 +83,22 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// The buffers of a plan: those of the arena, and behind them those in the host's memory. Enters them one by one, so that what was made before
+/// an error can be given back.
+pub(super) fn reserve(
+    device: &Device,
+    plan: &Plan,
+    buffers: &mut Vec<wgpu::Buffer>,
+) -> Result<(), Error> {
+    for bytes in plan.buffers() {
+        buffers.push(device.storage_buffer(ARENA, bytes)?);
+    }
+    for bytes in plan.host_buffers() {
+        buffers.push(device.host_buffer(ARENA, bytes)?);
+    }
+    Ok(())
+}
+
 /// The arena and the buffers that carry data to it and from it.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -97,11 +113,8 @@ pub(super) struct Memory {
 impl Memory {
     /// Reserves the arena of a plan and the transfer buffers.
     pub(super) fn new(device: Device, plan: &Plan, staging_bytes: u64) -> Result<Self, Error> {
-        let arena = plan
-            .buffers()
-            .iter()
-            .map(|bytes| device.storage_buffer(ARENA, *bytes))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut arena = Vec::new();
+        reserve(&device, plan, &mut arena)?;
         Ok(Self {
             arena,
             buffer_bytes: plan.limits.max_buffer_bytes,

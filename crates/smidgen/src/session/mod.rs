@@ -41,7 +41,9 @@ use compiled::Compiled;
 use growth::Growing;
 use host::Stopwatch;
 use memory::{ARENA, Batch, Memory, metrics_bytes};
-use smidgen_gpu::{Device, Held, ReadbackRing, Sequence, Timeline, bytemuck, wgpu};
+use smidgen_gpu::{
+    ALLOCATOR_BLOCK_BYTES, Device, Held, ReadbackRing, Sequence, Timeline, bytemuck, wgpu,
+};
 use smidgen_graph::forms::Forms;
 use smidgen_graph::{Graph, Optimizer, Program};
 use smidgen_ops::control::Control;
@@ -123,9 +125,7 @@ impl Session {
             report: TuningReport::default(),
             plans: None,
         };
-        if let Some(budget) = options.budget {
-            device.ledger().limit_to(budget.0);
-        }
+        options.limit(&device);
         Self::settled(device, graph, options, seed, settled)
     }
 
@@ -232,7 +232,11 @@ impl Session {
     /// Compares what wgpu's allocator really reserved, where it tells, with the budget.
     fn check_allocator(&self, budget: Option<Bytes>) -> Result<(), Error> {
         let report = self.device().wgpu().generate_allocator_report();
+        // In the host's memory a buffer has memory of its own, or shares a block.
+        let on_host = self.plan.host_buffers().into_iter();
+        let on_host = on_host.map(|bytes| bytes.max(ALLOCATOR_BLOCK_BYTES) + (64 << 10));
         let reserved = report.map_or(0, |report| report.total_reserved_bytes);
+        let reserved = reserved.saturating_sub(on_host.sum());
         match budget {
             Some(budget) if reserved > budget.0 => Err(Error::AllocatorOverBudget {
                 reserved: Bytes(reserved),

@@ -1,5 +1,6 @@
 use super::PlanFile;
 use crate::Bytes;
+use smidgen_gpu::Device;
 use smidgen_graph::{ExampleMemory, FilterState, Optimizer};
 
 /// What a session is made for.
@@ -30,6 +31,9 @@ pub struct Training {
     /// How lossy stashes may be held to meet a budget: the mean over stashes of the squared error by the squared value. 0, the default,
     /// for not at all: then a budget changes no bit of what is computed. 0.016 is what 4 bits bring.
     pub quality: f64,
+    /// Bytes of the host's memory that may hold stashes, where the device has memory of its own and its kernels reach the host's; `None`, the
+    /// default, for none.
+    pub host_budget: Option<Bytes>,
     /// What grows where the masks of sparse layers change.
     pub growth: Growth,
     /// What is kept of single training examples, such as how often each was forgotten.
@@ -66,6 +70,7 @@ impl Default for Training {
             keep_gradients: false,
             filter_state: None,
             quality: 0.0,
+            host_budget: None,
             growth: Growth::Random,
             examples: ExampleMemory::default(),
             micro_batch: None,
@@ -75,6 +80,21 @@ impl Default for Training {
 }
 
 impl SessionOptions {
+    /// Has the ledger of a device refuse what the budgets do not allow.
+    pub(crate) fn limit(&self, device: &Device) {
+        let mut ledger = device.ledger();
+        if let Some(budget) = self.budget {
+            ledger.limit_to(budget.0);
+        }
+        if let Some(budget) = self.host_budget() {
+            ledger.limit_host_to(budget.0);
+        }
+    }
+
+    pub(crate) fn host_budget(&self) -> Option<Bytes> {
+        self.training.as_ref()?.host_budget
+    }
+
     /// The same with it settled how gradient and state of filtered weights are held, so that it does not depend on what becomes of the budget.
     pub(crate) fn settling_filter_state(&self, under_budget: bool) -> Self {
         let mut options = self.clone();

@@ -7,7 +7,7 @@ use crate::{Bytes, Error, kernels};
 use serde::Serialize;
 use smidgen_gpu::{Device, DeviceFacts};
 use smidgen_graph::Graph;
-use smidgen_graph::forms::{Form, Forms};
+use smidgen_graph::forms::{Form, Forms, Outline};
 use smidgen_plan::{Choice, Costs, Planner, Preset};
 use std::sync::OnceLock;
 
@@ -372,6 +372,16 @@ impl Plans {
 fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
     let planner = draft.planner()?;
     let mut choices = planner.curve(draft.quality);
+    if draft
+        .outline
+        .stashes()
+        .iter()
+        .any(|stash| stash.offloadable)
+    {
+        // More forms to choose among may hide a good plan from the search: what the device can do alone is not lost by it.
+        let alone = draft.outline.clone().with_host(&draft.programs[0], 0, 1);
+        choices.extend(draft.planner_of(&alone)?.curve(draft.quality));
+    }
     let unbiased = Preset::ALL.iter().filter(|preset| preset.is_unbiased());
     let policies = unbiased.map(|preset| {
         let forms = preset.forms(&planner, &draft.outline);
@@ -387,6 +397,10 @@ fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
 
 impl Draft {
     pub(super) fn planner(&self) -> Result<Planner<'_>, Error> {
+        self.planner_of(&self.outline)
+    }
+
+    fn planner_of<'a>(&'a self, outline: &'a Outline) -> Result<Planner<'a>, Error> {
         let (program, lean) = (&self.programs[0], &self.by_rule);
         let mut workspaces = kernels::workspaces(program, &self.facts, lean)?;
         if let Some(growth) = self.growth() {
@@ -395,7 +409,7 @@ impl Draft {
         }
         Ok(Planner::new(
             &self.programs[0],
-            &self.outline,
+            outline,
             &workspaces,
             self.limits.alignment,
             &self.costs,

@@ -2,6 +2,7 @@
 
 use super::Blueprint;
 use super::compiled::Compiled;
+use super::memory::reserve;
 use super::plans::Contender;
 use crate::Error;
 use smidgen_gpu::Device;
@@ -65,9 +66,7 @@ fn step_seconds(device: &Device, blueprint: &Blueprint) -> Result<f64, Error> {
     let mut arena = Vec::new();
     let mut compiled = None;
     let result = (|| {
-        for bytes in blueprint.plan.buffers() {
-            arena.push(device.storage_buffer("arena", bytes)?);
-        }
+        reserve(device, &blueprint.plan, &mut arena)?;
         let parts = (&blueprint.programs[0], &blueprint.plan.programs[0]);
         let launches = blueprint.launches[0].clone();
         let ready = compiled.insert(Compiled::new(
@@ -122,6 +121,7 @@ mod tests {
             subgroup_sizes: None,
             timestamps: false,
             half_precision: false,
+            host_memory: false,
         }
     }
 

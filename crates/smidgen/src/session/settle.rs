@@ -40,7 +40,7 @@ pub(crate) fn settle(
     let fits =
         |whole: &Blueprint| (options.budget).is_none_or(|budget| whole.footprint.total() <= budget);
     let (planned, plans) = if let Some(plan) = written {
-        (draft.recorded(plan, options.budget)?, None)
+        (draft.recorded(plan, options)?, None)
     } else if fits(&whole) && !explain {
         (whole, None)
     } else {
@@ -51,9 +51,7 @@ pub(crate) fn settle(
         };
         (blueprint, Some(plans))
     };
-    if let Some(budget) = options.budget {
-        device.ledger().limit_to(budget.0);
-    }
+    options.limit(device);
     let Tuning::On { cache } = tuning else {
         let report = match tuning {
             Tuning::Recorded(choices) => TuningReport::of_record(choices, &planned.choices),
@@ -71,7 +69,7 @@ pub(crate) fn settle(
         tuning::measure(device, &classes, options.budget, cache, on_progress)?;
     let mut draft = Draft::new(graph, facts, options, Source::Measured(&measured))?;
     let whole = match written {
-        Some(plan) => draft.recorded(plan, options.budget)?,
+        Some(plan) => draft.recorded(plan, options)?,
         None => draft.blueprint(&Forms::new(), &draft.fastest)?,
     };
     if written.is_some() || fits(&whole) && !explain {

@@ -334,6 +334,7 @@ mod tests {
             subgroup_sizes: None,
             timestamps: false,
             half_precision: false,
+            host_memory: false,
         }
     }
 

@@ -5,7 +5,7 @@ use super::measure::{Samples, times, with_scratch};
 use super::{Choices, MOST_SECONDS, Measurements, fits};
 use crate::{Bytes, Error, kernels};
 use smidgen_gpu::{Device, DeviceFacts, Launch, wgpu};
-use smidgen_graph::{Operation, Program};
+use smidgen_graph::{Operation, Program, Role};
 use smidgen_plan::{Costs, Limits, Peak, Place, ProgramPlan, Roofline};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -152,6 +152,13 @@ impl Costs for OperationCosts {
         // By its parts, which were measured as operations of their own.
         if let Some(seconds) = self.in_slices(program, operation) {
             return seconds;
+        }
+        let ids = operation.reads().into_iter().chain(operation.writes());
+        if ids
+            .into_iter()
+            .any(|id| program.value(id).role == Role::Offloaded)
+        {
+            return self.roofline.seconds(program, operation);
         }
         let measured = || {
             self.measured
