@@ -105,14 +105,18 @@ struct Draw {
 
 impl Draw {
     fn graph(&self) -> Graph {
-        let mut graph = if self.known == 0 {
+        let graph = if self.known == 0 {
             let (model, side) = NETWORKS[self.seed as usize % NETWORKS.len()];
             zoo::build(model, 10, [3, side, side]).unwrap()
         } else {
             graphs::graph(&mut Random(self.seed)).unwrap()
         };
-        graph.filter_last(self.filters, 2).unwrap();
-        graph
+        // A small network has fewer layers to filter than were drawn.
+        let filtered = |count| {
+            let mut graph = graph.clone();
+            graph.filter_last(count, 2).ok().map(|_| graph)
+        };
+        (0..=self.filters).rev().find_map(filtered).unwrap()
     }
 
     fn run(&self) -> Result<Held, Error> {
