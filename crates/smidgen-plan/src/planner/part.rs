@@ -52,7 +52,7 @@ impl Part {
             let mut stretch =
                 (operations.iter().copied()).filter(|at| blocks.places[*at].1 == backward);
             let first = stretch.next().unwrap_or(0);
-            (first, stretch.last().unwrap_or(first))
+            (first, stretch.next_back().unwrap_or(first))
         };
         let ((start, forward), (backward, end)) = (ends(false), ends(true));
         let between = |at: usize| forward < at && at < backward;
