@@ -2,7 +2,7 @@
 
 use super::SessionOptions;
 use super::draft::Draft;
-use super::plans::Plans;
+use super::plans::{Plans, policies};
 use crate::tuning::{Measurements, Source};
 use crate::{Bytes, Error};
 use smidgen_gpu::DeviceFacts;
@@ -30,12 +30,12 @@ impl Question<'_> {
 
     /// The largest that fits, above `low`, which does (or is 0), and below `high`, as the need grows with it.
     pub(super) fn largest(&self, low: u32, high: u32) -> Option<u32> {
-        let mut found = largest(low, high, |count| self.may_fit(count)).unwrap_or(low);
+        let found = largest(low, high, |count| self.may_fit(count)).unwrap_or(low);
         if found > low && !self.fits(found) {
             return largest(low, found, |count| self.fits(count));
         }
-        while found + 1 < high && self.fits(found + 1) {
-            found += 1;
+        if found + 1 < high && self.fits(found + 1) {
+            return largest(found + 1, high, |count| self.fits(count));
         }
         (found > 0).then_some(found)
     }
@@ -78,7 +78,9 @@ fn one_fits(
     }
     let beside = whole.footprint.total().0 - whole.footprint.arena - whole.footprint.rounding;
     let floor = beside + whole.plan.programs[0].peak.persistent;
-    let lowest = draft.planner()?.lowest(draft.quality);
+    let planner = draft.planner()?;
+    let mut lowest = planner.lowest(draft.quality);
+    lowest.extend(policies(&draft, &planner));
     for choice in (lowest.iter()).filter(|choice| floor + choice.height <= budget.0) {
         let blueprint = draft.blueprint(&choice.forms, &draft.leanest)?;
         if blueprint.footprint().total() <= budget {

@@ -382,17 +382,21 @@ fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
         let alone = draft.outline.clone().with_host(&draft.programs[0], 0, 1);
         choices.extend(draft.planner_of(&alone)?.curve(draft.quality));
     }
-    let unbiased = Preset::ALL.iter().filter(|preset| preset.is_unbiased());
-    let policies = unbiased.map(|preset| {
-        let forms = preset.forms(&planner, &draft.outline);
-        planner.weigh(forms).ok()
-    });
-    let allowed = policies
-        .flatten()
-        .filter(|choice| choice.variance <= draft.quality);
-    choices.extend(allowed);
+    choices.extend(policies(draft, &planner));
     choices.sort_by(|left, right| left.seconds.total_cmp(&right.seconds));
     Ok(choices)
+}
+
+/// What others have published, as far as the network and the quality allow it.
+pub(super) fn policies(draft: &Draft, planner: &Planner<'_>) -> Vec<Choice> {
+    let unbiased = Preset::ALL.iter().filter(|preset| preset.is_unbiased());
+    let weighed = unbiased.filter_map(|preset| {
+        let forms = preset.forms(planner, &draft.outline);
+        planner.weigh(forms).ok()
+    });
+    weighed
+        .filter(|choice| choice.variance <= draft.quality)
+        .collect()
 }
 
 impl Draft {
