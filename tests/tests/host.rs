@@ -107,7 +107,7 @@ fn a_written_plan_keeps_to_the_host_budget() {
     assert_eq!(open(Some(held)).unwrap().footprint().host, held);
     assert!(matches!(
         open(Some(held - 1)),
-        Err(Error::PlanOverBudget { .. })
+        Err(Error::PlanOverHostBudget { .. })
     ));
     let error = open(None).unwrap_err().to_string();
     assert!(error.contains("host"), "{error}");

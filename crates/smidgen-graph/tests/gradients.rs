@@ -400,7 +400,7 @@ fn what_waits_on_the_host_changes_no_bit() {
     let mut waiting = 0;
     for seed in 0..30 {
         let program = random_graph(seed).lower(&train(SGD, None)).unwrap();
-        let outline = Outline::new(&program).with_host(&program, u64::MAX, 1);
+        let outline = Outline::new(&program).with_host(&program, u64::MAX, 1, u64::MAX);
         let mut random = Random(seed);
         let mut forms = Forms::new();
         for stash in outline.stashes() {
@@ -438,9 +438,18 @@ fn what_waits_on_the_host_changes_no_bit() {
     let first = outline.stashes()[0].value;
     let refused = outline.schedule(&Forms::from([(first, Form::Offloaded)]));
     assert!(matches!(refused, Err(FormError::NotOffloadable { .. })));
-    let outline = outline.with_host(&program, 1000, 256);
-    let open = outline.stashes().iter().filter(|stash| stash.offloadable);
-    assert!(open.map(|stash| stash.bytes).sum::<u64>() <= 1000);
+    let open = |outline: &Outline| {
+        let open = outline.stashes().iter().filter(|stash| stash.offloadable);
+        open.map(|stash| stash.bytes).collect::<Vec<u64>>()
+    };
+    let outline = outline.with_host(&program, 1000, 256, u64::MAX);
+    assert!(open(&outline).iter().sum::<u64>() <= 1000);
+    // Where one buffer ends, what is left of it is lost.
+    let all = outline.with_host(&program, u64::MAX, 1, u64::MAX);
+    let maps = open(&all);
+    let (largest, whole) = (maps.iter().max().unwrap(), maps.iter().sum::<u64>());
+    let cut = all.with_host(&program, whole, 1, largest + 1);
+    assert!(open(&cut).len() < maps.len());
 }
 
 #[test]

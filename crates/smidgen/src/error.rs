@@ -113,6 +113,16 @@ pub enum Error {
         /// What was named.
         budget: Bytes,
     },
+    /// A plan that was written down holds more in the host's memory than the host budget.
+    #[error(
+        "the plan that was written down holds {needed} ({} bytes) in the host's memory, the host budget is {budget} ({} bytes): name a larger one, or plan anew", needed.0, budget.0
+    )]
+    PlanOverHostBudget {
+        /// What it holds there.
+        needed: Bytes,
+        /// What was named.
+        budget: Bytes,
+    },
     /// The allocator reserved more than its stated rounding allows for.
     #[error(
         "the allocator reserved {reserved}, above the budget of {budget}: name a larger budget, and please report the device"

@@ -37,7 +37,10 @@ impl Footprint {
         let zeros = [ZERO_BUFFER_BYTES];
         let rounding = if matches!(facts.kind, DeviceKind::Discrete | DeviceKind::Virtual) {
             let device = [&zeros, arena, uniforms].concat();
-            rounding(&device) + rounding(staging) + rounding(readback)
+            // Parameters of kernels pass through upload memory, of which the allocator keeps the block.
+            let passing = uniforms.iter().copied().max().unwrap_or(0);
+            let upload = [&[passing], staging].concat();
+            rounding(&device) + rounding(&upload) + passing + rounding(readback)
         } else {
             rounding(&[&zeros, arena, staging, readback, uniforms].concat())
         };
@@ -90,7 +93,7 @@ fn rounding(buffers: &[u64]) -> u64 {
 
 /// Drivers round a buffer's memory up to this, at most.
 const PAGE_BYTES: u64 = 64 << 10;
-/// And what shares a block to this: plans fill a block to the brim where the next one is beyond the budget.
+/// What shares a block counts in pieces of this size: the allocator adds a little to each, and plans may fill a block to the last byte.
 const SHARED_BYTES: u64 = 4 << 10;
 
 #[cfg(test)]

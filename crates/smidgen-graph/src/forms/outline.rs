@@ -262,17 +262,24 @@ impl Outline {
         self
     }
 
-    /// The same outline with the host's memory opened to maps that fit `bytes` of it together, each taking a multiple of `alignment`: first those
-    /// that are held the longest, which add to every peak. With no bytes it is closed again.
+    /// The same outline with the host's memory opened to maps that fit `bytes` of it together, each taking a multiple of `alignment` and none
+    /// crossing from one buffer of `buffer` bytes into the next: first those that are held the longest, which add to every peak. With no bytes
+    /// it is closed again.
     #[must_use]
-    pub fn with_host(mut self, program: &Program, bytes: u64, alignment: u64) -> Self {
-        let mut left = bytes;
+    pub fn with_host(mut self, program: &Program, bytes: u64, alignment: u64, buffer: u64) -> Self {
+        let mut end = 0_u64;
         for stash in &mut self.stashes {
             let is_map = matches!(program.value(stash.value).layout, Layout::Map(_));
             let needed = stash.bytes.next_multiple_of(alignment);
-            stash.offloadable = is_map && stash.producer.is_some() && needed <= left;
+            let begin = match end % buffer {
+                0 => end,
+                used if needed <= buffer - used => end,
+                used => end.saturating_add(buffer - used),
+            };
+            let after = begin.saturating_add(needed);
+            stash.offloadable = is_map && stash.producer.is_some() && after <= bytes;
             if stash.offloadable {
-                left -= needed;
+                end = after;
             }
         }
         self

@@ -289,7 +289,7 @@ impl Maker<'_> {
         if !stash.is_some_and(|stash| stash.offloadable) {
             return Err(FormError::NotOffloadable {
                 value: self.outline.names[value.0].clone(),
-                reason: "the host's memory is not open to it, or has no room for it",
+                reason: "no host budget was named, or it has no room for it",
             });
         }
         let host = self.extra(value.0, None);

@@ -84,7 +84,12 @@ impl Draft {
             }
             // What a written plan holds there is compared with the budget as a whole.
             let bytes = if written { u64::MAX } else { budget.0 };
-            outline = outline.with_host(&programs[0], bytes, limits.alignment);
+            outline = outline.with_host(
+                &programs[0],
+                bytes,
+                limits.alignment,
+                limits.max_buffer_bytes,
+            );
         }
         let classes: Vec<_> = shape_classes(&programs)
             .into_iter()
@@ -127,7 +132,7 @@ impl Draft {
         }
         let on_host = Bytes(blueprint.footprint.host);
         if let Some(budget) = options.host_budget().filter(|budget| on_host > *budget) {
-            return Err(Error::PlanOverBudget {
+            return Err(Error::PlanOverHostBudget {
                 needed: on_host,
                 budget,
             });

@@ -379,7 +379,10 @@ fn with_policies(draft: &Draft) -> Result<Vec<Choice>, Error> {
         .any(|stash| stash.offloadable)
     {
         // More forms to choose among may hide a good plan from the search: what the device can do alone is not lost by it.
-        let alone = draft.outline.clone().with_host(&draft.programs[0], 0, 1);
+        let alone = draft
+            .outline
+            .clone()
+            .with_host(&draft.programs[0], 0, 1, u64::MAX);
         choices.extend(draft.planner_of(&alone)?.curve(draft.quality));
     }
     choices.extend(policies(draft, &planner));
