@@ -106,7 +106,7 @@ fn main(
     var image = row / params.output_height;
     var y = row - image * params.output_height;
 
-    // Where a workgroup has no block to sum, it only writes zeros.
+    // Where a team has no block to sum, it only writes zeros.
     var any_block = false;
 #for block in 0..BLOCKS
     any_block = any_block || column_{block} != EMPTY;

@@ -656,6 +656,21 @@ mod tests {
             ("winograd 2", Pass::Forward, true),
             ("winograd 4", Pass::InputGradient, true),
             ("winograd 3", Pass::Forward, false),
+            (
+                "tiles 4x2 lanes 256x256x4294967295 depth 1",
+                Pass::Forward,
+                false,
+            ),
+            (
+                "shared-blocks 4294967295x3x1 pixels 4294967295 lanes 4294967295x4294967295x2 runs 16 shares 1",
+                Pass::WeightGradient,
+                false,
+            ),
+            (
+                "product 4294967295 lanes 8 inputs shares 4294967295",
+                Pass::WeightGradient,
+                false,
+            ),
             ("winograd 4", Pass::WeightGradient, false),
             (
                 "blocks 2x3x2 pixels 4 lanes 8 shares 4",

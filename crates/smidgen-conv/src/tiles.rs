@@ -161,10 +161,10 @@ pub(crate) fn fits(
             .iter()
             .all(|lanes| lanes.is_power_of_two() && *lanes <= 256)
         && tile.pixel_lanes >= 8
+        && (1..=8).contains(&tile.depth_lanes)
         && (32..=facts.max_invocations.min(256)).contains(&tile.lanes())
         && (1..=8).contains(&tile.depth)
         && source_quads.is_multiple_of(tile.depth)
-        && tile.depth_lanes >= 1
         && tile.depth.is_multiple_of(tile.depth_lanes)
         && gathers(pass, &shape.flattened()).iter().all(|[y, x]| {
             y.taps * x.taps == 0

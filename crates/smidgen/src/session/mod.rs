@@ -232,7 +232,7 @@ impl Session {
     /// Compares what wgpu's allocator really reserved, where it tells, with the budget.
     fn check_allocator(&self, budget: Option<Bytes>) -> Result<(), Error> {
         let report = self.device().wgpu().generate_allocator_report();
-        // In the host's memory a buffer has memory of its own, or shares a block.
+        // At most what buffers in the host's memory take, each alone or in a block: where there are any, the check is so much less strict.
         let on_host = self.plan.host_buffers().into_iter();
         let on_host = on_host.map(|bytes| bytes.max(ALLOCATOR_BLOCK_BYTES) + (64 << 10));
         let reserved = report.map_or(0, |report| report.total_reserved_bytes);
