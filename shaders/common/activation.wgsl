@@ -30,15 +30,17 @@ fn normal_distribution(value: vec4<f32>) -> vec4<f32> {
 }
 #endif
 
+// `max` and `min` may swallow a NaN, which would hide where a network broke, and a driver may make them of `select(value, 0.0, value < 0.0)`.
+// So bits are compared: as signed integers, those of -0 to -infinity are below all others, and those of 6 to infinity below those of positive NaNs.
 fn activate(value: vec4<f32>) -> vec4<f32> {
     var result = value;
 #ifdef ACTIVATION_RELU
-    // `max` may swallow a NaN, which would hide where a network broke; a comparison lets it pass.
-    result = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
+    result = select(value, vec4<f32>(), bitcast<vec4<i32>>(value) <= vec4<i32>(-0x800000));
 #endif
 #ifdef ACTIVATION_RELU6
-    result = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
-    result = select(result, vec4<f32>(6.0), result > vec4<f32>(6.0));
+    let bits = bitcast<vec4<i32>>(value);
+    result = select(value, vec4<f32>(), bits <= vec4<i32>(-0x800000));
+    result = select(result, vec4<f32>(6.0), (bits > vec4<i32>(0x40c00000)) & (bits <= vec4<i32>(0x7f800000)));
 #endif
 #ifdef ACTIVATION_HARD_SWISH
     result = value * clamp(value + 3.0, vec4<f32>(0.0), vec4<f32>(6.0)) * (1.0 / 6.0);

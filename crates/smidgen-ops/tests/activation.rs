@@ -102,6 +102,41 @@ fn a_nan_is_not_swallowed() {
     }
 }
 
+/// ReLU and ReLU6 compare bits: every kind of number, at the ends of its range.
+#[test]
+fn bits_are_compared_as_numbers_are() {
+    let map = MapCase::new("ends of ranges", [1, 4, 1, 8]);
+    let (tiny, six) = (f32::from_bits(1), 6.0_f32);
+    let positive = [0.0, tiny, f32::MIN_POSITIVE, 1.0, six.next_down(), six];
+    let larger = [six.next_up(), 7.0, f32::MAX, f32::INFINITY];
+    let numbers = positive.into_iter().chain(larger);
+    let mut input: Vec<f32> = numbers.flat_map(|number| [number, -number]).collect();
+    // Quiet and signalling, of either sign.
+    let nans = [
+        0x7f80_0001,
+        0xff80_0001,
+        0x7fc0_0000,
+        0xffc0_0000,
+        0x7fff_ffff,
+        u32::MAX,
+    ];
+    input.extend(nans.map(f32::from_bits));
+    input.resize(map.count(), -2.0);
+    for (activation, most) in [(Activation::Relu, f32::INFINITY), (Activation::Relu6, six)] {
+        let [output, _] = run(&map, activation, &input, &vec![1.0; input.len()], false);
+        for (input, output) in input.iter().zip(output) {
+            let expected = if *input < 0.0 { 0.0 } else { input.min(most) };
+            let same = if input.is_nan() {
+                output.is_nan()
+            } else {
+                // Devices may take a denormal number for zero.
+                output == expected || (*input == tiny && output == 0.0)
+            };
+            assert!(same, "{activation:?} of {input}: {output}");
+        }
+    }
+}
+
 #[test]
 fn extreme_values_stay_finite() {
     let map = MapCase::new("extremes", [1, 4, 1, 2]);
