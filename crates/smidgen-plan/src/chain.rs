@@ -50,6 +50,17 @@ pub struct Arc {
     pub cost: f64,
 }
 
+impl Arc {
+    /// The heights of a point that nothing behind it raises: no point that begins with it has lower ones.
+    fn lowest(&self) -> (u64, u64) {
+        if self.copied {
+            (self.behind, self.before)
+        } else {
+            (0, self.before.max(self.behind))
+        }
+    }
+}
+
 /// A path through the chain that nothing dominates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Path {
@@ -131,10 +142,11 @@ pub fn undominated(
     }
     for from in (0..blocks).rev() {
         let mut found: Vec<Vec<Point>> = vec![Vec::new(); states];
+        let mut more: Vec<Point> = Vec::new();
         for &at in &leaving[from] {
             let arc = &arcs[at];
-            let after = fronts[arc.to][arc.exit].iter().enumerate();
-            let points = after.map(|(next, point)| {
+            let behind = fronts[arc.to][arc.exit].iter().enumerate();
+            let points = behind.map(|(next, point)| {
                 let (copies, others) = point.behind(arc);
                 Point {
                     copies,
@@ -145,9 +157,25 @@ pub fn undominated(
                 }
             });
             let below = below[from];
-            let points = points.filter(|point| below + point.height() <= ceiling);
-            let known = std::mem::take(&mut found[arc.entry]);
-            found[arc.entry] = merged(known, points);
+            let mut points = points.filter(|point| below + point.height() <= ceiling);
+            let lowest = arc.lowest();
+            more.clear();
+            // What follows one that is as low as an arc can be costs more and is no lower.
+            while let Some(point) = points.next() {
+                more.push(point);
+                if (point.copies, point.others) == lowest {
+                    break;
+                }
+            }
+            let front = &mut found[arc.entry];
+            if !arc.copied {
+                leave_better(&mut more, front);
+            }
+            if more.is_empty() {
+                continue;
+            }
+            let known = std::mem::take(front);
+            *front = merged(known, more.drain(..));
             thin(&mut found[arc.entry], limit, limit.saturating_mul(2));
         }
         found.iter_mut().for_each(|front| thin(front, limit, limit));
@@ -168,6 +196,18 @@ pub fn undominated(
         }
     });
     paths.collect()
+}
+
+/// Drops what one of a front beats, all of which have one height; both by rising cost.
+fn leave_better(points: &mut Vec<Point>, front: &[Point]) {
+    let mut at = 0;
+    points.retain(|point| {
+        at += front[at..]
+            .iter()
+            .take_while(|known| known.is_first(point))
+            .count();
+        at == 0 || front[at - 1].others > point.others
+    });
 }
 
 /// What nothing else beats in both heights and cost, of two lists by rising cost; in the same order.
@@ -205,7 +245,12 @@ impl Stairs {
         let same = before.is_some_and(|(copies, _)| copies == point.copies);
         let begin = above - usize::from(same);
         let beaten = stairs[begin..].partition_point(|(_, others)| *others >= point.others);
-        stairs.splice(begin..begin + beaten, [(point.copies, point.others)]);
+        let stair = (point.copies, point.others);
+        if beaten == 1 {
+            stairs[begin] = stair;
+        } else {
+            stairs.splice(begin..begin + beaten, [stair]);
+        }
         true
     }
 

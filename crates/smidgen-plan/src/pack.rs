@@ -99,33 +99,27 @@ struct FirstFit<'a> {
     /// By item: the highest floor while it lives.
     floors: Vec<u64>,
     least: u64,
-    /// By item: the others that live when it does.
-    neighbours: Vec<Vec<usize>>,
     offsets: Vec<u64>,
-    is_placed: Vec<bool>,
-    taken: Vec<(u64, u64)>,
+    /// By rising offset.
+    placed: Vec<Placed>,
+}
+
+/// An item in its place.
+struct Placed {
+    from: u64,
+    to: u64,
+    lifetime: Lifetime,
 }
 
 impl<'a> FirstFit<'a> {
     fn new(items: &'a [Item], floor: &[u64], shift: &'a dyn Fn(u64, u64) -> u64) -> Self {
-        let mut neighbours = vec![Vec::new(); items.len()];
-        for (at, item) in items.iter().enumerate() {
-            for (other, before) in items[..at].iter().enumerate() {
-                if before.lifetime.overlaps(&item.lifetime) {
-                    neighbours[at].push(other);
-                    neighbours[other].push(at);
-                }
-            }
-        }
         Self {
             items,
             shift,
             floors: items.iter().map(|item| highest(floor, item)).collect(),
             least: floor.iter().copied().max().unwrap_or(0),
-            neighbours,
             offsets: vec![0; items.len()],
-            is_placed: vec![false; items.len()],
-            taken: Vec::new(),
+            placed: Vec::with_capacity(items.len()),
         }
     }
 
@@ -136,29 +130,28 @@ impl<'a> FirstFit<'a> {
 
     /// Places all items in this order, and returns the height.
     fn place(&mut self, order: &[usize]) -> u64 {
-        self.is_placed.fill(false);
+        self.placed.clear();
         let mut height = self.least;
         for &at in order {
-            let bytes = self.items[at].bytes;
-            self.taken.clear();
-            let placed = self.neighbours[at].iter();
-            let placed = placed.filter(|other| self.is_placed[**other]);
-            self.taken.extend(placed.map(|&other| {
-                (
-                    self.offsets[other],
-                    self.offsets[other] + self.items[other].bytes,
-                )
-            }));
-            self.taken.sort_unstable();
+            let Item { bytes, lifetime } = self.items[at];
             let mut offset = (self.shift)(0, bytes);
-            for &(from, to) in &self.taken {
-                if offset + bytes <= from {
+            for other in &self.placed {
+                if offset + bytes <= other.from {
                     break;
                 }
-                offset = (self.shift)(offset.max(to), bytes);
+                if other.to > offset && other.lifetime.overlaps(&lifetime) {
+                    offset = (self.shift)(other.to, bytes);
+                }
             }
             self.offsets[at] = offset;
-            self.is_placed[at] = true;
+            let above = self.placed.partition_point(|other| other.from < offset);
+            let to = offset + bytes;
+            let placed = Placed {
+                from: offset,
+                to,
+                lifetime,
+            };
+            self.placed.insert(above, placed);
             height = height.max(self.end(at));
         }
         height
