@@ -1,4 +1,5 @@
 use crate::GpuError;
+use std::sync::LazyLock;
 
 /// What kind of device an adapter is, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,7 +113,7 @@ pub struct AdapterSummary {
 /// Every Vulkan, Metal and DX12 adapter, best first: discrete, integrated, virtual, software.
 #[must_use]
 pub fn adapters() -> Vec<AdapterSummary> {
-    sorted(&instance())
+    sorted(instance())
         .iter()
         .enumerate()
         .map(|(index, adapter)| AdapterSummary {
@@ -122,12 +123,18 @@ pub fn adapters() -> Vec<AdapterSummary> {
         .collect()
 }
 
-pub(crate) fn instance() -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    descriptor.backends &= wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    // No dispatch is indirect, and validation layers are for our tests (WGPU_VALIDATION=1 brings them back).
-    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
-    wgpu::Instance::new(descriptor)
+/// The one instance of the process: a driver is known that crashes where threads make and drop several at once
+/// (<https://github.com/gfx-rs/wgpu/issues/5930>), and to load all drivers once is quicker.
+pub(crate) fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: LazyLock<wgpu::Instance> = LazyLock::new(|| {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        descriptor.backends &=
+            wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        // No dispatch is indirect, and validation layers are for our tests (WGPU_VALIDATION=1 brings them back).
+        descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+        wgpu::Instance::new(descriptor)
+    });
+    &INSTANCE
 }
 
 fn sorted(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {

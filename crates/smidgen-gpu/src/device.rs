@@ -65,13 +65,12 @@ impl Device {
     /// # Errors
     /// No adapter, an unknown name, or a driver that gives no device.
     pub fn open(request: &DeviceRequest) -> Result<Self, GpuError> {
-        let instance = adapter::instance();
         let named = request.adapter.clone().or_else(|| {
             std::env::var("SMIDGEN_ADAPTER")
                 .ok()
                 .filter(|name| !name.is_empty())
         });
-        let adapter = adapter::choose(&instance, named.as_deref())?;
+        let adapter = adapter::choose(adapter::instance(), named.as_deref())?;
         let wanted = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::PIPELINE_CACHE
