@@ -7,8 +7,9 @@
 // Tile: a subgroup of SUBGROUP lanes computes a strip of TILE * SUBGROUP neighbouring pixels of SPAN target quads. It walks the live blocks
 // of these quads, those with one source quad and one row of taps next to each other. Where these change, it loads the strip and SUBGROUP
 // pixels more, and a tap is a shift between lanes: what is loaded once serves all blocks of SPAN target quads.
-// Dispatch: [ceil(pixels / (64 * TILE)) * spans] workgroups of 64, folded. UNIT = SUBGROUP / 4 blocks are loaded together; PARTS = TILE + 1,
-// FOURS = SPAN / 4.
+// Dispatch: [ceil(pixels / (LANES * TILE)) * spans] workgroups of LANES, folded: as few subgroups as take 64 pixels, so that the last workgroups
+// have little that is surplus. UNIT = SUBGROUP / 4 blocks are loaded together; FOURS = SPAN / 4, PARTS = TILE + 1.
+// POINTWISE: one tap, which reads the strip as it is.
 // Needs (taps - 1) * dilation <= SUBGROUP, and the lanes of a subgroup side by side.
 // The source of the forward pass is read through its normalisation and activation, see common/source.wgsl.
 // MOMENTS (forward): the statistics of the output are taken as well, four quads (QUADS) after four, see common/group_moments.wgsl.
@@ -84,12 +85,11 @@ const AFTER_NORMALISATION = AFTER_BIAS;
 @group(0) @binding(AFTER_NORMALISATION) var<storage, read_write> destination: array<vec4<f32>>;
 #ifdef MOMENTS
 @group(0) @binding(AFTER_NORMALISATION + 1) var<storage, read_write> moments: array<vec4<f32>>;
-const LANES: u32 = 64u;
 #import common/group_moments
 #endif
 #endif
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -100,7 +100,7 @@ fn main(
     let pixel_group = group / params.spans;
     let span = group - pixel_group * params.spans;
     let first_target = span * SPAN;
-    let first_pixel = (pixel_group * 64u + lane - subgroup_lane) * TILE + subgroup_lane;
+    let first_pixel = (pixel_group * LANES + lane - subgroup_lane) * TILE + subgroup_lane;
     let last_pixel = params.pixels - 1u;
 
 #for pixel in 0..TILE
@@ -118,12 +118,14 @@ fn main(
 #endfor
 #endfor
 
+#ifndef POINTWISE
     // What the first tap of a row reads; one outside of the rows is read by no pixel whose tap is inside.
 #for part in 0..PARTS
     let from_{part} = i32(first_pixel + {part}u * SUBGROUP) + params.origin_x;
     let from_row_{part} = u32(clamp(from_{part}, 0, i32(last_pixel))) / params.count_x;
     let from_y_{part} = i32(from_row_{part} % params.count_y);
 #endfor
+#endif
     var window: array<vec4<f32>, PARTS>;
 
 #ifdef TRANSPOSED
@@ -136,13 +138,18 @@ fn main(
     let end = min(first_target + SPAN, params.target_quads) * params.live;
 #endif
     var window_source = EMPTY;
+#ifndef POINTWISE
     var window_y = 0;
+#endif
     for (var at = begin; at < end; at += SUBGROUP) {
         // Each lane finds what one block reaches, and loads one vector of UNIT blocks; the subgroup shares them.
         let own_block = select(EMPTY, walk[walk_begin + min(at + subgroup_lane, end - 1u)], at + subgroup_lane < end);
         let own_used = select(own_block, 0u, own_block == EMPTY);
         let own_column = columns[own_used];
 #ifdef TRANSPOSED
+#ifdef POINTWISE
+        let reached = own_block != EMPTY;
+#else
         // A tap of another residue class leaves a remainder, or wraps around and is too large.
         let behind_y = params.last_y - column_tap_y(own_column);
         let behind_x = params.last_x - column_tap_x(own_column);
@@ -150,16 +157,21 @@ fn main(
         let tap_x = behind_x / params.step_x;
         let reached = own_block != EMPTY && tap_y * params.step_y == behind_y && tap_x * params.step_x == behind_x
             && tap_y < params.taps_y && tap_x < params.taps_x;
+#endif
         let own_source = own_used / params.live;
         let own_target = select(EMPTY, column_quad(own_column) - first_target, reached);
 #else
+#ifndef POINTWISE
         let tap_y = column_tap_y(own_column);
         let tap_x = column_tap_x(own_column);
+#endif
         let own_source = column_quad(own_column);
         let own_target = select(own_used / params.live - first_target, EMPTY, own_block == EMPTY || own_column == EMPTY);
 #endif
+#ifndef POINTWISE
         let own_y = i32(tap_y * params.dilation_y) + params.origin_y;
         let own_shift = tap_x * params.dilation_x;
+#endif
         var loaded = vec4<f32>();
         for (var turn = 0u; turn < min(SUBGROUP, end - at); turn++) {
             if turn % UNIT == 0u {
@@ -168,26 +180,41 @@ fn main(
             let target_at = subgroupShuffle(own_target, turn);
             if target_at != EMPTY {
                 let source_quad = subgroupShuffle(own_source, turn);
+#ifdef POINTWISE
+                if source_quad != window_source {
+#else
                 let y = subgroupShuffle(own_y, turn);
                 let shift = subgroupShuffle(own_shift, turn);
                 if source_quad != window_source || y != window_y {
-                    window_source = source_quad;
                     window_y = y;
+#endif
+                    window_source = source_quad;
 #ifdef TRANSPOSED
                     let scaling = Scaling();
 #else
                     let scaling = scaling_of(source_quad);
 #endif
                     let plane = source_quad * params.pixels;
+#ifdef POINTWISE
+#for pixel in 0..TILE
+                    window[{pixel}] = load_source(scaling, plane + min(pixel_{pixel}, last_pixel));
+#endfor
+#else
                     let distance = y * i32(params.count_x);
 #for part in 0..PARTS
                     let place_{part} = plane + u32(clamp(from_{part} + distance, 0, i32(last_pixel)));
                     window[{part}] = select(vec4<f32>(), load_source(scaling, place_{part}), u32(from_y_{part} + y) < params.count_y);
 #endfor
+#endif
                 }
 #for row in 0..4
                 let weight_{row} = subgroupShuffle(loaded, turn % UNIT * 4u + {row}u);
 #endfor
+#ifdef POINTWISE
+#for pixel in 0..TILE
+                let value_{pixel} = window[{pixel}];
+#endfor
+#else
                 let from_lane = (subgroup_lane + shift) % SUBGROUP;
                 let further = subgroup_lane < shift;
 #for pixel in 0..TILE
@@ -195,6 +222,7 @@ fn main(
                 let inside_{pixel} = u32(i32(x_{pixel} + shift) + params.origin_x) < params.count_x;
                 let value_{pixel} = select(vec4<f32>(), shifted_{pixel}, inside_{pixel});
 #endfor
+#endif
 #for four in 0..FOURS
                 if target_at / 4u == {four}u {
 #for low in 0..4
@@ -231,7 +259,7 @@ fn main(
 #endfor
     note_moments(lane, {low}u, moments_of(stored_{four}_{low}, live));
 #endfor
-    store_moments(lane, pixel_group, (params.pixels + 64u * TILE - 1u) / (64u * TILE), first_target + {four}u * 4u, params.target_quads);
+    store_moments(lane, pixel_group, (params.pixels + LANES * TILE - 1u) / (LANES * TILE), first_target + {four}u * 4u, params.target_quads);
     workgroupBarrier();
 #endfor
 #endif

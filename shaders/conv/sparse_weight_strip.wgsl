@@ -6,10 +6,11 @@
 // Tile: a workgroup is a subgroup of SUBGROUP lanes. It goes over strips of TILE * SUBGROUP neighbouring pixels, and holds the strip of the
 // output gradient of SPAN output quads. It walks the live blocks of these quads, those with one input quad and one row of taps next to each
 // other. Where these change, it loads the strip of the input and SUBGROUP pixels more, and a tap is a shift between lanes: what is loaded once
-// serves all blocks of the span. The lanes' sums of a block are added up by exchanging halves, and added to what other strips gave.
+// serves all blocks of the span. The lanes' sums of two blocks are added up by exchanging halves, and added to what other strips gave.
 // Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares. An empty slot gets zeros.
 // Dispatch: [spans * splits] workgroups of SUBGROUP, folded. PARTS = TILE + 1, FOURS = SPAN / 4.
-// Needs (taps - 1) * dilation <= SUBGROUP.
+// POINTWISE: one tap, which reads the strip as it is.
+// Needs (taps - 1) * dilation <= SUBGROUP, and SUBGROUP >= 8.
 // The input is read through its normalisation and activation, see common/source.wgsl; with STASH it is decoded as well.
 #import common/grid
 #import common/column
@@ -59,6 +60,14 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> slopes: array<u32>;
 #endif
 
+fn load_input(scaling: Scaling, quad: u32, pixel: u32) -> vec4<f32> {
+#ifdef STASH
+    return load_stashed(scaling, quad, pixel, (params.input_channels + 3u) / 4u, params.pixels);
+#else
+    return load_source(scaling, quad * params.pixels + pixel);
+#endif
+}
+
 @compute @workgroup_size(SUBGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -75,9 +84,12 @@ fn main(
     let end = min(first_output + SPAN, params.output_quads) * params.live;
     let base = split * params.blocks;
     let last_pixel = params.pixels - 1u;
-    for (var slot = begin; slot < end; slot++) {
-        if lane < 4u {
-            partial[(base + slot) * 4u + lane] = vec4<f32>();
+    // What is walked is written by the first strip; every live block is.
+    for (var slot = begin + lane; slot < end; slot += SUBGROUP) {
+        if columns[slot] == EMPTY {
+#for row in 0..4
+            partial[(base + slot) * 4u + {row}u] = vec4<f32>();
+#endfor
         }
     }
 
@@ -87,7 +99,9 @@ fn main(
         let first_pixel = strip * (TILE * SUBGROUP) + lane;
 #for pixel in 0..TILE
         let pixel_{pixel} = first_pixel + {pixel}u * SUBGROUP;
+#ifndef POINTWISE
         let x_{pixel} = min(pixel_{pixel}, last_pixel) % params.count_x;
+#endif
         var held_{pixel}: array<vec4<f32>, SPAN>;
 #endfor
         // Four quads in turn, see common/turns.wgsl.
@@ -102,43 +116,63 @@ fn main(
 #endfor
 #endfor
         }
+#ifndef POINTWISE
         // What the first tap of a row reads; one outside of the rows is read by no pixel whose tap is inside.
 #for part in 0..PARTS
         let from_{part} = i32(first_pixel + {part}u * SUBGROUP) + params.origin_x;
         let from_y_{part} = i32(u32(clamp(from_{part}, 0, i32(last_pixel))) / params.count_x % params.count_y);
 #endfor
+#endif
         var window: array<vec4<f32>, PARTS>;
         var window_quad = EMPTY;
+#ifndef POINTWISE
         var window_y = 0;
+#endif
+        // Of the block before: a channel's sum over every fourth lane.
+        var earlier = vec4<f32>();
         for (var at = begin; at < end; at += SUBGROUP) {
             // Each lane finds what one block reaches; the subgroup shares it.
             let own_block = select(EMPTY, walk[min(at + lane, end - 1u)], at + lane < end);
             let own_used = select(own_block, 0u, own_block == EMPTY);
             let own_column = columns[own_used];
             let own_output = select(own_used / params.live - first_output, EMPTY, own_block == EMPTY || own_column == EMPTY);
+#ifndef POINTWISE
             let own_y = i32(column_tap_y(own_column) * params.dilation_y) + params.origin_y;
             let own_shift = column_tap_x(own_column) * params.dilation_x;
-            for (var turn = 0u; turn < min(SUBGROUP, end - at); turn++) {
+#endif
+            // Two blocks after each other; behind the last one stands an empty one.
+            for (var turn = 0u; turn < min(SUBGROUP, (end - at + 1u) / 2u * 2u); turn++) {
                 let output_at = subgroupShuffle(own_output, turn);
+                var own = vec4<f32>();
                 if output_at != EMPTY {
-                    let block = subgroupShuffle(own_used, turn);
                     let input_quad = column_quad(subgroupShuffle(own_column, turn));
+#ifdef POINTWISE
+                    if input_quad != window_quad {
+#else
                     let y = subgroupShuffle(own_y, turn);
                     let shift = subgroupShuffle(own_shift, turn);
                     if input_quad != window_quad || y != window_y {
-                        window_quad = input_quad;
                         window_y = y;
+#endif
+                        window_quad = input_quad;
                         let scaling = scaling_of(input_quad);
+#ifdef POINTWISE
+#for pixel in 0..TILE
+                        window[{pixel}] = load_input(scaling, input_quad, min(pixel_{pixel}, last_pixel));
+#endfor
+#else
                         let distance = y * i32(params.count_x);
 #for part in 0..PARTS
                         let place_{part} = u32(clamp(from_{part} + distance, 0, i32(last_pixel)));
-#ifdef STASH
-                        window[{part}] = select(vec4<f32>(), load_stashed(scaling, input_quad, place_{part}, (params.input_channels + 3u) / 4u, params.pixels), u32(from_y_{part} + y) < params.count_y);
-#else
-                        window[{part}] = select(vec4<f32>(), load_source(scaling, input_quad * params.pixels + place_{part}), u32(from_y_{part} + y) < params.count_y);
-#endif
+                        window[{part}] = select(vec4<f32>(), load_input(scaling, input_quad, place_{part}), u32(from_y_{part} + y) < params.count_y);
 #endfor
+#endif
                     }
+#ifdef POINTWISE
+#for pixel in 0..TILE
+                    let value_{pixel} = window[{pixel}];
+#endfor
+#else
                     let from_lane = (lane + shift) % SUBGROUP;
                     let further = lane < shift;
 #for pixel in 0..TILE
@@ -146,6 +180,7 @@ fn main(
                     let inside_{pixel} = u32(i32(x_{pixel} + shift) + params.origin_x) < params.count_x;
                     let value_{pixel} = select(vec4<f32>(), shifted_{pixel}, inside_{pixel});
 #endfor
+#endif
 #for channel in 0..4
                     var sum_{channel} = vec4<f32>();
 #endfor
@@ -167,24 +202,35 @@ fn main(
                     let upper = (lane & 2u) == 2u;
                     let low = select(sum_0, sum_1, odd) + subgroupShuffleXor(select(sum_1, sum_0, odd), 1u);
                     let high = select(sum_2, sum_3, odd) + subgroupShuffleXor(select(sum_3, sum_2, odd), 1u);
-                    var total = select(low, high, upper) + subgroupShuffleXor(select(high, low, upper), 2u);
-                    for (var apart = 4u; apart < SUBGROUP; apart *= 2u) {
+                    own = select(low, high, upper) + subgroupShuffleXor(select(high, low, upper), 2u);
+                }
+                if turn % 2u == 1u {
+                    // And of two blocks, until four lanes have one and four the other.
+                    let second = (lane & 4u) == 4u;
+                    var total = select(earlier, own, second) + subgroupShuffleXor(select(own, earlier, second), 4u);
+                    for (var apart = 8u; apart < SUBGROUP; apart *= 2u) {
                         total += subgroupShuffleXor(total, apart);
                     }
+                    let own_turn = turn - 1u + (lane / 4u) % 2u;
+                    let block = subgroupShuffle(own_used, own_turn);
+                    let output = subgroupShuffle(own_output, own_turn);
 #ifdef GROUPED
                     // Elements between groups stay exactly zero, so that an optimiser keeps them zero.
-                    let input_channel = input_quad * 4u + (lane & 3u);
-                    let output_channel = vec4<u32>((first_output + output_at) * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+                    let input_channel = column_quad(subgroupShuffle(own_column, own_turn)) * 4u + (lane & 3u);
+                    let output_channel = vec4<u32>((first_output + output) * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
                     let same_group = output_channel / vec4<u32>(params.group_outputs) == vec4<u32>(input_channel / params.group_inputs);
                     let real = (output_channel < vec4<u32>(params.output_channels)) & vec4<bool>(input_channel < params.input_channels);
                     total = select(vec4<f32>(), total, same_group & real);
 #endif
-                    if lane < 4u {
-                        let element = (base + block) * 4u + lane;
-                        let before = partial[element];
-                        partial[element] = before + total;
+                    if lane < 8u && output != EMPTY {
+                        let element = (base + block) * 4u + (lane & 3u);
+                        if strip > first_strip {
+                            total += partial[element];
+                        }
+                        partial[element] = total;
                     }
                 }
+                earlier = own;
             }
         }
     }

@@ -110,7 +110,6 @@ impl Gather<'_> {
         let mut defines: Vec<_> = [
             ("ACCUMULATE", self.accumulate),
             ("BIAS", self.bias),
-            ("POINTWISE", shape.is_pointwise() && strip.is_none()),
             ("TRANSPOSED", self.transposed),
         ]
         .into_iter()
@@ -121,6 +120,9 @@ impl Gather<'_> {
         if let Some(strip) = strip {
             let regions = self.strip_regions.clone();
             return Some(strip.launch(self.shape, target_groups, [&y, &x], defines, regions));
+        }
+        if shape.is_pointwise() {
+            defines.push(("POINTWISE", String::new()));
         }
         let tile = GatherTile::of(pixels, self.shape.block_quads, self.facts);
         defines.extend(tile.defines());

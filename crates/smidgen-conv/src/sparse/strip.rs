@@ -9,6 +9,8 @@ use smidgen_gpu::{DeviceFacts, DeviceKind, Launch, Region, folded_grid, params};
 
 /// Target quads of a span: what is loaded for one serves them all, and the sums of all stay in registers (or close to them).
 const SPAN: u32 = 16;
+/// Pixels that a workgroup takes at least: what the statistics of a map have room for.
+const GROUP_PIXELS: u32 = 64;
 
 params! {
     /// Uniform of `conv/sparse_strip.wgsl`.
@@ -33,6 +35,8 @@ pub(super) struct Strip {
     pub(super) span: u32,
     /// Vectors of pixels of a strip.
     pub(super) tile: u32,
+    /// One tap, which reads a strip as it is.
+    pub(super) pointwise: bool,
 }
 
 impl Strip {
@@ -61,7 +65,23 @@ impl Strip {
                 257..=1024 => 4,
                 _ => 8,
             },
+            pointwise: shape.convolution.is_pointwise(),
         })
+    }
+
+    /// Of either kernel.
+    pub(super) fn defines(self) -> Vec<(&'static str, String)> {
+        let mut defines = vec![
+            ("SUBGROUP", self.subgroup.to_string()),
+            ("SPAN", self.span.to_string()),
+            ("TILE", self.tile.to_string()),
+            ("FOURS", (self.span / 4).to_string()),
+            ("PARTS", (self.tile + 1).to_string()),
+        ];
+        if self.pointwise {
+            defines.push(("POINTWISE", String::new()));
+        }
+        defines
     }
 
     pub(super) fn launch(
@@ -72,13 +92,11 @@ impl Strip {
         mut defines: Vec<(&'static str, String)>,
         regions: Vec<Region>,
     ) -> Launch {
+        let lanes = self.subgroup.max(GROUP_PIXELS / self.tile);
+        defines.extend(self.defines());
         defines.extend([
-            ("SUBGROUP", self.subgroup.to_string()),
+            ("LANES", lanes.to_string()),
             ("UNIT", (self.subgroup / 4).to_string()),
-            ("SPAN", self.span.to_string()),
-            ("TILE", self.tile.to_string()),
-            ("FOURS", (self.span / 4).to_string()),
-            ("PARTS", (self.tile + 1).to_string()),
         ]);
         if defines.iter().any(|(name, _)| *name == "MOMENTS") {
             // Quads whose moments stand in the workgroup's memory together.
@@ -111,8 +129,8 @@ impl Strip {
             step_y: y.tap_step.unsigned_abs(),
             step_x: x.tap_step.unsigned_abs(),
         };
-        let tiles = u64::from(params.pixels).div_ceil(u64::from(self.tile));
-        let grid = folded_grid(groups_of(tiles) * u64::from(params.spans));
+        let groups = params.pixels.div_ceil(lanes * self.tile);
+        let grid = folded_grid(u64::from(groups) * u64::from(params.spans));
         Launch::new("conv/sparse_strip.wgsl", &defines, &params, regions, grid)
     }
 }

@@ -85,13 +85,7 @@ impl WeightStrip {
             group_inputs: shape.group_inputs(),
             group_outputs: shape.group_outputs(),
         };
-        let mut defines = vec![
-            ("SUBGROUP", strip.subgroup.to_string()),
-            ("SPAN", strip.span.to_string()),
-            ("TILE", strip.tile.to_string()),
-            ("FOURS", (strip.span / 4).to_string()),
-            ("PARTS", (strip.tile + 1).to_string()),
-        ];
+        let mut defines = strip.defines();
         defines.extend(input.defines());
         if shape.groups > 1 {
             defines.push(("GROUPED", String::new()));
