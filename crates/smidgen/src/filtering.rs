@@ -1,6 +1,7 @@
 //! Which convolutions are filtered, and how well their gradients point where the exact ones do.
 
 mod demand;
+mod least_bias;
 
 pub use demand::{FilterPoint, explain_filters, filter_where_demanded};
 

@@ -1,8 +1,9 @@
 //! Filters as a choice beside the plan: what each gives and what bias it brings, and which of them a budget asks for. A filter changes the program
-//! itself, so that the choice is a search around the planner, with a whole plan for every try, and none of its forms.
+//! itself, gradients and optimiser state among it, and so every set of filters is planned as a whole.
 
 use super::Closeness;
-use crate::{Bytes, Error, Plans, SessionOptions};
+use super::least_bias::least_bias;
+use crate::{Bytes, Error, PlanPoint, Plans, SessionOptions, WholePlan};
 use serde::Serialize;
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::{Graph, GraphError};
@@ -59,8 +60,10 @@ pub fn explain_filters(
 /// Takes the filters away that neither bytes nor time demand. Those of `close` are all that may stay.
 ///
 /// Without a budget a filter stays if it shortens the predicted step. Under a budget bias is spent for nothing but what the budget costs: if the
-/// exact plan fits and is as fast as keeping everything, no filter stays. Else the closest ones stay, as many as it takes for a plan that
-/// fits and is as fast as keeping everything exactly; or, if even all of them do not give that, as fast as with all of them.
+/// exact plan fits and is as fast as keeping everything, no filter stays. Else those stay whose biases have the least sum, of all sets with
+/// a plan that fits and is as fast as keeping everything exactly; or, if even all of them do not give that, as fast as with all of them. Each
+/// set is planned as a whole, so filters are weighed together with the other forms. At most two plans a filter are made, and
+/// 32: with more than five filters, the set found may not be the best.
 ///
 /// # Errors
 /// As [`Plans::new`]. A budget that even all of them do not meet is left to the session to refuse.
@@ -75,79 +78,99 @@ pub fn filter_where_demanded(
         .iter()
         .filter(|point| point.cosine.is_some() && (point.seconds < 0.0 || point.bytes < 0))
         .collect();
-    // A gradient of zero has no direction: such a layer comes last.
-    let cosine = |point: &FilterPoint| {
-        (point.cosine)
-            .filter(|cosine| !cosine.is_nan())
-            .unwrap_or(-1.0)
-    };
-    kept.sort_by(|left, right| cosine(right).total_cmp(&cosine(left)));
-    let pairs = |points: &[&FilterPoint]| -> Vec<(String, u32)> {
-        (points.iter())
-            .map(|point| (point.layer.clone(), point.patch))
-            .collect()
-    };
     match options.budget {
         None => kept.retain(|point| point.seconds < 0.0),
         Some(budget) => {
-            let seconds = |points: &[&FilterPoint]| {
-                let named = pairs(points);
-                let names = named.iter().map(|(layer, patch)| (layer.as_str(), *patch));
-                Plans::new(&filtered(graph, names)?, facts, options)?.seconds_within(budget)
+            let planned = Budgeted {
+                graph,
+                facts,
+                options,
+                budget,
             };
-            kept = fewest(
-                kept,
-                Plans::whole(&filtered(graph, [])?, facts, options)?.seconds,
-                seconds,
-            )?;
+            kept = planned.least_bias(kept)?;
         }
     }
-    let named = pairs(&kept);
-    let names = named.iter().map(|(layer, patch)| (layer.as_str(), *patch));
+    let names = kept.iter().map(|point| (point.layer.as_str(), point.patch));
     *graph = filtered(graph, names)?;
     Ok(())
 }
 
-/// The first of `points` that are enough for a step of `aim` seconds (or of the seconds that all of them give), less those of them that are
-/// not missed. `seconds` is that of the fastest plan that fits, if one does.
-fn fewest(
-    points: Vec<&FilterPoint>,
-    aim: f64,
-    seconds: impl Fn(&[&FilterPoint]) -> Result<Option<f64>, Error>,
-) -> Result<Vec<&FilterPoint>, Error> {
-    let Some(all) = seconds(&points)? else {
-        return Ok(points);
-    };
-    let aim = aim.max(all);
-    let enough = |points: &[&FilterPoint]| -> Result<bool, Error> {
-        Ok(seconds(points)?.is_some_and(|found| found <= aim))
-    };
-    if enough(&[])? {
-        return Ok(Vec::new());
+/// Plans that are made beside two a filter.
+const PLANS: usize = 32;
+
+/// Networks that differ in their filters, under a budget.
+struct Budgeted<'a> {
+    graph: &'a Graph,
+    facts: &'a DeviceFacts,
+    options: &'a SessionOptions,
+    budget: Bytes,
+}
+
+impl Budgeted<'_> {
+    fn with(&self, points: &[&FilterPoint]) -> Result<Graph, GraphError> {
+        let names = points
+            .iter()
+            .map(|point| (point.layer.as_str(), point.patch));
+        filtered(self.graph, names)
     }
-    let (mut few, mut many) = (0, points.len());
-    while many - few > 1 {
-        let middle = few + (many - few) / 2;
-        if enough(&points[..middle])? {
-            many = middle;
-        } else {
-            few = middle;
+
+    fn whole(&self, graph: &Graph) -> Result<WholePlan, Error> {
+        Plans::whole(graph, self.facts, self.options)
+    }
+
+    fn plans(&self, graph: &Graph) -> Result<Plans, Error> {
+        Plans::new(graph, self.facts, self.options)
+    }
+
+    /// Those of `points` that are enough for a step of the seconds that keeping everything exactly takes (or all of them give), of the least bias.
+    fn least_bias<'p>(&self, points: Vec<&'p FilterPoint>) -> Result<Vec<&'p FilterPoint>, Error> {
+        let all = self.plans(&self.with(&points)?)?;
+        let Some(seconds) = all.seconds_within(self.budget)? else {
+            return Ok(points);
+        };
+        let exact = self.with(&[])?;
+        let whole = self.whole(&exact)?;
+        let aim = whole.seconds.max(seconds);
+        let exact = self.plans(&exact)?;
+        if exact
+            .seconds_within(self.budget)?
+            .is_some_and(|found| found <= aim)
+        {
+            return Ok(Vec::new());
         }
-    }
-    let mut kept = points[..many].to_vec();
-    // Without one, another may not be missed any more.
-    loop {
-        let before = kept.len();
-        for at in (0..before).rev() {
-            let mut fewer = kept.clone();
-            fewer.remove(at);
-            if enough(&fewer)? {
-                kept = fewer;
+        let price = self.price_of_a_byte(whole, &exact)?;
+        // A gradient of zero has no direction: such a layer comes last.
+        let bias = |point: &FilterPoint| point.bias.filter(|bias| !bias.is_nan()).unwrap_or(2.0);
+        let worth = |point: &FilterPoint| {
+            let saved = -point.seconds - price * point.bytes as f64;
+            bias(point) / saved.max(f64::MIN_POSITIVE)
+        };
+        let biases: Vec<f64> = points.iter().map(|point| bias(point)).collect();
+        let mut order: Vec<usize> = (0..points.len()).collect();
+        order.sort_by(|left, right| worth(points[*left]).total_cmp(&worth(points[*right])));
+        let questions = PLANS + 2 * points.len();
+        let found = least_bias(&biases, &order, questions, |set| -> Result<bool, Error> {
+            let some: Vec<&FilterPoint> = set.iter().map(|at| points[*at]).collect();
+            let graph = self.with(&some)?;
+            let whole = self.whole(&graph)?;
+            if whole.reserved <= self.budget && whole.seconds <= aim {
+                return Ok(true);
             }
-        }
-        if kept.len() == before {
-            return Ok(kept);
-        }
+            let seconds = self.plans(&graph)?.seconds_within(self.budget)?;
+            Ok(seconds.is_some_and(|found| found <= aim))
+        })?;
+        Ok(found.into_iter().map(|at| points[at]).collect())
+    }
+
+    /// Seconds that the exact plan gives for a byte less, on the way from everything whole to the budget, or as far as it comes.
+    fn price_of_a_byte(&self, whole: WholePlan, exact: &Plans) -> Result<f64, Error> {
+        let points = exact.points()?;
+        let within = |point: &&PlanPoint| point.bytes <= self.budget;
+        let point = points.iter().find(within).or(points.last());
+        Ok(point.map_or(0.0, |point| {
+            let bytes = whole.reserved.0.saturating_sub(point.bytes.0).max(1);
+            (point.seconds - whole.seconds).max(0.0) / bytes as f64
+        }))
     }
 }
 
@@ -201,40 +224,6 @@ mod tests {
             seconds: -1e-3,
             bytes: -1024,
         }
-    }
-
-    #[test]
-    fn no_more_filters_stay_than_it_takes() {
-        let all: Vec<FilterPoint> = ["a", "b", "c", "d"].map(point).to_vec();
-        let points: Vec<&FilterPoint> = all.iter().collect();
-        let kept = |aim: f64, seconds: &dyn Fn(&str) -> Option<f64>| {
-            let seconds = |points: &[&FilterPoint]| {
-                let names: String = points.iter().map(|point| point.layer.as_str()).collect();
-                Ok(seconds(&names))
-            };
-            let kept = fewest(points.clone(), aim, seconds).unwrap();
-            kept.iter()
-                .map(|point| point.layer.as_str())
-                .collect::<String>()
-        };
-        // The exact plan does it.
-        assert_eq!(kept(1.0, &|_| Some(1.0)), "");
-        // Nothing fits: that is for the session to say.
-        assert_eq!(kept(1.0, &|_| None), "abcd");
-        // It takes c, and a in front of it is not missed.
-        let needs_b_and_c =
-            |names: &str| (names.contains('b') && names.contains('c')).then_some(0.5);
-        assert_eq!(kept(1.0, &needs_b_and_c), "bc");
-        // The exact plan fits and is slow; one filter makes up for it.
-        assert_eq!(
-            kept(1.0, &|names| Some(if names.is_empty() { 1.1 } else { 0.9 })),
-            "a"
-        );
-        // Not even all of them reach the aim: as fast as all.
-        assert_eq!(
-            kept(0.1, &|names| Some(1.0 - 0.1 * names.len().min(2) as f64)),
-            "ab"
-        );
     }
 
     #[test]
