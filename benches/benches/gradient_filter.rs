@@ -1,6 +1,7 @@
 //! The filtered backward pass of a convolution against the exact one, interleaved: patch sums, patch averages, tap sums, both products,
 //! and the gradient written to every pixel and every tap, against input and weight gradient of `smidgen-conv`, each by the fastest of all
-//! variants that tuning would measure (Winograd's method among them).
+//! variants that tuning would measure (Winograd's method among them). Ratios are given with the patch sums and without: a network takes them in its
+//! forward pass.
 //!
 //! `cargo bench -p smidgen-benches --bench gradient_filter`, with parts of layer names to run only those, `--parts` for the time of
 //! each launch, and `--batch=N` for other batches than 8.
@@ -170,6 +171,7 @@ fn exact(layer: &Layer, device: &Device) -> Result<(Prepared, [Variant; 2]), Box
     Ok(((memory, launches), best))
 }
 
+/// Everything that the filter does for a layer; the patch sums are the first launch.
 fn filtered(layer: &Layer, patch: u32, device: &Device) -> Result<Prepared, Box<dyn Error>> {
     let shape = FilterShape::new(
         layer.batch,
@@ -327,7 +329,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "batch {batch}, median of {ROUNDS} rounds; ratios are medians of the ratios of a round"
     );
     println!(
-        "| layer | exact by | exact | patch 2 | patch 4 | ratio 2 | ratio 4 |\n|---|---|---|---|---|---|---|"
+        "| layer | exact by | exact | patch 2 | patch 4 | ratio 2 | ratio 4 | ratio 2, sums forward | ratio 4, sums forward |\n\
+         |---|---|---|---|---|---|---|---|---|"
     );
     for layer in &LAYERS.map(|layer| Layer { batch, ..layer }) {
         if !names.is_empty() && !names.iter().any(|name| layer.name.contains(name.as_str())) {
@@ -337,6 +340,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut arms = vec![Arm::new(device, prepared, LEAST)?];
         for patch in PATCHES {
             arms.push(Arm::new(device, filtered(layer, patch, device)?, LEAST)?);
+        }
+        for patch in PATCHES {
+            let (memory, mut launches) = filtered(layer, patch, device)?;
+            launches.remove(0);
+            arms.push(Arm::new(device, (memory, launches), LEAST)?);
         }
         for _ in 0..ROUNDS {
             for arm in &mut arms {
@@ -351,14 +359,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .collect::<Vec<_>>(),
             )
         };
-        let ratios = [ratio(&arms[1]), ratio(&arms[2])];
+        let ratios = [1, 2, 3, 4].map(|at: usize| ratio(&arms[at]));
         let times = [0, 1, 2].map(|at: usize| median(&mut arms[at].milliseconds.clone()));
         println!(
-            "| {} | {by_weight}, {by_input} | {:.2} ms | {:.2} ms | {:.2} ms | {:.1} | {:.1} |",
-            layer.name, times[0], times[1], times[2], ratios[0], ratios[1]
+            "| {} | {by_weight}, {by_input} | {:.2} ms | {:.2} ms | {:.2} ms | {:.1} | {:.1} | {:.1} | {:.1} |",
+            layer.name, times[0], times[1], times[2], ratios[0], ratios[1], ratios[2], ratios[3]
         );
         if parts {
-            for arm in &arms {
+            for arm in &arms[..3] {
                 for (label, time) in arm.parts(device)? {
                     println!("    {label}: {time:.2} ms");
                 }
