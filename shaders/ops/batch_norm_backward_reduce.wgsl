@@ -1,6 +1,7 @@
 // First pass of the gradients of a batch norm with activation, for every quad and slice of its pixels:
 //   g = output_gradient * activate'(scale * input + shift)
-//   workspace[2s] = sum of g, workspace[2s + 1] = sum of g * (input - mean) * inverse_deviation,   s = quad * slices + slice
+//   workspace[2s] = sum of g, workspace[2s + 1] = sum of g * (input - mean) * inverse_deviation,   s = quad * slices + first_slice + slice
+// `slices` counts those of all slabs of the map, this launch takes the ones of a slab.
 // STASH: the input is decoded as it is loaded, see common/stash.wgsl. SLOPES: the slope of the activation is one that was held apart, see
 // common/held_slopes.wgsl.
 //
@@ -11,6 +12,7 @@ struct Params {
     pixels: u32,
     slice_pixels: u32,
     slices: u32,
+    first_slice: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -54,7 +56,7 @@ fn main(
     lane_second[lane] = product_sum * inverse;
     sum_pairs(lane, min(end - begin, LANES));
     if lane == 0u {
-        let slice = quad * params.slices + workgroup.x;
+        let slice = quad * params.slices + params.first_slice + workgroup.x;
         workspace[2u * slice] = lane_first[0];
         workspace[2u * slice + 1u] = lane_second[0];
     }

@@ -5,9 +5,9 @@
 //   running_variance = (1 - momentum) * running_variance + momentum * squares / max(M - 1, 1)
 // and the normalisation that consumers load through (common/source.wgsl), four vectors a quad:
 //   scale = gamma * inverse_deviation, shift = beta - mean * scale, mean, inverse_deviation
-// with zeros in padding channels.
+// with zeros in padding channels. Of a map in slabs there is a list of moments for each, `stride` vectors from one to the next.
 //
-// Tile: one quad, every LANES-th slice a lane. Dispatch: [quads] workgroups of LANES.
+// Tile: one quad, every LANES-th slice of each list a lane. Dispatch: [quads] workgroups of LANES.
 #import common/lanes
 
 struct Params {
@@ -15,6 +15,8 @@ struct Params {
     channels: u32,
     epsilon: f32,
     momentum: f32,
+    lists: u32,
+    stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,23 +36,28 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let quad = workgroup.x;
-    let slices = u32(moments[0].x);
+    var most = 0u;
     var merged = 0.0;
     var mean = vec4<f32>(0.0);
     var squares = vec4<f32>(0.0);
-    for (var slice = lane; slice < slices; slice += LANES) {
-        let record = 1u + 3u * (slice * workgroups.x + quad);
-        let other = moments[record + 2u].x;
-        let total = merged + other;
-        let delta = moments[record] - mean;
-        mean += delta * (other / total);
-        squares += moments[record + 1u] + delta * delta * (merged * other / total);
-        merged = total;
+    for (var list = 0u; list < params.lists; list++) {
+        let first = list * params.stride;
+        let slices = u32(moments[first].x);
+        most = max(most, slices);
+        for (var slice = lane; slice < slices; slice += LANES) {
+            let record = first + 1u + 3u * (slice * workgroups.x + quad);
+            let other = moments[record + 2u].x;
+            let total = merged + other;
+            let delta = moments[record] - mean;
+            mean += delta * (other / total);
+            squares += moments[record + 1u] + delta * delta * (merged * other / total);
+            merged = total;
+        }
     }
     lane_count[lane] = merged;
     lane_mean[lane] = mean;
     lane_squares[lane] = squares;
-    merge_moments(lane, min(slices, LANES));
+    merge_moments(lane, min(most, LANES));
     if lane == 0u {
         let count = f32(params.pixels);
         let quad_mean = lane_mean[0];

@@ -1,4 +1,5 @@
 // gradient[n, c] = scale / count * (softmax(x[n])[c] - (1 - s) * [c = y[n]] - s / C), zero for ignored samples and for padding
+// Labels and records are those of the whole batch, of which these samples begin with the `first`.
 // count = control.samples, or where that is 0 the samples of the batch that count
 //
 // Tile: one quad of one sample an invocation. Dispatch: [ceil(ceil(classes / 4) * samples / 256)] workgroups of 256, folded.
@@ -11,6 +12,7 @@ struct Params {
     classes: u32,
     smoothing: f32,
     scale: f32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,10 +36,10 @@ fn main(
     }
     let quad = element / params.samples;
     let sample = element % params.samples;
-    let record = records[sample];
+    let record = records[params.first + sample];
     let classes = vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u);
     let probability = exp(logits[element] - vec4(bitcast<f32>(record.y))) * bitcast<f32>(record.z);
-    let hit = select(vec4(0.0), vec4(1.0 - params.smoothing), classes == vec4(labels[sample]));
+    let hit = select(vec4(0.0), vec4(1.0 - params.smoothing), classes == vec4(labels[params.first + sample]));
     let wanted = hit + vec4(params.smoothing / f32(params.classes));
     let kept = (classes < vec4(params.classes)) & vec4(record.w != IGNORED);
     let count = select(control.samples, metrics.count, control.samples == 0u);

@@ -4,7 +4,8 @@
 //   rank = number of classes before y: x[c] > x[y], or x[c] = x[y] and c < y
 // records[n] = (loss, largest, 1 / total, rank), the first three as bits; the rank is IGNORED for the label 0xffffffff, and BROKEN
 // where a logit or the loss is not finite or the label is no class.
-// FORGETTING: also forgetting[e] of example e = labels[samples + n] is told whether the rank was 0, see common/forgetting.wgsl.
+// Labels and records are those of the whole batch, of which these samples begin with the `first`.
+// FORGETTING: also forgetting[e] of example e = labels[all + n] is told whether the rank was 0, see common/forgetting.wgsl.
 //
 // Tile: 16 samples, 16 invocations each. Dispatch: [ceil(samples / 16)] workgroups of 256, folded.
 #import common/grid
@@ -21,6 +22,9 @@ struct Params {
     smoothing: f32,
     // FORGETTING: examples that have a record.
     examples: u32,
+    first: u32,
+    // Samples of the whole batch.
+    all: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -40,7 +44,7 @@ fn main(
     let sample = flat_workgroup(workgroup, workgroups) * 16u + (lane & 15u);
     let safe_sample = min(sample, params.samples - 1u);
     let quads = (params.classes + 3u) / 4u;
-    let label = labels[safe_sample];
+    let label = labels[params.first + safe_sample];
     let safe_label = min(label, params.classes - 1u);
     let label_logit = logits[(safe_label / 4u) * params.samples + safe_sample][safe_label & 3u];
 
@@ -85,9 +89,9 @@ fn main(
         if label == IGNORED {
             mark = IGNORED;
         }
-        records[sample] = vec4(bitcast<u32>(loss), bitcast<u32>(largest), bitcast<u32>(1.0 / total), mark);
+        records[params.first + sample] = vec4(bitcast<u32>(loss), bitcast<u32>(largest), bitcast<u32>(1.0 / total), mark);
 #ifdef FORGETTING
-        let example = labels[params.samples + sample];
+        let example = labels[params.all + params.first + sample];
         if example < params.examples && label != IGNORED {
             forgetting[example] = shown(forgetting[example], mark == 0u);
         }

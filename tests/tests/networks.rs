@@ -9,7 +9,9 @@ mod random;
 
 use interpreter::Interpreter;
 use random::{Random, random_graph};
-use smidgen::{Graph, Session, SessionOptions, StepOptions, Training, zoo};
+use smidgen::gpu::Device;
+use smidgen::plan::PlanError;
+use smidgen::{Blueprint, Error, Graph, Session, SessionOptions, StepOptions, Training, zoo};
 use smidgen_graph::{Builder, Convolution, Layout, OperationKind, Role, ValueId};
 use smidgen_reference::dropout;
 use smidgen_reference::layout::to_quads;
@@ -20,13 +22,23 @@ const BATCH: u32 = 3;
 /// Runs one step (or one evaluation) both ways from the weights of `seed`, and returns the largest relative error of the logits
 /// and of every gradient, with the name of the value.
 fn compare(graph: &Graph, training: Option<Training>, seed: u64) -> (f64, String) {
+    compare_on(device(), graph, training, seed).unwrap()
+}
+
+/// The same on this device, if the network can be planned for it.
+fn compare_on(
+    device: Device,
+    graph: &Graph,
+    training: Option<Training>,
+    seed: u64,
+) -> Result<(f64, String), Error> {
     let trains = training.is_some();
     let options = SessionOptions {
         batch: BATCH,
         training,
         budget: None,
     };
-    let mut session = Session::new(device(), graph, &options, seed).unwrap();
+    let mut session = Session::new(device, graph, &options, seed)?;
     let program = session.main_program().clone();
     let mut random = Random(seed + 1);
     let mut twin = Interpreter::new(&program);
@@ -97,7 +109,53 @@ fn compare(graph: &Graph, training: Option<Training>, seed: u64) -> (f64, String
             worst = (difference / norm, name.clone());
         }
     }
-    worst
+    Ok(worst)
+}
+
+/// A device that binds two pictures of the largest map of a network at once, of the three that there are.
+fn binding_two_pictures(graph: &Graph) -> Device {
+    let options = SessionOptions {
+        batch: BATCH,
+        training: Some(training()),
+        budget: None,
+    };
+    let device = device();
+    let blueprint = Blueprint::new(graph, device.facts(), &options).unwrap();
+    let program = blueprint.program();
+    let maps = program.values.iter();
+    let maps = maps.filter(|value| matches!(value.layout, Layout::Map(_)));
+    let most = maps.map(|value| value.layout.bytes()).max().unwrap();
+    let mut facts = device.facts().clone();
+    facts.max_binding_bytes = most / u64::from(BATCH) * 2;
+    device.taken_for(facts)
+}
+
+#[test]
+fn gradients_of_random_networks_in_slabs() {
+    let mut compared = 0;
+    for seed in 0..40 {
+        let graph = random_graph(seed);
+        let drops = graph
+            .nodes()
+            .iter()
+            .any(|node| matches!(node.layer, smidgen_graph::Layer::Dropout { .. }));
+        if drops {
+            continue;
+        }
+        let device = binding_two_pictures(&graph);
+        match compare_on(device, &graph, Some(training()), seed) {
+            Ok((error, name)) => assert!(
+                error <= 1e-3,
+                "{}: {name} has a relative error of {error:e}",
+                graph.name()
+            ),
+            // Of a small map, a weight may be larger than two pictures.
+            Err(Error::Plan(PlanError::TooLarge { .. })) => continue,
+            Err(error) => panic!("{}: {error}", graph.name()),
+        }
+        compared += 1;
+    }
+    assert!(compared >= 10, "only {compared} networks in slabs");
 }
 
 fn training() -> Training {

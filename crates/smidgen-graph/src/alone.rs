@@ -30,6 +30,7 @@ impl Program {
         let none = ValueId(0);
         Self {
             batch: self.batch,
+            slab: self.slab,
             micro_batches: 1,
             values: values.collect(),
             operations: vec![Operation {

@@ -21,6 +21,7 @@ mod operation;
 mod patches;
 mod program;
 mod shape;
+mod slabs;
 mod slopes;
 mod source;
 mod sparsity;
@@ -43,6 +44,7 @@ pub use program::{
     BOUND_WORDS, CONTROL_WORDS, FORGETTING, Layout, METRICS_WORDS, Program, Role, Value, ValueId,
 };
 pub use shape::MapShape;
+pub use slabs::Slabs;
 pub use source::Source;
 pub use sparsity::{Distribution, SparseBlocks, SparseLayer, Sparsity};
 pub use weights::{MASK_SUFFIX, Tensor, Weights, WeightsError, replace_file};

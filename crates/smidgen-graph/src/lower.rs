@@ -356,6 +356,7 @@ impl<'graph> Forward<'graph> {
         };
         Program {
             batch: self.batch,
+            slab: self.batch,
             micro_batches: match *mode {
                 Mode::Train { micro_batches, .. } => micro_batches,
                 Mode::Evaluate => 1,

@@ -175,6 +175,9 @@ pub struct Value {
 pub struct Program {
     /// Images in a batch, or in a micro-batch.
     pub batch: u32,
+    /// Images of a slab: maps stand in memory as so many images at a time, one range behind the other, each laid out as a map of its own. As many as the
+    /// batch where a device can bind a whole map.
+    pub slab: u32,
     /// How often a step runs what stands between preparation and updates, each time on other images.
     pub micro_batches: u32,
     /// Every value, by [`ValueId`].

@@ -6,7 +6,7 @@ use crate::shape::plane_grid;
 use crate::{MapShape, OpsError};
 use smidgen_gpu::{Launch, Region, Source, params};
 
-params! { struct DropoutParams { pixels: u32, layer: u32, threshold: u32, scale: f32 } }
+params! { struct DropoutParams { pixels: u32, layer: u32, threshold: u32, scale: f32, plane: u32, first: u32 } }
 
 /// What a layer drops.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +38,19 @@ pub fn dropout(
     layer: &Dropout,
     regions: &Regions,
 ) -> Result<Vec<Launch>, OpsError> {
+    dropout_part(shape, (0, shape.batch), layer, regions)
+}
+
+/// The same for a slab of a map, with the mask that the whole has there: `shape` is the slab's, which begins with the `first` of `all` images.
+///
+/// # Errors
+/// As [`dropout`].
+pub fn dropout_part(
+    shape: &MapShape,
+    (first, all): (u32, u32),
+    layer: &Dropout,
+    regions: &Regions,
+) -> Result<Vec<Launch>, OpsError> {
     const NAME: &str = "dropout";
     shape.check(NAME)?;
     if !(0.0..1.0).contains(&layer.rate) {
@@ -54,11 +67,14 @@ pub fn dropout(
             ("output", regions.output, shape.bytes()),
         ],
     )?;
+    let of_image = shape.pixels() / shape.batch;
     let params = DropoutParams {
         pixels: shape.pixels(),
         layer: layer.layer,
         threshold: threshold(layer.rate),
         scale: 1.0 / (1.0 - layer.rate),
+        plane: all.wrapping_mul(of_image),
+        first: first.wrapping_mul(of_image),
     };
     let in_place = regions.input.region == regions.output;
     if in_place && regions.input != Source::from(regions.output) {

@@ -132,9 +132,9 @@ impl Metrics {
     pub const BYTES: u64 = size_of::<Self>() as u64;
 }
 
-params! { struct RowParams { samples: u32, classes: u32, smoothing: f32, examples: u32 } }
+params! { struct RowParams { samples: u32, classes: u32, smoothing: f32, examples: u32, first: u32, all: u32 } }
 params! { struct MetricsParams { samples: u32 } }
-params! { struct GradientParams { samples: u32, classes: u32, smoothing: f32, scale: f32 } }
+params! { struct GradientParams { samples: u32, classes: u32, smoothing: f32, scale: f32, first: u32 } }
 
 /// Bytes of workspace that [`cross_entropy`] needs: one quad a sample.
 #[must_use]
@@ -157,19 +157,59 @@ pub fn cross_entropy(
     facts: &DeviceFacts,
     regions: &CrossEntropyRegions,
 ) -> Result<Vec<Launch>, OpsError> {
+    let whole = LogitSlab {
+        samples: shape.samples,
+        logits: regions.logits,
+        gradient: regions.gradient,
+    };
+    cross_entropy_in_slabs(shape, facts, regions, &[whole])
+}
+
+/// Logits of some of the samples of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogitSlab {
+    /// How many.
+    pub samples: u32,
+    /// As in [`CrossEntropyRegions`], of these samples.
+    pub logits: Region,
+    /// Likewise.
+    pub gradient: Option<Region>,
+}
+
+/// As [`cross_entropy`], where the logits stand in slabs that make up the batch in their order; those of `regions` are not looked at. The mean and the
+/// [`Metrics`] are those of all samples.
+///
+/// # Errors
+/// As [`cross_entropy`], or slabs that are not the samples of the batch.
+pub fn cross_entropy_in_slabs(
+    shape: &CrossEntropy,
+    facts: &DeviceFacts,
+    regions: &CrossEntropyRegions,
+    slabs: &[LogitSlab],
+) -> Result<Vec<Launch>, OpsError> {
     let &CrossEntropy {
         samples,
         classes,
         label_smoothing: smoothing,
         scale,
     } = shape;
-    let logits = MapShape::new(samples, classes, 1, 1);
-    logits.check(OPERATOR)?;
+    let in_slabs: u32 = slabs.iter().map(|slab| slab.samples).sum();
+    if in_slabs != samples {
+        return Err(OpsError::shape(
+            OPERATOR,
+            format!("the slabs have {in_slabs} samples, the batch {samples}"),
+        ));
+    }
     if !(0.0..1.0).contains(&smoothing) {
         return Err(OpsError::shape(
             OPERATOR,
             format!("label smoothing is {smoothing}, it must be from 0 to below 1"),
         ));
+    }
+    for slab in slabs {
+        let logits = MapShape::new(slab.samples, classes, 1, 1);
+        logits.check(OPERATOR)?;
+        check_regions(OPERATOR, facts, &[("logits", slab.logits, logits.bytes())])?;
     }
     let forgetting = regions.forgetting;
     let label_bytes = if forgetting.is_some() { 8 } else { 4 };
@@ -177,59 +217,75 @@ pub fn cross_entropy(
         OPERATOR,
         facts,
         &[
-            ("logits", regions.logits, logits.bytes()),
             ("labels", regions.labels, u64::from(samples) * label_bytes),
             ("metrics", regions.metrics, Metrics::BYTES),
             ("workspace", regions.workspace, workspace_bytes(shape)),
             ("control", regions.control, Control::BYTES),
         ],
     )?;
-    let (mut defines, mut examples) = (Vec::new(), 0);
-    let mut bound = vec![regions.logits, regions.labels, regions.workspace];
+    let (mut defines, mut examples, mut records) = (Vec::new(), 0, None);
     if let Some(forgetting) = forgetting {
-        let (records, bytes) = (forgetting.records, u64::from(forgetting.examples) * 4);
-        check_regions(OPERATOR, facts, &[("example records", records, bytes)])?;
+        let bytes = u64::from(forgetting.examples) * 4;
+        check_regions(
+            OPERATOR,
+            facts,
+            &[("example records", forgetting.records, bytes)],
+        )?;
         defines.push(("FORGETTING", String::new()));
-        bound.push(records);
+        records = Some(forgetting.records);
         examples = forgetting.examples;
     }
-    let mut launches = vec![
-        Launch::new(
+    let (mut launches, mut gradients, mut first) = (Vec::new(), Vec::new(), 0);
+    for slab in slabs {
+        let logits = MapShape::new(slab.samples, classes, 1, 1);
+        let mut bound = vec![slab.logits, regions.labels, regions.workspace];
+        bound.extend(records);
+        launches.push(Launch::new(
             "ops/cross_entropy_rows.wgsl",
             &defines,
             &RowParams {
-                samples,
+                samples: slab.samples,
                 classes,
                 smoothing,
                 examples,
+                first,
+                all: samples,
             },
             bound,
-            folded_grid(u64::from(samples.div_ceil(16))),
-        ),
-        metrics_launch(samples, regions.workspace, regions.metrics, regions.control),
-    ];
-    if let Some(gradient) = regions.gradient {
-        check_regions(OPERATOR, facts, &[("gradient", gradient, logits.bytes())])?;
-        launches.push(Launch::new(
-            "ops/cross_entropy_gradient.wgsl",
-            &[],
-            &GradientParams {
-                samples,
-                classes,
-                smoothing,
-                scale,
-            },
-            vec![
-                regions.logits,
-                regions.labels,
-                regions.workspace,
-                regions.metrics,
-                regions.control,
-                gradient,
-            ],
-            folded_grid(logits.elements().div_ceil(256)),
+            folded_grid(u64::from(slab.samples.div_ceil(16))),
         ));
+        if let Some(gradient) = slab.gradient {
+            check_regions(OPERATOR, facts, &[("gradient", gradient, logits.bytes())])?;
+            gradients.push(Launch::new(
+                "ops/cross_entropy_gradient.wgsl",
+                &[],
+                &GradientParams {
+                    samples: slab.samples,
+                    classes,
+                    smoothing,
+                    scale,
+                    first,
+                },
+                vec![
+                    slab.logits,
+                    regions.labels,
+                    regions.workspace,
+                    regions.metrics,
+                    regions.control,
+                    gradient,
+                ],
+                folded_grid(logits.elements().div_ceil(256)),
+            ));
+        }
+        first += slab.samples;
     }
+    launches.push(metrics_launch(
+        samples,
+        regions.workspace,
+        regions.metrics,
+        regions.control,
+    ));
+    launches.append(&mut gradients);
     Ok(launches)
 }
 

@@ -59,15 +59,16 @@ impl Costs for Roofline {
             return seconds;
         }
         let ids = operation.reads().into_iter().chain(operation.writes());
-        let values: Vec<_> = ids.map(|id| program.value(id)).collect();
-        let on_host = values.iter().find(|value| value.role == Role::Offloaded);
-        if let Some(value) = on_host {
-            return self.launch + value.layout.bytes() as f64 / self.host;
+        let ids: Vec<_> = ids.collect();
+        let launches = f64::from(program.slabs().count()) * self.launch;
+        let on_host = (ids.iter()).find(|id| program.value(**id).role == Role::Offloaded);
+        if let Some(id) = on_host {
+            return launches + program.bytes(*id) as f64 / self.host;
         }
-        let bytes: u64 = values.iter().map(|value| value.layout.bytes()).sum();
+        let bytes: u64 = ids.iter().map(|id| program.bytes(*id)).sum();
         let memory = bytes as f64 / self.bytes;
         let arithmetic = 2.0 * multiply_adds(program, &operation.kind) as f64 / self.flops;
-        self.launch + memory.max(arithmetic)
+        launches + memory.max(arithmetic)
     }
 }
 

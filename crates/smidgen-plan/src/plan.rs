@@ -1,7 +1,7 @@
 use crate::lifetime::{Lifetime, Placement, placements};
 use crate::pack::{Item, liveness, pack};
 use serde::{Deserialize, Serialize};
-use smidgen_graph::{Layout, Program, Role};
+use smidgen_graph::{Layout, Program, Role, ValueId};
 use std::collections::HashMap;
 
 /// What a device demands of places.
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 pub struct Limits {
     /// Offsets are multiples of this, in bytes.
     pub alignment: u64,
-    /// The largest tensor, in bytes.
+    /// The largest tensor, in bytes; of maps in slabs, the largest slab.
     pub max_binding_bytes: u64,
     /// The largest buffer, in bytes; an arena that is larger is cut into several, and no tensor lies across a cut.
     pub max_buffer_bytes: u64,
@@ -108,12 +108,11 @@ impl Plan {
         check_sizes(programs, workspaces, limits)?;
         let mut cursor = Cursor { limits, at: 0 };
         let mut shared: HashMap<&str, Place> = HashMap::new();
-        for value in programs
-            .iter()
-            .flat_map(|program| &program.values)
-            .filter(|value| value.role.is_persistent())
-        {
-            let bytes = value.layout.bytes();
+        let values = programs.iter().flat_map(|program| {
+            let values = program.values.iter().enumerate();
+            values.map(|(id, value)| (value, program.bytes(ValueId(id))))
+        });
+        for (value, bytes) in values.filter(|(value, _)| value.role.is_persistent()) {
             match shared.get(value.name.as_str()) {
                 Some(place) if place.bytes != bytes => {
                     return Err(PlanError::Disagreement {
@@ -142,9 +141,9 @@ impl Plan {
         let mut host_bytes = 0;
         for (program, plan) in programs.iter().zip(&mut plans) {
             let mut cursor = host;
-            for (value, place) in program.values.iter().zip(&mut plan.values) {
-                if value.role == Role::Offloaded {
-                    *place = Some(cursor.take(value.layout.bytes()));
+            for (id, place) in plan.values.iter_mut().enumerate() {
+                if program.values[id].role == Role::Offloaded {
+                    *place = Some(cursor.take(program.bytes(ValueId(id))));
                 }
             }
             host_bytes = host_bytes.max(cursor.at - host.at);
@@ -204,7 +203,15 @@ fn check_sizes(
     let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);
     let mut worst: Option<(Option<u64>, &str, u64)> = None;
     for (program, workspaces) in programs.iter().zip(workspaces) {
-        let values = program.values.iter().map(|value| {
+        let divided = program.slabs().count() > 1;
+        let values = program.values.iter().enumerate();
+        // Codes are bound a slab at a time too, and are smaller than what they stand for.
+        let values = values.filter(|(_, value)| {
+            let codes =
+                matches!(value.layout, Layout::Words { .. }) && value.role == Role::Activation;
+            !(divided && codes)
+        });
+        let values = values.map(|(id, value)| {
             let is_weight = matches!(
                 value.layout,
                 Layout::Weight(_)
@@ -213,7 +220,7 @@ fn check_sizes(
                     | Layout::SparseValues(..)
                     | Layout::Normalisation { .. }
             );
-            (&value.name, value.layout.bytes(), !is_weight)
+            (&value.name, program.bound_bytes(ValueId(id)), !is_weight)
         });
         let operations = program.operations.iter().zip(workspaces);
         let workspaces = operations.map(|(operation, bytes)| (&operation.layer, *bytes, true));
@@ -303,7 +310,7 @@ impl Layers {
         };
         let (mut stashes, mut transients) = (Vec::new(), Vec::new());
         for (id, placement) in placements(program).into_iter().enumerate() {
-            let bytes = program.values[id].layout.bytes();
+            let bytes = program.bytes(ValueId(id));
             match placement {
                 Placement::Stash(lifetime) => stashes.push((id, lifetime)),
                 Placement::Transient(lifetime) => {
@@ -326,7 +333,7 @@ impl Layers {
         let mut floor = vec![0u64; program.operations.len().max(1)];
         let mut cursor = start;
         let stashes = stashes.into_iter().map(|(id, lifetime)| {
-            let place = cursor.take(program.values[id].layout.bytes());
+            let place = cursor.take(program.bytes(ValueId(id)));
             floor[lifetime.first..=lifetime.last].fill(cursor.at - start.at);
             (id, place)
         });
@@ -420,7 +427,8 @@ pub fn persistent_bytes(program: &Program, role: Role) -> u64 {
     program
         .values
         .iter()
-        .filter(|value| value.role == role)
-        .map(|value| value.layout.bytes())
+        .enumerate()
+        .filter(|(_, value)| value.role == role)
+        .map(|(id, _)| program.bytes(ValueId(id)))
         .sum()
 }

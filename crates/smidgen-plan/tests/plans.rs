@@ -94,6 +94,7 @@ fn program(sizes: &[u32], again: &[usize], kept: bool) -> Program {
     Program {
         micro_batches: 1,
         batch: 1,
+        slab: 1,
         values,
         operations,
         images: ValueId(0),

@@ -139,7 +139,7 @@ impl Outline {
             let producer = producers[value];
             Some(Stash {
                 value: ValueId(value),
-                bytes: program.values[value].layout.bytes(),
+                bytes: program.bytes(ValueId(value)),
                 content: (*content)?,
                 producer,
                 repeatable: producer.is_some_and(|at| repeatable[at]),

@@ -1,4 +1,4 @@
-use super::slicing::{Slicing, lanes};
+use super::slicing::{ReduceParams, Slicing, lanes};
 use crate::elementwise::in_place_regions;
 use crate::error::expect_regions;
 use crate::shape::{QUAD_BYTES, plane_grid};
@@ -90,66 +90,96 @@ pub fn backward_part(
     (activation, kind): (Activation, StatisticsKind),
     regions: &Backward,
 ) -> Result<Vec<Launch>, OpsError> {
+    launches(&[(*shape, *regions)], channels, facts, (activation, kind))
+}
+
+/// As [`backward`], of a map in slabs, whose statistics are those of all: the sums are completed over the slabs, in their order, before the first input
+/// gradient is written. Of what is not of single pictures the regions of all slabs are the same; the workspace is of
+/// [`backward_in_slabs_workspace`] bytes.
+///
+/// # Errors
+/// As [`backward`].
+pub fn backward_in_slabs(
+    slabs: &[(MapShape, Backward)],
+    facts: &DeviceFacts,
+    activation: Activation,
+    kind: StatisticsKind,
+) -> Result<Vec<Launch>, OpsError> {
+    let channels = slabs.first().map_or(0, |(shape, _)| shape.channels);
+    launches(slabs, channels, facts, (activation, kind))
+}
+
+/// Bytes of the workspace of [`backward_in_slabs`], from the shapes of the slabs.
+#[must_use]
+pub fn backward_in_slabs_workspace(slabs: &[MapShape], facts: &DeviceFacts) -> u64 {
+    let sums = slabs
+        .iter()
+        .map(|shape| Slicing::of(shape, facts).elements(shape));
+    let quads = slabs.first().map_or(0, MapShape::quads);
+    (sums.sum::<u64>() + COEFFICIENTS * u64::from(quads)) * QUAD_BYTES
+}
+
+fn launches(
+    slabs: &[(MapShape, Backward)],
+    channels: u32,
+    facts: &DeviceFacts,
+    (activation, kind): (Activation, StatisticsKind),
+) -> Result<Vec<Launch>, OpsError> {
     const NAME: &str = "batch norm backward";
-    shape.check(NAME)?;
-    let vector = shape.vector_bytes();
+    let Some((first, shared)) = slabs.first() else {
+        return Ok(Vec::new());
+    };
+    let slicing = |shape: &MapShape| Slicing::of(&with_channels(shape, channels), facts);
+    let slices: u32 = slabs.iter().map(|(shape, _)| slicing(shape).slices).sum();
+    let pixels: u64 = (slabs.iter())
+        .map(|(shape, _)| u64::from(shape.pixels()))
+        .sum();
+    let (quads, vector) = (first.quads(), first.vector_bytes());
+    let first_coefficient = 2 * quads * slices;
+    let workspace = (u64::from(first_coefficient) + COEFFICIENTS * u64::from(quads)) * QUAD_BYTES;
     expect_regions(
         NAME,
         &[
-            ("input", regions.input, shape.bytes()),
-            (
-                "normalisation",
-                regions.normalisation,
-                normalisation_bytes(shape.channels),
-            ),
-            ("output_gradient", regions.output_gradient, shape.bytes()),
-            (
-                "workspace",
-                regions.workspace,
-                backward_part_workspace(shape, channels, facts),
-            ),
-            ("gamma_gradient", regions.gamma_gradient, vector),
-            ("beta_gradient", regions.beta_gradient, vector),
-            ("input_gradient", regions.input_gradient, shape.bytes()),
+            ("workspace", shared.workspace, workspace),
+            ("gamma_gradient", shared.gamma_gradient, vector),
+            ("beta_gradient", shared.beta_gradient, vector),
         ],
     )?;
-    let slicing = Slicing::of(&with_channels(shape, channels), facts);
-    let first_coefficient = slicing.elements(shape) as u32;
-    let (gradients, in_place) =
-        in_place_regions(&[regions.output_gradient], regions.input_gradient);
-    Ok(vec![
-        Launch::new(
+    let (mut reduce, mut gradient, mut first_slice) = (Vec::new(), Vec::new(), 0);
+    for (shape, regions) in slabs {
+        shape.check(NAME)?;
+        let normalisation = normalisation_bytes(shape.channels);
+        expect_regions(
+            NAME,
+            &[
+                ("input", regions.input, shape.bytes()),
+                ("normalisation", regions.normalisation, normalisation),
+                ("output_gradient", regions.output_gradient, shape.bytes()),
+                ("input_gradient", regions.input_gradient, shape.bytes()),
+            ],
+        )?;
+        let slicing = slicing(shape);
+        reduce.push(Launch::new(
             "ops/batch_norm_backward_reduce.wgsl",
             &[defines(activation, false), vec![lanes(facts)]].concat(),
-            &slicing.params(shape),
+            &ReduceParams {
+                pixels: shape.pixels(),
+                slice_pixels: slicing.slice_pixels,
+                slices,
+                first_slice,
+            },
             vec![
                 regions.input,
                 regions.normalisation,
                 regions.output_gradient,
                 regions.workspace,
             ],
-            [slicing.slices, shape.quads(), 1],
-        ),
-        Launch::new(
-            "ops/batch_norm_backward_finish.wgsl",
-            &[lanes(facts)],
-            &BackwardFinishParams {
-                slices: slicing.slices,
-                first_coefficient,
-                share: match kind {
-                    StatisticsKind::Batch => 1.0 / shape.pixels() as f32,
-                    StatisticsKind::Constant => 0.0,
-                },
-            },
-            vec![
-                regions.normalisation,
-                regions.workspace,
-                regions.gamma_gradient,
-                regions.beta_gradient,
-            ],
-            [shape.quads(), 1, 1],
-        ),
-        Launch::new(
+            [slicing.slices, quads, 1],
+        ));
+        first_slice += slicing.slices;
+        let (gradients, in_place) =
+            in_place_regions(&[regions.output_gradient], regions.input_gradient);
+        gradient.push(Launch::new(
             "ops/batch_norm_input_gradient.wgsl",
             &defines(activation, in_place),
             &InputGradientParams {
@@ -161,9 +191,30 @@ pub fn backward_part(
                 gradients,
             ]
             .concat(),
-            plane_grid(NAME, shape.pixels(), shape.quads())?,
-        ),
-    ])
+            plane_grid(NAME, shape.pixels(), quads)?,
+        ));
+    }
+    reduce.push(Launch::new(
+        "ops/batch_norm_backward_finish.wgsl",
+        &[lanes(facts)],
+        &BackwardFinishParams {
+            slices,
+            first_coefficient,
+            share: match kind {
+                StatisticsKind::Batch => 1.0 / pixels as f32,
+                StatisticsKind::Constant => 0.0,
+            },
+        },
+        vec![
+            shared.normalisation,
+            shared.workspace,
+            shared.gamma_gradient,
+            shared.beta_gradient,
+        ],
+        [quads, 1, 1],
+    ));
+    reduce.append(&mut gradient);
+    Ok(reduce)
 }
 
 #[cfg(test)]

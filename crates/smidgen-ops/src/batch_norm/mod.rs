@@ -9,7 +9,8 @@ mod backward;
 mod slicing;
 
 pub use backward::{
-    Backward, StatisticsKind, backward, backward_part, backward_part_workspace, backward_workspace,
+    Backward, StatisticsKind, backward, backward_in_slabs, backward_in_slabs_workspace,
+    backward_part, backward_part_workspace, backward_workspace,
 };
 
 use crate::error::expect_regions;
@@ -24,6 +25,8 @@ params! {
         channels: u32,
         epsilon: f32,
         momentum: f32,
+        lists: u32,
+        stride: u32,
     }
 }
 params! { struct PrepareParams { quads: u32, channels: u32, epsilon: f32 } }
@@ -75,7 +78,7 @@ pub fn statistics(
         input: workspace,
         ..*regions
     };
-    Ok(vec![first, finish(shape, facts, &merged)?])
+    Ok(vec![first, finish(shape, facts, &merged, Lists::ONE)?])
 }
 
 /// What [`merge`] takes, of a map whose producer cannot take it: `input` is of `shape.bytes()`, `moments` of [`statistics_workspace`] or of
@@ -116,10 +119,47 @@ pub fn merge(
 ) -> Result<Launch, OpsError> {
     let bytes = moments_bytes(shape.channels, u64::from(shape.pixels()));
     expect_regions(NAME, &[("moments", regions.input, bytes)])?;
-    finish(shape, facts, regions)
+    finish(shape, facts, regions, Lists::ONE)
 }
 
-fn finish(shape: &MapShape, facts: &DeviceFacts, regions: &Statistics) -> Result<Launch, OpsError> {
+/// Where the moments of the slabs of a map stand in one region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lists {
+    /// Slabs.
+    pub count: u32,
+    /// Bytes from one list to the next, a multiple of 16.
+    pub stride: u64,
+}
+
+impl Lists {
+    const ONE: Self = Self {
+        count: 1,
+        stride: 0,
+    };
+}
+
+/// As [`merge`], of a map in slabs: the statistics are those of all, merged in the order of the slabs. `shape` is the whole map's; what each slab's
+/// producer, or [`moments`], has left stands one list behind the other.
+///
+/// # Errors
+/// As [`merge`].
+pub fn merge_slabs(
+    shape: &MapShape,
+    facts: &DeviceFacts,
+    regions: &Statistics,
+    lists: Lists,
+) -> Result<Launch, OpsError> {
+    let last = u64::from(lists.count.saturating_sub(1)) * lists.stride;
+    expect_regions(NAME, &[("moments", regions.input, last + QUAD_BYTES)])?;
+    finish(shape, facts, regions, lists)
+}
+
+fn finish(
+    shape: &MapShape,
+    facts: &DeviceFacts,
+    regions: &Statistics,
+    lists: Lists,
+) -> Result<Launch, OpsError> {
     shape.check(NAME)?;
     let vector = shape.vector_bytes();
     expect_regions(
@@ -141,6 +181,8 @@ fn finish(shape: &MapShape, facts: &DeviceFacts, regions: &Statistics) -> Result
         channels: shape.channels,
         epsilon: regions.epsilon,
         momentum: regions.momentum,
+        lists: lists.count,
+        stride: (lists.stride / QUAD_BYTES) as u32,
     };
     Ok(Launch::new(
         "ops/batch_norm_statistics_finish.wgsl",

@@ -2,6 +2,7 @@ use crate::MapShape;
 use smidgen_gpu::{DeviceFacts, DeviceKind, params};
 
 params! { pub(super) struct SliceParams { pixels: u32, slice_pixels: u32, slices: u32 } }
+params! { pub(super) struct ReduceParams { pixels: u32, slice_pixels: u32, slices: u32, first_slice: u32 } }
 
 /// Invocations of a workgroup that reduces. A software device takes every barrier lane by lane, so fewer are better there.
 pub(super) fn lanes(facts: &DeviceFacts) -> (&'static str, String) {
@@ -61,7 +62,7 @@ mod tests {
     #[test]
     fn parameters_match_their_shaders() {
         assert_params_match::<SliceParams>("ops/batch_norm_statistics.wgsl");
-        assert_params_match::<SliceParams>("ops/batch_norm_backward_reduce.wgsl");
+        assert_params_match::<ReduceParams>("ops/batch_norm_backward_reduce.wgsl");
     }
 
     #[test]

@@ -79,9 +79,10 @@ impl<'a> Scale<'a> {
         costs: &dyn Costs,
         blocks: &Blocks,
     ) -> Self {
-        let values = program.values.iter().map(|value| match value.role {
+        let values = program.values.iter().enumerate();
+        let values = values.map(|(id, value)| match value.role {
             role if role.is_persistent() => 0,
-            _ => value.layout.bytes().next_multiple_of(alignment),
+            _ => program.bytes(ValueId(id)).next_multiple_of(alignment),
         });
         let count = blocks.count();
         let mut reached = vec![false; count];

@@ -1,7 +1,7 @@
 use super::convert::activation_kind;
 use crate::Error;
 use smidgen_gpu::Region;
-use smidgen_graph::{Program, Source, ValueId};
+use smidgen_graph::{Layout, Program, Source, ValueId};
 use smidgen_plan::{Limits, Place, ProgramPlan};
 
 /// Finds the regions of a program's values in the arena.
@@ -10,10 +10,78 @@ pub(super) struct Binder<'a> {
     pub(super) program: &'a Program,
     pub(super) plan: &'a ProgramPlan,
     pub(super) limits: Limits,
+    /// Where only a slab of every map is meant: which.
+    pub(super) slab: Option<Slab>,
+    /// Values that stand elsewhere than the plan says.
+    pub(super) elsewhere: &'a [(ValueId, Region)],
+    /// The workspace, where it is not the whole that the plan says.
+    pub(super) room: Option<Option<Region>>,
 }
 
-impl Binder<'_> {
+/// A slab of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slab {
+    /// Which of all, from 0.
+    pub(super) number: u32,
+    /// Its images.
+    pub(super) images: u32,
+}
+
+impl<'a> Binder<'a> {
+    pub(super) fn new(program: &'a Program, plan: &'a ProgramPlan, limits: Limits) -> Self {
+        Self {
+            program,
+            plan,
+            limits,
+            slab: None,
+            elsewhere: &[],
+            room: None,
+        }
+    }
+
+    /// The same for a slab of every map.
+    pub(super) fn at_slab(&self, slab: Slab) -> Self {
+        Self {
+            slab: Some(slab),
+            ..*self
+        }
+    }
+
+    /// The place of a value; of one that holds something of single images, where a slab is meant, of that slab.
     pub(super) fn region(&self, id: ValueId) -> Result<Region, Error> {
+        let layout = self.program.value(id).layout;
+        match layout.of_images(self.program.slab) {
+            Some(_) => self.part(id, |images| {
+                layout.of_images(images).as_ref().map_or(0, Layout::bytes)
+            }),
+            None => self.whole(id),
+        }
+    }
+
+    /// The place of what takes `of(images)` bytes; where a slab is meant, of that slab.
+    pub(super) fn part(&self, id: ValueId, of: impl Fn(u32) -> u64) -> Result<Region, Error> {
+        let whole = self.whole(id)?;
+        let Some(Slab { number, images }) = self.slab else {
+            return Ok(whole);
+        };
+        Ok(Region {
+            offset: whole.offset + u64::from(number) * self.program.slabs().stride(&of),
+            size: of(images),
+            ..whole
+        })
+    }
+
+    /// The first of these images, and of how many.
+    pub(super) fn among(&self, images: u32) -> (u32, u32) {
+        let first = |slab: Slab| (slab.number * self.program.slab, self.program.batch);
+        self.slab.map_or((0, images), first)
+    }
+
+    /// The place of a value, all slabs together.
+    pub(super) fn whole(&self, id: ValueId) -> Result<Region, Error> {
+        if let Some((_, region)) = self.elsewhere.iter().find(|(other, _)| *other == id) {
+            return Ok(*region);
+        }
         let place = self.plan.values[id.0].ok_or_else(|| Error::UnknownValue {
             name: self.program.value(id).name.clone(),
         })?;
@@ -31,7 +99,8 @@ impl Binder<'_> {
     }
 
     pub(super) fn workspace(&self, operation: usize) -> Option<Region> {
-        self.plan.workspaces[operation].map(|place| self.locate(place))
+        (self.room)
+            .unwrap_or_else(|| self.plan.workspaces[operation].map(|place| self.locate(place)))
     }
 
     pub(super) fn needed_workspace(&self, operation: usize) -> Result<Region, Error> {

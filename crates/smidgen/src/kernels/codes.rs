@@ -2,9 +2,9 @@
 
 use super::bind::Binder;
 use crate::Error;
-use smidgen_gpu::Launch;
+use smidgen_gpu::{Launch, Region};
 use smidgen_graph::forms::{Code, Codes};
-use smidgen_graph::{BOUND_WORDS, Coded, HeldSlope, Layout, MapShape, Source, ValueId};
+use smidgen_graph::{BOUND_WORDS, Coded, HeldSlope, Layout, MapShape, Slabs, Source, ValueId};
 use smidgen_ops::control::Control;
 use smidgen_stash::{Bits, Bound, Codec, Decode, Encode, Group, Seed, StashShape};
 
@@ -14,13 +14,37 @@ const LEAST_BOUND: f32 = 1.0 / (1u64 << 40) as f32;
 
 const _: () = assert!(Bound::BYTES == BOUND_WORDS as u64 * 4);
 
-/// What codes take in bytes.
-pub(crate) struct StashCodes;
+/// What codes take in bytes, of maps that stand in these slabs.
+pub(crate) struct StashCodes(pub(crate) Slabs);
 
 impl Codes for StashCodes {
     fn bytes(&self, code: Code, shape: MapShape) -> Option<u64> {
-        Some(codec(code).encoded_bytes(&stash_shape(shape)?))
+        // The one error that is told of a stash would be that of the last slab.
+        let bounded = matches!(code, Code::BoundedEight | Code::Bounded);
+        if bounded && self.0.count() > 1 {
+            return None;
+        }
+        stash_shape(shape)?;
+        Some(self.0.bytes(|images| encoded_bytes(code, shape, images)))
     }
+}
+
+/// Bytes of so many images of a map in a code.
+fn encoded_bytes(code: Code, shape: MapShape, images: u32) -> u64 {
+    let shape = MapShape {
+        batch: images,
+        ..shape
+    };
+    stash_shape(shape).map_or(0, |shape| codec(code).encoded_bytes(&shape))
+}
+
+/// Where a stash stands that holds a map of this shape in a code.
+fn stash_region(
+    at: &Binder<'_>,
+    (code, shape): (Code, MapShape),
+    stash: ValueId,
+) -> Result<Region, Error> {
+    at.part(stash, |images| encoded_bytes(code, shape, images))
 }
 
 fn codec(code: Code) -> Codec {
@@ -62,10 +86,14 @@ fn planned_shape(at: &Binder<'_>, shape: MapShape, value: ValueId) -> Result<Sta
     })
 }
 
-fn held_slope(at: &Binder<'_>, slope: &HeldSlope) -> Result<smidgen_stash::HeldSlope, Error> {
+fn held_slope(
+    at: &Binder<'_>,
+    shape: MapShape,
+    slope: &HeldSlope,
+) -> Result<smidgen_stash::HeldSlope, Error> {
     Ok(smidgen_stash::HeldSlope {
         codec: codec(slope.code),
-        stash: at.region(slope.stash)?,
+        stash: stash_region(at, (slope.code, shape), slope.stash)?,
     })
 }
 
@@ -83,14 +111,16 @@ pub(super) fn encode(
     };
     let regions = Encode {
         values: at.region(input.value)?,
-        stash: at.region(stash)?,
+        stash: stash_region(at, (code, shape), stash)?,
         seed: Some(seed),
         bound: bound.map(|id| at.region(id)).transpose()?,
     };
+    let slope = slope
+        .map(|slope| held_slope(at, shape, slope))
+        .transpose()?;
     let shape = planned_shape(at, shape, input.value)?;
     let mut launches = Vec::new();
-    if let Some(slope) = slope {
-        let smidgen_stash::HeldSlope { codec, stash } = held_slope(at, slope)?;
+    if let Some(smidgen_stash::HeldSlope { codec, stash }) = slope {
         let source = at.source(input)?;
         launches.push(smidgen_stash::encode_slope(codec, &shape, &source, stash)?);
     }
@@ -110,7 +140,7 @@ pub(super) fn decode(
     output: ValueId,
 ) -> Result<Vec<Launch>, Error> {
     let regions = Decode {
-        stash: at.region(stash)?,
+        stash: stash_region(at, (code, shape), stash)?,
         values: at.region(output)?,
     };
     let shape = planned_shape(at, shape, output)?;
@@ -126,7 +156,8 @@ pub(super) fn source(
     (input, coded, shape): Loaded<'_>,
 ) -> Result<smidgen_gpu::Source, Error> {
     let mut source = at.source(input)?;
-    if coded.is_some() {
+    if let Some(coded) = coded {
+        source.region = stash_region(at, (coded.code, shape), input.value)?;
         source.region.size = Layout::Map(shape).bytes();
     }
     Ok(source)
@@ -142,11 +173,11 @@ pub(super) fn on_load(
         return Ok(launches);
     };
     let values = source(at, loaded)?.region;
-    let stash = at.region(input.value)?;
-    let shape = planned_shape(at, shape, input.value)?;
+    let stash = stash_region(at, (coded.code, shape), input.value)?;
     let slope = (coded.slope.as_ref())
-        .map(|slope| held_slope(at, slope))
+        .map(|slope| held_slope(at, shape, slope))
         .transpose()?;
+    let shape = planned_shape(at, shape, input.value)?;
     let loads = |launch: Launch| match launch.regions.first() {
         Some(first) if *first == values => {
             smidgen_stash::on_load(codec(coded.code), &shape, launch, stash, slope.as_ref())

@@ -13,7 +13,7 @@ use super::update::clip_launches;
 use crate::Error;
 use crate::tuning::Choices;
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{Layout, OperationKind, RehearsalMemory, Source, ValueId};
+use smidgen_graph::{Layout, MapShape, OperationKind, RehearsalMemory, Source, ValueId};
 use smidgen_ops::{
     activation, batch_norm, concat, dropout, elementwise, loss, pool, rehearsal, shortcut, slopes,
 };
@@ -25,7 +25,9 @@ pub(super) fn launch(
     facts: &DeviceFacts,
     choices: &Choices,
 ) -> Result<Vec<Launch>, Error> {
-    let variant = super::shape_class(at.program, kind).and_then(|class| choices.get(&class));
+    let images = at.slab.map(|slab| slab.images);
+    let usable = |class| super::usable(&class, images, facts, choices);
+    let variant = super::shape_class(at.program, kind).and_then(usable);
     let region = |id: &ValueId| at.region(*id);
     let derivative_of =
         |source: &Option<Source>| source.as_ref().map(|source| at.source(source)).transpose();
@@ -164,7 +166,9 @@ pub(super) fn launch(
                 bias_gradient: optional(bias_gradient)?,
                 workspace,
             };
-            let variants = super::gradient_variants(choices, convolution);
+            let classes = super::shape_classes(at.program, kind).into_iter();
+            let mut variants = classes.map(usable);
+            let variants = [0; 2].map(|_| variants.next().flatten());
             let launches =
                 smidgen_conv::backward(&convolution, facts, variants, &by_input, &by_weight)?;
             codes::on_load(at, coded, launches)?
@@ -196,29 +200,10 @@ pub(super) fn launch(
             optional(normalisation)?,
             region(input_gradient)?,
         )?,
-        OperationKind::BatchNormStatistics {
-            shape,
-            epsilon,
-            momentum,
-            input,
-            scale,
-            shift,
-            running_mean,
-            running_variance,
-            normalisation,
-        } => {
-            let regions = batch_norm::Statistics {
-                input: region(input)?,
-                running_mean: region(running_mean)?,
-                running_variance: region(running_variance)?,
-                gamma: region(scale)?,
-                beta: region(shift)?,
-                normalisation: region(normalisation)?,
-                epsilon: *epsilon,
-                momentum: *momentum,
-            };
+        OperationKind::BatchNormStatistics { shape, .. } => {
+            let (regions, input) = statistics(at, kind)?;
             let shape = map_shape(*shape);
-            match at.program.value(*input).layout {
+            match at.program.value(input).layout {
                 Layout::Moments(_) => vec![batch_norm::merge(&shape, facts, &regions)?],
                 _ => {
                     let workspace = at.needed_workspace(operation)?;
@@ -246,39 +231,16 @@ pub(super) fn launch(
             batch_norm::prepare_eval(&smidgen_ops::MapShape::new(1, *channels, 1, 1), &regions)?
         }
         OperationKind::BatchNormBackward {
-            shape,
             batch_statistics,
-            output_gradient,
             input,
             coded,
-            input_gradient,
-            scale_gradient,
-            shift_gradient,
+            ..
         } => {
-            let coded = (input, coded.as_ref(), *shape);
-            let shape = map_shape(*shape);
-            let mut workspace = at.needed_workspace(operation)?;
-            // Frozen: the sums are needed all the same, their home is the workspace.
-            let mut sums = |id: &Option<ValueId>| match id {
-                Some(id) => at.region(*id),
-                None => Ok(split(&mut workspace, shape.vector_bytes())),
-            };
-            let (gamma_gradient, beta_gradient) = (sums(scale_gradient)?, sums(shift_gradient)?);
-            let source = codes::source(at, coded)?;
-            let normalisation = input.normalisation.unwrap_or(input.value);
-            let regions = batch_norm::Backward {
-                input: source.region,
-                normalisation: at.region(normalisation)?,
-                output_gradient: region(output_gradient)?,
-                workspace,
-                gamma_gradient,
-                beta_gradient,
-                input_gradient: region(input_gradient)?,
-            };
-            let statistics = statistics_kind(*batch_statistics);
+            let (shape, activation, regions) = normalisation_backward(at, operation, kind)?;
+            let way = statistics_kind(*batch_statistics);
             let launches =
-                batch_norm::backward(&shape, facts, source.activation, statistics, &regions)?;
-            codes::on_load(at, coded, launches)?
+                batch_norm::backward(&map_shape(shape), facts, activation, way, &regions)?;
+            codes::on_load(at, (input, coded.as_ref(), shape), launches)?
         }
         OperationKind::Apply {
             shape,
@@ -477,7 +439,7 @@ pub(super) fn launch(
                 input: at.source(input)?,
                 output: region(output)?,
             };
-            dropout::dropout(&map_shape(*shape), &layer, &regions)?
+            dropout::dropout_part(&map_shape(*shape), at.among(shape.batch), &layer, &regions)?
         }
         OperationKind::DropoutBackward {
             shape,
@@ -496,7 +458,7 @@ pub(super) fn launch(
                 input: region(output_gradient)?.into(),
                 output: region(input_gradient)?,
             };
-            dropout::dropout(&map_shape(*shape), &layer, &regions)?
+            dropout::dropout_part(&map_shape(*shape), at.among(shape.batch), &layer, &regions)?
         }
         OperationKind::Encode {
             shape,
@@ -533,12 +495,7 @@ pub(super) fn launch(
             forgetting,
             rehearsal,
         } => {
-            let counted = |id: ValueId| {
-                let examples = (at.program.value(id).layout.bytes() / 4) as u32;
-                at.region(id)
-                    .map(|records| loss::Forgetting { records, examples })
-            };
-            let forgetting = forgetting.map(counted).transpose()?;
+            let forgetting = counting(at, *forgetting)?;
             if let (Some((memory, images, map)), Some(gradient)) = (rehearsal, logit_gradient) {
                 let loss = rehearsal::RehearsalLoss {
                     logits: region(logits)?,
@@ -602,6 +559,97 @@ pub(super) fn launch(
         // Launched with the others that follow.
         OperationKind::Update { .. } => Vec::new(),
     })
+}
+
+/// Where and how the statistics of a normalisation are taken, and of which value.
+pub(super) fn statistics(
+    at: &Binder<'_>,
+    kind: &OperationKind,
+) -> Result<(batch_norm::Statistics, ValueId), Error> {
+    let &OperationKind::BatchNormStatistics {
+        epsilon,
+        momentum,
+        input,
+        scale,
+        shift,
+        running_mean,
+        running_variance,
+        normalisation,
+        ..
+    } = kind
+    else {
+        return Err(no_normalisation());
+    };
+    let regions = batch_norm::Statistics {
+        input: at.region(input)?,
+        running_mean: at.region(running_mean)?,
+        running_variance: at.region(running_variance)?,
+        gamma: at.region(scale)?,
+        beta: at.region(shift)?,
+        normalisation: at.region(normalisation)?,
+        epsilon,
+        momentum,
+    };
+    Ok((regions, input))
+}
+
+/// What the backward pass of a normalisation reads and writes, with the shape and the activation of its input.
+pub(super) fn normalisation_backward(
+    at: &Binder<'_>,
+    operation: usize,
+    kind: &OperationKind,
+) -> Result<(MapShape, smidgen_gpu::Activation, batch_norm::Backward), Error> {
+    let OperationKind::BatchNormBackward {
+        shape,
+        output_gradient,
+        input,
+        coded,
+        input_gradient,
+        scale_gradient,
+        shift_gradient,
+        ..
+    } = kind
+    else {
+        return Err(no_normalisation());
+    };
+    let mut workspace = at.needed_workspace(operation)?;
+    // Frozen: the sums are needed all the same, their home is the workspace.
+    let mut sums = |id: &Option<ValueId>| match id {
+        Some(id) => at.region(*id),
+        None => Ok(split(&mut workspace, map_shape(*shape).vector_bytes())),
+    };
+    let (gamma_gradient, beta_gradient) = (sums(scale_gradient)?, sums(shift_gradient)?);
+    let source = codes::source(at, (input, coded.as_ref(), *shape))?;
+    let normalisation = input.normalisation.unwrap_or(input.value);
+    let regions = batch_norm::Backward {
+        input: source.region,
+        normalisation: at.region(normalisation)?,
+        output_gradient: at.region(*output_gradient)?,
+        workspace,
+        gamma_gradient,
+        beta_gradient,
+        input_gradient: at.region(*input_gradient)?,
+    };
+    Ok((*shape, source.activation, regions))
+}
+
+/// For what no program gives.
+fn no_normalisation() -> Error {
+    Error::UnknownValue {
+        name: "a normalisation".into(),
+    }
+}
+
+/// Where the forgetting of examples is counted, if it is.
+pub(super) fn counting(
+    at: &Binder<'_>,
+    records: Option<ValueId>,
+) -> Result<Option<loss::Forgetting>, Error> {
+    let counted = |id: ValueId| {
+        let examples = (at.program.value(id).layout.bytes() / 4) as u32;
+        (at.region(id)).map(|records| loss::Forgetting { records, examples })
+    };
+    records.map(counted).transpose()
 }
 
 fn rehearsal_regions(

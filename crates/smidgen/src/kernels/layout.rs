@@ -2,7 +2,7 @@
 
 use crate::Error;
 use smidgen_conv::ConvolutionShape;
-use smidgen_graph::{ConvolutionAttributes, Layout};
+use smidgen_graph::{ConvolutionAttributes, Layout, Slabs};
 
 pub(super) fn convolution_shape(
     attributes: &ConvolutionAttributes,
@@ -76,8 +76,27 @@ pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f3
     }
 }
 
-/// The numbers of a value in PyTorch's order from its words.
-pub(crate) fn unpack(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> {
+/// The numbers of a value in PyTorch's order from its words, those of a map in these slabs.
+pub(crate) fn unpack(layout: &Layout, slabs: Slabs, words: &[u32]) -> Result<Vec<f32>, Error> {
+    let of = |images| {
+        layout
+            .of_images(images)
+            .map_or(0, |slab| slab.bytes() as usize / 4)
+    };
+    if slabs.count() <= 1 || of(1) == 0 {
+        return unpack_whole(layout, words);
+    }
+    let stride = slabs.stride(|images| 4 * of(images) as u64) as usize / 4;
+    let mut values = Vec::new();
+    for (slab, images) in slabs.each().enumerate() {
+        let slab = &words[slab * stride..][..of(images)];
+        let layout = layout.of_images(images).unwrap_or(*layout);
+        values.extend(unpack_whole(&layout, slab)?);
+    }
+    Ok(values)
+}
+
+fn unpack_whole(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> {
     let mut values: Vec<f32> = words.iter().map(|word| f32::from_bits(*word)).collect();
     match layout {
         Layout::Weight(attributes) => Ok(smidgen_conv::unpack_weight(

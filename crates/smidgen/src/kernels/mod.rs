@@ -7,6 +7,7 @@ mod filter;
 mod launch;
 mod layout;
 mod mutation;
+mod slabs;
 mod slices;
 pub(crate) mod sparse;
 mod update;
@@ -22,7 +23,7 @@ use bind::{Binder, WORKSPACE_ALIGNMENT};
 use convert::{convolution_shape, cross_entropy, map_shape};
 use smidgen_conv::{ConvolutionShape, Pass, Variant};
 use smidgen_gpu::{DeviceFacts, Launch};
-use smidgen_graph::{Layout, Operation, OperationKind, Program};
+use smidgen_graph::{ConvolutionAttributes, Layout, MapShape, OperationKind, Program};
 use smidgen_ops::{batch_norm, loss};
 use smidgen_plan::{Limits, ProgramPlan};
 use update::{clip_slots, update_launches, updates_from};
@@ -59,8 +60,45 @@ pub(crate) fn shape_class(program: &Program, kind: &OperationKind) -> Option<Sha
     if sparse::blocks_of(program, *weight).is_some() {
         return None;
     }
-    let shape = convolution_shape(attributes, *shape);
+    let shape = class_shape(program, attributes, *shape);
     Some(ShapeClass { pass, shape })
+}
+
+/// The shape that a variant is chosen for: of maps in slabs, that of a slab.
+fn class_shape(
+    program: &Program,
+    attributes: &ConvolutionAttributes,
+    shape: MapShape,
+) -> ConvolutionShape {
+    let mut shape = convolution_shape(attributes, shape);
+    if program.slabs().count() > 1 {
+        shape.batch = program.slab;
+    }
+    shape
+}
+
+/// The same class on the images of a slab, if these are given.
+fn of_images(class: ShapeClass, images: Option<u32>) -> ShapeClass {
+    let batch = images.unwrap_or(class.shape.batch);
+    let shape = ConvolutionShape {
+        batch,
+        ..class.shape
+    };
+    ShapeClass { shape, ..class }
+}
+
+/// The variant that was chosen for a class; of a slab, which has so many images, if it can compute these: the last has fewer.
+fn usable(
+    class: &ShapeClass,
+    images: Option<u32>,
+    facts: &DeviceFacts,
+    choices: &Choices,
+) -> Option<Variant> {
+    let own = of_images(*class, images).shape;
+    let fits = |variant: &Variant| {
+        images.is_none() || smidgen_conv::fits(*variant, class.pass, &own, facts)
+    };
+    choices.get(class).filter(fits)
 }
 
 /// What variants an operation is computed by are chosen for: of one for both gradients, each of the two; of one in slices, all that it runs.
@@ -69,7 +107,7 @@ pub(crate) fn shape_classes(program: &Program, kind: &OperationKind) -> Vec<Shap
         OperationKind::ConvolutionBackward {
             attributes, shape, ..
         } => {
-            let shape = convolution_shape(attributes, *shape);
+            let shape = class_shape(program, attributes, *shape);
             let passes = [Pass::InputGradient, Pass::WeightGradient];
             passes.map(|pass| ShapeClass { pass, shape }).into()
         }
@@ -100,7 +138,7 @@ pub(crate) fn variant(
         attributes, shape, ..
     } = kind
     {
-        return gradient_variants(choices, convolution_shape(attributes, *shape))[1];
+        return gradient_variants(choices, class_shape(program, attributes, *shape))[1];
     }
     choices.get(&shape_class(program, kind)?)
 }
@@ -121,7 +159,7 @@ pub(crate) fn fusable(
         } = &program.operations[at].kind
             && sparse::blocks_of(program, *weight_gradient).is_none()
         {
-            let shape = convolution_shape(attributes, *shape);
+            let shape = class_shape(program, attributes, *shape);
             if smidgen_conv::fuses(&shape, facts, gradient_variants(choices, shape))? {
                 pairs.push(at);
             }
@@ -139,23 +177,32 @@ pub(crate) fn workspaces(
     program
         .operations
         .iter()
-        .map(|operation| workspace(program, operation, facts, choices))
+        .map(|operation| {
+            let layer = &operation.layer;
+            let of = |kind: &_, images| workspace(program, (layer, kind), images, facts, choices);
+            if program.slabs().count() > 1 {
+                slabs::workspace(program, &operation.kind, facts, of)
+            } else {
+                of(&operation.kind, None)
+            }
+        })
         .collect()
 }
 
+/// That of an operation of a layer, on all images or on those of a slab.
 fn workspace(
     program: &Program,
-    operation: &Operation,
+    (layer, kind): (&str, &OperationKind),
+    images: Option<u32>,
     facts: &DeviceFacts,
     choices: &Choices,
 ) -> Result<u64, Error> {
-    let kind = &operation.kind;
     if let Some(bytes) = sparse::workspace(program, kind, facts)? {
         return Ok(bytes);
     }
     if let Some(class) = shape_class(program, kind) {
-        let ShapeClass { pass, shape } = &class;
-        let variant = choices.get(&class);
+        let variant = usable(&class, images, facts, choices);
+        let ShapeClass { pass, shape } = &of_images(class, images);
         if matches!(kind, OperationKind::GrowthScores { .. }) {
             return mutation::scores_workspace(shape, facts, variant);
         }
@@ -165,9 +212,11 @@ fn workspace(
         OperationKind::ConvolutionBackward {
             attributes, shape, ..
         } => {
-            let shape = convolution_shape(attributes, *shape);
-            let [_, variant] = gradient_variants(choices, shape);
-            smidgen_conv::workspace(Pass::WeightGradient, &shape, facts, variant)?
+            let pass = Pass::WeightGradient;
+            let shape = class_shape(program, attributes, *shape);
+            let variant = usable(&ShapeClass { pass, shape }, images, facts, choices);
+            let ShapeClass { shape, .. } = of_images(ShapeClass { pass, shape }, images);
+            smidgen_conv::workspace(pass, &shape, facts, variant)?
         }
         OperationKind::BatchNormStatistics { shape, input, .. } => {
             match program.value(*input).layout {
@@ -196,8 +245,9 @@ fn workspace(
         OperationKind::ClipNorm { gradients, .. } => {
             clip_slots(program, gradients) + WORKSPACE_ALIGNMENT
         }
-        OperationKind::InSlices { .. } => slices::workspace(kind, facts, choices)?
-            .ok_or_else(|| slices::unknown(&operation.layer))?,
+        OperationKind::InSlices { .. } => {
+            slices::workspace(kind, facts, choices)?.ok_or_else(|| slices::unknown(layer))?
+        }
         _ => filter::workspace(kind, facts)?.unwrap_or(0),
     })
 }
@@ -211,11 +261,8 @@ pub(crate) fn launches(
     facts: &DeviceFacts,
     choices: &Choices,
 ) -> Result<Vec<Vec<Launch>>, Error> {
-    let binder = Binder {
-        program,
-        plan,
-        limits,
-    };
+    let binder = Binder::new(program, plan, limits);
+    let in_slabs = program.slabs().count() > 1;
     let mut lists = Vec::with_capacity(program.operations.len());
     while let Some(operation) = program.operations.get(lists.len()) {
         let at = lists.len();
@@ -230,6 +277,8 @@ pub(crate) fn launches(
                 (launches, updates.len(), name)
             } else if let Some(launch) = filter::pair(&binder, at, facts)? {
                 (vec![launch], 2, layer())
+            } else if in_slabs {
+                (slabs::launches(&binder, at, facts, choices)?, 1, layer())
             } else {
                 let launches = launch::launch(&binder, at, &operation.kind, facts, choices)?;
                 (launches, 1, layer())

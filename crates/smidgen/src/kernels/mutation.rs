@@ -15,11 +15,7 @@ pub(crate) fn mutations(
     plan: &ProgramPlan,
     limits: Limits,
 ) -> Result<Vec<Launch>, Error> {
-    let binder = Binder {
-        program,
-        plan,
-        limits,
-    };
+    let binder = Binder::new(program, plan, limits);
     let mut launches = Vec::new();
     for (weight, ..) in weights(program) {
         let states = program

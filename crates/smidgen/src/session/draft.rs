@@ -1,6 +1,7 @@
 use super::growth::{self, GROWTH};
 use super::memory::{STAGING_BUFFERS, TRANSFER_BYTES, metrics_bytes, upload_bytes};
 use super::roofline::roofline;
+use super::slabs;
 use super::{Blueprint, Growth, PlanFile, STEPS_IN_FLIGHT, SessionOptions};
 use crate::kernels::StashCodes;
 use crate::tuning::{Choices, Measurements, OperationCosts, ShapeClass, Source};
@@ -67,6 +68,7 @@ impl Draft {
             max_binding_bytes: facts.max_binding_bytes,
             max_buffer_bytes: facts.max_buffer_bytes / 256 * 256,
         };
+        slabs::divide(&mut programs, limits, facts)?;
         let quality = options
             .training
             .as_ref()
@@ -75,7 +77,7 @@ impl Draft {
         // A plan that was written down may hold codes, whatever is allowed to the planner.
         let written = (options.training.as_ref()).is_some_and(|training| training.plan.is_some());
         if quality > 0.0 || written {
-            outline = outline.with_codes(&programs[0], &StashCodes);
+            outline = outline.with_codes(&programs[0], &StashCodes(programs[0].slabs()));
         }
         if let Some(budget) = options.host_budget() {
             if !facts.host_memory {
@@ -95,14 +97,18 @@ impl Draft {
             .into_iter()
             .map(|(class, _)| class)
             .collect();
-        let fastest = source.choose(&classes, facts, u64::MAX)?;
+        // No workspace is of use that cannot be bound.
+        let room = limits.max_binding_bytes.min(limits.max_buffer_bytes);
+        let fastest = source.choose(&classes, facts, room)?;
         let leanest = source.choose(&classes, facts, 0)?;
         let by_rule = Source::Measured(&Measurements::default()).choose(&classes, facts, 0)?;
-        outline = outline.with_slices(&programs[0], &|kind| {
-            kernels::slices_workspace(kind, facts, &by_rule)
-                .ok()
-                .flatten()
-        });
+        if programs[0].slabs().count() == 1 {
+            outline = outline.with_slices(&programs[0], &|kind| {
+                kernels::slices_workspace(kind, facts, &by_rule)
+                    .ok()
+                    .flatten()
+            });
+        }
         Ok(Self {
             costs: OperationCosts::predicted(roofline(facts), &fastest),
             fastest,

@@ -218,17 +218,22 @@ impl Memory {
             });
         }
         let control = &bytemuck::bytes_of(control)[..Control::HOST_BYTES as usize];
-        let parts = [
-            (program.images, own_images),
-            (program.labels, own_labels),
-            (program.control, Control::HOST_BYTES),
+        let slabs = program.slabs();
+        let of_images = |images: u32| own_images / u64::from(slabs.batch) * u64::from(images);
+        let stride = slabs.stride(of_images);
+        let pictures = (0..).zip(slabs.each());
+        let pictures =
+            pictures.map(|(slab, images)| (program.images, slab * stride, of_images(images)));
+        let rest = [
+            (program.labels, 0, own_labels),
+            (program.control, 0, Control::HOST_BYTES),
         ];
-        let (mut copies, mut from) = (Vec::with_capacity(parts.len()), 0);
-        for (id, bytes) in parts {
+        let (mut copies, mut from) = (Vec::new(), 0);
+        for (id, first, bytes) in pictures.chain(rest) {
             // A value that nothing reads has no place, and is not sent.
             if let Some(place) = compiled.plan.values[id.0] {
                 let (buffer, offset) = locate(&self.arena, self.buffer_bytes, place);
-                copies.push((from, buffer, offset, bytes));
+                copies.push((from, buffer, offset + first, bytes));
             }
             from += bytes;
         }
@@ -240,7 +245,13 @@ impl Memory {
                     _ => 1,
                 };
                 let words = (own_labels / (4 * u64::from(program.batch))) as usize;
-                let images = batch.part_of(images, planes);
+                let slab = |(slab, count): (u32, u32)| {
+                    let bytes = |count: u32| of_images(count) as usize / planes;
+                    let first = bytes(slab * slabs.images);
+                    let planes = batch.part_of(images, planes);
+                    planes.map(move |plane| &plane[first..][..bytes(count)])
+                };
+                let images = (0..).zip(slabs.each()).flat_map(slab);
                 let labels = batch.part_of(labels, words);
                 for piece in images.chain(labels).chain([control]) {
                     view.slice(at..at + piece.len()).copy_from_slice(piece);

@@ -19,6 +19,7 @@ mod race;
 mod remedies;
 mod roofline;
 mod settle;
+mod slabs;
 mod sparse;
 mod state;
 

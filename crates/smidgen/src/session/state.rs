@@ -24,8 +24,8 @@ impl Session {
         }
         let compiled = self.program();
         let (id, place) = compiled.find(name)?;
-        let layout = compiled.program.value(id).layout;
-        kernels::unpack(&layout, &self.memory.read(place)?)
+        let (layout, slabs) = (compiled.program.value(id).layout, compiled.program.slabs());
+        kernels::unpack(&layout, slabs, &self.memory.read(place)?)
     }
 
     /// Sets a value that holds from step to step, in PyTorch's order.

@@ -5,7 +5,7 @@ use super::measure::{Samples, times, with_scratch};
 use super::{Choices, MOST_SECONDS, Measurements, fits};
 use crate::{Bytes, Error, kernels};
 use smidgen_gpu::{Device, DeviceFacts, Launch, wgpu};
-use smidgen_graph::{Operation, Program, Role};
+use smidgen_graph::{Operation, Program, Role, ValueId};
 use smidgen_plan::{Costs, Limits, Peak, Place, ProgramPlan, Roofline};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -135,7 +135,9 @@ impl OperationCosts {
         let kinds = (program.operations.iter()).map(|operation| format!("{:?}", operation.kind));
         let name = kinds.clone().next().unwrap_or_default();
         let name = name.split([' ', '{']).next().unwrap_or_default();
-        let operation = format!("{name} {:016x}", hash(kinds.chain(layouts)));
+        let slabs = program.slabs();
+        let slabs = (slabs.count() > 1).then(|| format!("slabs of {}", slabs.images));
+        let operation = format!("{name} {:016x}", hash(kinds.chain(layouts).chain(slabs)));
         let first = program.operations.first();
         let variant = first.and_then(|one| kernels::variant(program, &one.kind, &self.choices));
         let variant = variant.map_or_else(|| "rule".to_owned(), |variant| variant.to_string());
@@ -216,8 +218,9 @@ impl Subject<'_> {
             end += bytes.next_multiple_of(limits.alignment);
             Some(place)
         };
-        let values = self.program.values.iter();
-        let values = values.map(|value| place(value.layout.bytes())).collect();
+        let values = 0..self.program.values.len();
+        let values = values.map(|id| place(self.program.bytes(ValueId(id))));
+        let values = values.collect();
         let workspaces = kernels::workspaces(self.program, facts, choices)?;
         let workspaces = (workspaces.into_iter())
             .map(|bytes| if bytes > 0 { place(bytes) } else { None })
