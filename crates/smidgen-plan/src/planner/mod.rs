@@ -21,9 +21,9 @@ use weigh::Scale;
 const EXACT_POINTS: [usize; 2] = [512, 256];
 const PRICED_POINTS: [usize; 2] = [160, 80];
 
-/// What a variance of one may cost, in times of keeping everything, as powers of four (Everett's multipliers): from prices at which nobody buys any to
-/// one at which it is all but free.
-const PRICES: Range<i32> = -5..12;
+/// What a variance of one may cost, in times of keeping everything, as powers of two (Everett's multipliers): from a price at which it is all but free to one
+/// at which no more is bought than bytes ask for.
+const PRICES: Range<i32> = -10..16;
 /// So many prices are tried at a time.
 const TOGETHER: usize = 2;
 
@@ -95,8 +95,8 @@ impl<'a> Planner<'a> {
 
     /// The choices of at most this variance of which no other is as low, as fast and as exact; the fastest first.
     ///
-    /// What is chosen among does not depend on the variance that is allowed, so that more of it never costs time: a price of variance is sought by
-    /// bisection at which some is first bought, and lowered until all that is bought exceeds what is allowed.
+    /// What is chosen among does not depend on the variance that is allowed, so that more of it never costs time: the price of variance is lowered until all
+    /// that is bought exceeds what is allowed.
     #[must_use]
     pub fn curve(&self, variance: f64) -> Vec<Choice> {
         let ways = options::of_chain(&self.scale, &self.blocks);
@@ -108,27 +108,19 @@ impl<'a> Planner<'a> {
         if exact.len() < ways.len() {
             let lossy: Vec<&Way> = ways.iter().collect();
             let priced = |power: i32| {
-                let price = f64::from(2 * power).exp2() * seconds;
+                let price = f64::from(power).exp2() * seconds;
                 self.best(&lossy, price, PRICED_POINTS)
             };
-            let Range { mut start, mut end } = PRICES;
-            while end - start > 1 {
-                let middle = start + (end - start) / 2;
-                if priced(middle).iter().any(|choice| choice.variance > 0.0) {
-                    start = middle;
-                } else {
-                    end = middle;
-                }
-            }
-            let powers: Vec<i32> = (PRICES.start..=start).rev().collect();
+            let powers: Vec<i32> = PRICES.rev().collect();
             let mut found = powers
                 .chunks(TOGETHER)
                 .flat_map(|powers| workers::each(powers.len(), |at| priced(powers[at])));
-            let allowed = |choice: &Choice| (0.0..=variance).contains(&choice.variance);
-            let bought = |choice: &Choice| choice.variance > 0.0 && allowed(choice);
+            let allowed = |choice: &Choice| choice.variance <= variance;
+            let lossy = |choice: &&Choice| choice.variance > 0.0;
             let mut more = true;
             while more && let Some(found) = found.next() {
-                more = found.iter().any(bought);
+                let mut bought = found.iter().filter(lossy).peekable();
+                more = bought.peek().is_none() || bought.any(allowed);
                 choices.extend(found.into_iter().filter(allowed));
             }
         }
@@ -176,7 +168,7 @@ impl<'a> Planner<'a> {
             let seconds = self.weigh(Forms::new()).map_or(0.0, |whole| whole.seconds);
             let lossy: Vec<&Way> = ways.iter().collect();
             // At such a price as little variance is bought as a height asks for.
-            let price = f64::from(2 * PRICES.end).exp2() * seconds;
+            let price = f64::from(PRICES.end).exp2() * seconds;
             found.extend(self.best(&lossy, price, PRICED_POINTS));
         }
         found.retain(|choice| choice.variance <= variance);

@@ -284,7 +284,8 @@ impl<'a> Scale<'a> {
         Ok(Weight {
             peaks,
             seconds,
-            variance: variances.sum::<f64>() / self.linear as f64,
+            // The sum of nothing is -0.
+            variance: (0.0 + variances.sum::<f64>()) / self.linear as f64,
         })
     }
 }

@@ -18,12 +18,12 @@ pub(super) struct Question<'q> {
 }
 
 impl Question<'_> {
-    pub(super) fn may_fit(&self, count: u32) -> bool {
+    fn may_fit(&self, count: u32) -> bool {
         (self.about)(count)
             .is_some_and(|(graph, options)| may_fit(&graph, self.facts, &options, self.budget))
     }
 
-    pub(super) fn fits(&self, count: u32) -> bool {
+    fn fits(&self, count: u32) -> bool {
         (self.about)(count)
             .is_some_and(|(graph, options)| fits(&graph, self.facts, &options, self.budget))
     }
@@ -41,26 +41,55 @@ impl Question<'_> {
     }
 }
 
-/// Whether a session is planned within the budget.
-pub(super) fn fits(
+/// The largest batch that a budget trains (or evaluates); `None` if not even one image fits. The batch of `options` is not looked
+/// at; no more than `most` is tried.
+///
+/// # Errors
+/// A network that cannot be planned for one image either.
+pub fn largest_batch(
+    graph: &Graph,
+    facts: &DeviceFacts,
+    options: &SessionOptions,
+    budget: Bytes,
+    most: u32,
+) -> Result<Option<u32>, Error> {
+    let of_batch = |batch| Some((graph.clone(), options.of_batch(batch, budget)));
+    let question = Question {
+        about: &of_batch,
+        facts,
+        budget,
+    };
+    let (mut low, mut high) = (0, 1);
+    while high <= most && question.may_fit(high) {
+        (low, high) = (high, high.saturating_mul(2));
+    }
+    let high = high.min(most.saturating_add(1));
+    Ok(match question.largest(low, high) {
+        Some(found) if found > low || question.fits(found) => Some(found),
+        _ => question.largest(0, low),
+    })
+}
+
+/// Whether a session is planned within the budget, which is asked in full only if it may be.
+pub(super) fn is_met(
     graph: &Graph,
     facts: &DeviceFacts,
     options: &SessionOptions,
     budget: Bytes,
 ) -> bool {
+    may_fit(graph, facts, options, budget) && fits(graph, facts, options, budget)
+}
+
+/// Whether a session is planned within the budget.
+fn fits(graph: &Graph, facts: &DeviceFacts, options: &SessionOptions, budget: Bytes) -> bool {
     let plans = Plans::new(graph, facts, options);
     plans
-        .and_then(|plans| plans.seconds_within(budget))
-        .is_ok_and(|seconds| seconds.is_some())
+        .and_then(|plans| plans.any_within(budget))
+        .unwrap_or(false)
 }
 
 /// Whether keeping all or one of the lowest plans is within the budget.
-pub(super) fn may_fit(
-    graph: &Graph,
-    facts: &DeviceFacts,
-    options: &SessionOptions,
-    budget: Bytes,
-) -> bool {
+fn may_fit(graph: &Graph, facts: &DeviceFacts, options: &SessionOptions, budget: Bytes) -> bool {
     one_fits(graph, facts, options, budget).unwrap_or(false)
 }
 

@@ -1,6 +1,6 @@
 //! Batches in parts, whose gradients are summed before the one update of a step.
 
-use super::fitting::{fits, may_fit};
+use super::fitting::is_met;
 use super::{Blueprint, Growth, Plans, SessionOptions};
 use crate::{Bytes, Error};
 use serde::Serialize;
@@ -99,17 +99,27 @@ pub fn micro_batch_within(
     options: &SessionOptions,
 ) -> Result<Option<u32>, Error> {
     options.parts()?;
-    let fitting = |options: &SessionOptions| match options.budget {
-        None => Blueprint::new(graph, facts, options).is_ok(),
-        Some(budget) => {
-            may_fit(graph, facts, options, budget) && fits(graph, facts, options, budget)
-        }
-    };
-    if !options.may_be_divided() || fitting(options) {
+    if !options.may_be_divided() || is_planned(graph, facts, options) {
         return Ok(None);
     }
-    let mut sizes = options.part_sizes().into_iter();
-    Ok(sizes.find(|images| fitting(&options.in_parts_of(*images))))
+    Ok(parts_within(graph, facts, options))
+}
+
+/// The same where the batch is known not to fit in one piece.
+pub(super) fn parts_within(
+    graph: &Graph,
+    facts: &DeviceFacts,
+    options: &SessionOptions,
+) -> Option<u32> {
+    let sizes = options.may_be_divided().then(|| options.part_sizes())?;
+    (sizes.into_iter()).find(|images| is_planned(graph, facts, &options.in_parts_of(*images)))
+}
+
+fn is_planned(graph: &Graph, facts: &DeviceFacts, options: &SessionOptions) -> bool {
+    match options.budget {
+        None => Blueprint::new(graph, facts, options).is_ok(),
+        Some(budget) => is_met(graph, facts, options, budget),
+    }
 }
 
 /// What computing the batch in parts takes, from large parts to small ones.

@@ -1,5 +1,4 @@
 use super::draft::Draft;
-use super::fitting::Question;
 use super::remedies::remedies;
 use super::{Blueprint, PlanFile, SessionOptions, growth, settle};
 use crate::tuning::{Measurements, Source, Tuning};
@@ -126,21 +125,14 @@ impl Plans {
     /// As [`new`](Self::new).
     pub fn points(&self) -> Result<Vec<PlanPoint>, Error> {
         let mut points: Vec<PlanPoint> = Vec::new();
-        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-        for begin in (0..self.choices.len()).step_by(threads) {
-            let together = begin..(begin + threads).min(self.choices.len());
+        let all: Vec<usize> = (0..self.choices.len()).collect();
+        for together in all.chunks(threads()) {
             let lower = |at: &usize| {
                 let bound = self.bound(&self.choices[*at]);
                 points.last().is_none_or(|faster| bound < faster.bytes.0)
             };
-            let wanted: Vec<usize> = together.filter(lower).collect();
-            std::thread::scope(|scope| {
-                for &at in &wanted[1.min(wanted.len())..] {
-                    // What fails does so again below.
-                    scope.spawn(move || _ = self.total(at));
-                }
-                wanted.first().map(|at| self.total(*at)).transpose()
-            })?;
+            let wanted: Vec<usize> = together.iter().copied().filter(lower).collect();
+            self.ask_together(&wanted)?;
             for at in wanted {
                 let (choice, bytes) = (&self.choices[at], self.total(at)?);
                 // What packing or a page more takes away may leave a slower plan no smaller: then it is not worth having.
@@ -199,6 +191,19 @@ impl Plans {
             }
         }
         Ok(None)
+    }
+
+    /// Whether any plan needs no more than `budget`.
+    pub(super) fn any_within(&self, budget: Bytes) -> Result<bool, Error> {
+        for at in self.by_bound() {
+            if self.bound(&self.choices[at]) > budget.0 {
+                break;
+            }
+            if self.total(at)? <= budget {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A session that holds every stash whole and takes no workspace that it could do without.
@@ -270,16 +275,23 @@ impl Plans {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn least(&self) -> Result<Blueprint, Error> {
-        let mut by_bound: Vec<usize> = (0..self.choices.len()).collect();
-        by_bound.sort_by_key(|at| self.bound(&self.choices[*at]));
+        let by_bound = self.by_bound();
         let mut least: Option<(Bytes, usize)> = None;
-        for at in by_bound {
-            if least.is_some_and(|(bytes, _)| self.bound(&self.choices[at]) >= bytes.0) {
+        for together in by_bound.chunks(threads()) {
+            let lower = |at: &usize| {
+                let bound = self.bound(&self.choices[*at]);
+                least.is_none_or(|(bytes, _)| bound < bytes.0)
+            };
+            let wanted: Vec<usize> = together.iter().copied().filter(lower).collect();
+            if wanted.is_empty() {
                 break;
             }
-            let bytes = self.total(at)?;
-            if least.is_none_or(|(known, _)| bytes < known) {
-                least = Some((bytes, at));
+            self.ask_together(&wanted)?;
+            for at in wanted {
+                let bytes = self.total(at)?;
+                if least.is_none_or(|(known, _)| bytes < known) {
+                    least = Some((bytes, at));
+                }
             }
         }
         let whole = Forms::new();
@@ -301,6 +313,14 @@ impl Plans {
     /// Forms that this network does not allow.
     pub fn seconds(&self, forms: &Forms) -> Result<f64, Error> {
         Ok(self.draft.planner()?.weigh(forms.clone())?.seconds)
+    }
+
+    /// The predicted error of what the backward pass decodes with these forms, as [`PlanPoint::variance`] tells it.
+    ///
+    /// # Errors
+    /// Forms that this network does not allow.
+    pub fn variance(&self, forms: &Forms) -> Result<f64, Error> {
+        Ok(self.draft.planner()?.weigh(forms.clone())?.variance)
     }
 
     /// A plan of this network, batch and device, to be written down.
@@ -361,10 +381,33 @@ impl Plans {
         Ok(*self.totals[choice].get_or_init(|| bytes))
     }
 
+    /// Works out the totals of these choices at the same time.
+    fn ask_together(&self, choices: &[usize]) -> Result<(), Error> {
+        std::thread::scope(|scope| {
+            for &at in choices.iter().skip(1) {
+                // What fails does so again when it is asked for.
+                scope.spawn(move || _ = self.total(at));
+            }
+            choices.first().map(|at| self.total(*at)).transpose()
+        })?;
+        Ok(())
+    }
+
+    /// The choices, those first that may need the least.
+    fn by_bound(&self) -> Vec<usize> {
+        let mut by_bound: Vec<usize> = (0..self.choices.len()).collect();
+        by_bound.sort_by_key(|at| self.bound(&self.choices[*at]));
+        by_bound
+    }
+
     /// No session with these forms needs less.
     fn bound(&self, choice: &Choice) -> u64 {
         self.beside + self.persistent + choice.height
     }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |threads| threads.get())
 }
 
 /// The choices of the planner, and what others have published: how well a plan packs is not known before it is packed, and a policy may pack better
@@ -422,33 +465,4 @@ impl Draft {
             &self.costs,
         ))
     }
-}
-
-/// The largest batch that a budget trains (or evaluates); `None` if not even one image fits. The batch of `options` is not looked
-/// at; no more than `most` is tried.
-///
-/// # Errors
-/// A network that cannot be planned for one image either.
-pub fn largest_batch(
-    graph: &Graph,
-    facts: &DeviceFacts,
-    options: &SessionOptions,
-    budget: Bytes,
-    most: u32,
-) -> Result<Option<u32>, Error> {
-    let of_batch = |batch| Some((graph.clone(), options.of_batch(batch, budget)));
-    let question = Question {
-        about: &of_batch,
-        facts,
-        budget,
-    };
-    let (mut low, mut high) = (0, 1);
-    while high <= most && question.may_fit(high) {
-        (low, high) = (high, high.saturating_mul(2));
-    }
-    let high = high.min(most.saturating_add(1));
-    Ok(match question.largest(low, high) {
-        Some(found) if found > low || question.fits(found) => Some(found),
-        _ => question.largest(0, low),
-    })
 }

@@ -1,7 +1,8 @@
 //! What to change where no plan fits a budget.
 
-use super::fitting::{Question, fits, may_fit};
-use super::{SessionOptions, micro_batch_within};
+use super::SessionOptions;
+use super::fitting::{Question, is_met};
+use super::micro_batches::parts_within;
 use crate::Bytes;
 use smidgen_gpu::DeviceFacts;
 use smidgen_graph::Graph;
@@ -70,11 +71,11 @@ pub(super) fn remedies(
             if let Some(training) = &mut options.training {
                 training.quality = *quality;
             }
-            may_fit(graph, facts, &options, budget) && fits(graph, facts, &options, budget)
+            is_met(graph, facts, &options, budget)
         });
         found.extend(fitting.map(Remedy::Quality));
     }
-    let parts = micro_batch_within(graph, facts, &limited).unwrap_or_default();
+    let parts = parts_within(graph, facts, &limited);
     found.extend(parts.map(Remedy::MicroBatch));
     let largest = |about: &dyn Fn(u32) -> Option<(Graph, SessionOptions)>, high| {
         let question = Question {
