@@ -1,6 +1,7 @@
 //! Plans that were measured, raced and written down.
 
 use smidgen::forms::Form;
+use smidgen::gpu::{Category, DeviceFacts};
 use smidgen::{
     Blueprint, Bytes, Error, PlanFile, Plans, Session, SessionOptions, Training, Tuning,
 };
@@ -93,6 +94,29 @@ fn what_is_measured_and_raced_stays_within_the_budget_and_changes_no_bit() {
     let own = own.and_then(|entry| entry.seconds).unwrap();
     assert!(own <= race[0].seconds.unwrap(), "{race:?}");
     assert!(coded.device().ledger().reserved() <= budget.0);
+
+    // Copies to the host's memory and back are measured, too, and only once.
+    let host_budget = Bytes(1 << 20);
+    let mut options = options(16, 0.0, Some(budget), None);
+    if let Some(training) = &mut options.training {
+        training.host_budget = Some(host_budget);
+    }
+    let with_host = || {
+        let facts = DeviceFacts {
+            host_memory: true,
+            ..device().facts().clone()
+        };
+        let device = device().taken_for(facts);
+        Session::tuned(device, &graph, &options, 1, &tuning, |_, _| {}).unwrap()
+    };
+    let first = with_host();
+    let costs = &first.tuning().costs;
+    assert!(costs.measured >= 2 && costs.left == 0, "{costs:?}");
+    let ledger = first.device().ledger();
+    assert!(ledger.reserved() <= budget.0);
+    assert!(ledger.reserved_in(Category::Host) <= host_budget.0);
+    drop(ledger);
+    assert_eq!(with_host().tuning().costs.measured, 0);
 }
 
 #[test]

@@ -79,3 +79,48 @@ fn together(by_weight: &Operation, by_input: &Operation) -> Option<Operation> {
         ..by_weight.clone()
     })
 }
+
+impl Operation {
+    /// The weight gradient and the input gradient that one operation computes; `None` of any other.
+    #[must_use]
+    pub fn apart(&self) -> Option<[Self; 2]> {
+        let OperationKind::ConvolutionBackward {
+            attributes,
+            shape,
+            input,
+            coded,
+            output_gradient,
+            weight,
+            weight_gradient,
+            bias_gradient,
+            input_gradient,
+            accumulate,
+            derivative,
+        } = self.kind
+        else {
+            return None;
+        };
+        let by_weight = OperationKind::ConvolutionWeightGradient {
+            attributes,
+            shape,
+            input,
+            coded,
+            output_gradient,
+            weight_gradient,
+            bias_gradient,
+        };
+        let by_input = OperationKind::ConvolutionInputGradient {
+            attributes,
+            shape,
+            output_gradient,
+            weight,
+            input_gradient,
+            accumulate,
+            derivative: derivative.then_some(input),
+        };
+        Some([by_weight, by_input].map(|kind| Self {
+            kind,
+            ..self.clone()
+        }))
+    }
+}

@@ -8,7 +8,7 @@ use crate::tuning::{Choices, Measurements, OperationCosts, ShapeClass, Source};
 use crate::{Bytes, Error, Footprint, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
-use smidgen_graph::{Graph, Layout, Lowering, Mode, Operation, OperationKind, Program, Role};
+use smidgen_graph::{Graph, Layout, Lowering, Mode, Operation, OperationKind, Program};
 use smidgen_plan::{Limits, Plan};
 
 /// What a session is to run, before it is settled how its stashes are held.
@@ -180,12 +180,7 @@ impl Draft {
             });
             passes.into_iter().flatten()
         });
-        // What goes to the host cannot be measured in the device's memory.
-        let on_device = |program: &Program| {
-            let mut values = program.values.iter();
-            values.all(|value| value.role != Role::Offloaded)
-        };
-        Ok(own.chain(asked).filter(on_device).collect())
+        Ok(own.chain(asked).collect())
     }
 
     /// The session in which stashes are held in these forms, with these variants of kernels.

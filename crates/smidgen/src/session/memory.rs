@@ -9,8 +9,9 @@ use smidgen_ops::control::Control;
 use smidgen_ops::loss::IGNORED_LABEL;
 use smidgen_plan::{Place, Plan};
 
-/// The name of the arena in the ledger.
+/// The name of the arena in the ledger, and of its part in the host's memory.
 pub(super) const ARENA: &str = "arena";
+const HOST_ARENA: &str = "arena on the host";
 pub(super) const STAGING_BUFFERS: usize = 2;
 /// Parameters travel in pieces of this size, so that a checkpoint needs no memory of the size of the network.
 pub(super) const TRANSFER_BYTES: u64 = 256 << 10;
@@ -94,9 +95,19 @@ pub(super) fn reserve(
         buffers.push(device.storage_buffer(ARENA, bytes)?);
     }
     for bytes in plan.host_buffers() {
-        buffers.push(device.host_buffer(ARENA, bytes)?);
+        buffers.push(device.host_buffer(HOST_ARENA, bytes)?);
     }
     Ok(())
+}
+
+/// Gives back what was reserved for a plan.
+pub(super) fn release(device: &Device, plan: &Plan, buffers: Vec<wgpu::Buffer>) {
+    let on_device = plan.buffers().len();
+    for (at, buffer) in buffers.into_iter().enumerate() {
+        buffer.destroy();
+        let label = if at < on_device { ARENA } else { HOST_ARENA };
+        device.ledger().release(label);
+    }
 }
 
 /// The arena and the buffers that carry data to it and from it.

@@ -2,7 +2,7 @@
 
 use super::Blueprint;
 use super::compiled::Compiled;
-use super::memory::reserve;
+use super::memory::{release, reserve};
 use super::plans::Contender;
 use crate::Error;
 use smidgen_gpu::Device;
@@ -89,10 +89,7 @@ fn step_seconds(device: &Device, blueprint: &Blueprint) -> Result<f64, Error> {
     if compiled.take().is_some() {
         device.ledger().release("kernel parameters");
     }
-    for buffer in arena {
-        buffer.destroy();
-        device.ledger().release("arena");
-    }
+    release(device, &blueprint.plan, arena);
     // Memory goes back to the driver once the device is polled.
     device.wait()?;
     result

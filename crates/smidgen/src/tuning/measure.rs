@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 const LABEL: &str = "tuning";
+const LABEL_ON_HOST: &str = "tuning on the host";
 /// The names of what is reserved for each class, in the ledger.
 const UNIFORMS: &str = "kernel parameters";
 const TIMELINE: &str = "timeline";
@@ -180,7 +181,7 @@ pub(super) fn measure(
     mut on_subject: impl FnMut(usize),
 ) -> Result<Measurements, Error> {
     let mut measured = Measurements::default();
-    with_scratch(device, bytes, |scratch| {
+    with_scratch(device, [bytes, 0], |scratch| {
         for (at, subject) in subjects.iter().enumerate() {
             on_subject(at);
             let launches = subject.candidates.iter();
@@ -198,18 +199,26 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// Reserves a buffer for as long as `work` takes, of zeros on a software device, of small numbers where a GPU was warmed up.
+/// Reserves a buffer for as long as `work` takes, and one in the host's memory if it is to have bytes, of zeros on a software device, of small numbers where a GPU was warmed up.
 pub(super) fn with_scratch(
     device: &Device,
-    bytes: u64,
-    work: impl FnOnce(&wgpu::Buffer) -> Result<(), Error>,
+    [bytes, on_host]: [u64; 2],
+    work: impl FnOnce(&[&wgpu::Buffer]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-    let scratch = device.buffer(LABEL, Category::Arena, bytes, usage, false)?;
-    let result = warm_up(device, &scratch).and_then(|()| work(&scratch));
-    scratch.destroy();
-    drop(scratch);
-    device.ledger().release(LABEL);
+    let mut scratch = vec![device.buffer(LABEL, Category::Arena, bytes, usage, false)?];
+    let result = (|| {
+        if on_host > 0 {
+            scratch.push(device.host_buffer(LABEL_ON_HOST, on_host)?);
+        }
+        warm_up(device, &scratch[0])?;
+        work(&scratch.iter().collect::<Vec<_>>())
+    })();
+    for (buffer, label) in scratch.drain(..).zip([LABEL, LABEL_ON_HOST]) {
+        buffer.destroy();
+        drop(buffer);
+        device.ledger().release(label);
+    }
     // Memory goes back to the driver once the device is polled.
     device.wait()?;
     result
@@ -261,7 +270,7 @@ impl Samples {
 pub(super) fn times(
     device: &Device,
     candidates: &[Vec<Launch>],
-    scratch: &wgpu::Buffer,
+    scratch: &[&wgpu::Buffer],
     deadline: Instant,
 ) -> Result<Option<Vec<Samples>>, Error> {
     let mut end = 0;
@@ -277,7 +286,7 @@ pub(super) fn times(
     }
     let launches = candidates.concat();
     device.compile_ahead(&launches, Some(deadline))?;
-    let sequence = Sequence::prepare(device, &launches, &[scratch])?;
+    let sequence = Sequence::prepare(device, &launches, scratch)?;
     let result = if device.facts().timestamps && device.facts().kind != DeviceKind::Software {
         by_timestamps(device, &sequence, &ranges, deadline)
     } else {

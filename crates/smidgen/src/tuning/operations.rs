@@ -80,7 +80,12 @@ impl OperationCosts {
                 affordable.push((key, subject, plan));
             }
         }
-        if let Some(bytes) = affordable.iter().map(|(.., plan)| plan.bytes).max() {
+        if !affordable.is_empty() {
+            let most = |bytes: fn(&AlonePlan) -> u64| {
+                let all = affordable.iter().map(|(.., plan)| bytes(plan));
+                all.max().unwrap_or(0)
+            };
+            let bytes = [most(|plan| plan.bytes), most(|plan| plan.on_host)];
             let deadline = start + Duration::from_secs(MOST_SECONDS);
             let mut fresh = Measurements::default();
             with_scratch(device, bytes, |scratch| {
@@ -88,7 +93,7 @@ impl OperationCosts {
                     on_progress(at, affordable.len());
                     let launches = plan.launches(subject.program, facts, &self.choices)?;
                     // Kernels take some words for addresses or for control: what another operation left there must not be read.
-                    clear(device, scratch);
+                    scratch.iter().for_each(|buffer| clear(device, buffer));
                     let Some(samples) = times(device, &[launches], scratch, deadline)? else {
                         break;
                     };
@@ -106,6 +111,8 @@ impl OperationCosts {
         let (mut measured, mut predicted) = (0.0, 0.0);
         for (key, subject) in &subjects {
             match known.of_operation(key) {
+                // Of a bus, which tells nothing of the rest.
+                Some(_) if is_to_host(subject.program) => {}
                 Some(seconds) => {
                     measured += subject.weight / subject.seconds * seconds;
                     predicted += subject.weight;
@@ -128,10 +135,14 @@ impl OperationCosts {
 
     /// What an operation alone is known by, and the variant that computes it. The texts are of this version.
     fn key(&self, program: &Program) -> Key {
-        let layouts = program
-            .values
-            .iter()
-            .map(|value| format!("{:?}", value.layout));
+        let layouts = program.values.iter().map(|value| {
+            let on_host = if value.role == Role::Offloaded {
+                " on the host"
+            } else {
+                ""
+            };
+            format!("{:?}{on_host}", value.layout)
+        });
         let kinds = (program.operations.iter()).map(|operation| format!("{:?}", operation.kind));
         let name = kinds.clone().next().unwrap_or_default();
         let name = name.split([' ', '{']).next().unwrap_or_default();
@@ -155,22 +166,27 @@ impl Costs for OperationCosts {
         if let Some(seconds) = self.in_slices(program, operation) {
             return seconds;
         }
-        let ids = operation.reads().into_iter().chain(operation.writes());
-        if ids
-            .into_iter()
-            .any(|id| program.value(id).role == Role::Offloaded)
-        {
-            return self.roofline.seconds(program, operation);
+        let alone = || program.alone(operation);
+        let measured = || self.measured.of_operation(&self.key(&alone()));
+        if let Some(seconds) = (!self.measured.is_empty()).then(measured).flatten() {
+            return seconds;
         }
-        let measured = || {
-            self.measured
-                .of_operation(&self.key(&program.alone(operation)))
-        };
-        (!self.measured.is_empty())
-            .then(measured)
-            .flatten()
-            .unwrap_or_else(|| self.factor * self.roofline.seconds(program, operation))
+        if let Some(parts) = operation.apart() {
+            return parts.iter().map(|part| self.seconds(program, part)).sum();
+        }
+        let seconds = self.roofline.seconds(program, operation);
+        if is_to_host(&alone()) {
+            seconds
+        } else {
+            self.factor * seconds
+        }
     }
+}
+
+/// Whether this operation alone copies to the host's memory, or from there.
+fn is_to_host(program: &Program) -> bool {
+    let mut values = program.values.iter();
+    values.any(|value| value.role == Role::Offloaded)
 }
 
 fn clear(device: &Device, scratch: &wgpu::Buffer) {
@@ -212,19 +228,25 @@ impl Subject<'_> {
             max_binding_bytes: facts.max_binding_bytes,
             max_buffer_bytes: facts.max_buffer_bytes / 256 * 256,
         };
-        let mut end = 0;
-        let mut place = |bytes: u64| {
-            let place = Place { offset: end, bytes };
-            end += bytes.next_multiple_of(limits.alignment);
-            Some(place)
+        // What stands on the host is in a buffer of its own, behind that of the device.
+        let mut ends = [0, limits.max_buffer_bytes];
+        let mut place = |bytes: u64, on_host: bool| {
+            let end = &mut ends[usize::from(on_host)];
+            let offset = *end;
+            *end += bytes.next_multiple_of(limits.alignment);
+            Some(Place { offset, bytes })
         };
-        let values = 0..self.program.values.len();
-        let values = values.map(|id| place(self.program.bytes(ValueId(id))));
+        let values = self.program.values.iter().enumerate();
+        let values = values.map(|(id, value)| {
+            let on_host = value.role == Role::Offloaded;
+            place(self.program.bytes(ValueId(id)), on_host)
+        });
         let values = values.collect();
         let workspaces = kernels::workspaces(self.program, facts, choices)?;
         let workspaces = (workspaces.into_iter())
-            .map(|bytes| if bytes > 0 { place(bytes) } else { None })
+            .map(|bytes| (bytes > 0).then(|| place(bytes, false)).flatten())
             .collect();
+        let [end, on_host] = [ends[0], ends[1] - limits.max_buffer_bytes];
         let peak = Peak {
             operation: 0,
             persistent: 0,
@@ -240,6 +262,7 @@ impl Subject<'_> {
             },
             limits,
             bytes: end,
+            on_host,
         })
     }
 }
@@ -249,6 +272,7 @@ struct AlonePlan {
     places: ProgramPlan,
     limits: Limits,
     bytes: u64,
+    on_host: u64,
 }
 
 impl AlonePlan {
