@@ -28,9 +28,9 @@ const NETWORKS: [(&str, u32); 5] = [
 
 /// How lossy stashes may be: not at all, as in 4 bits, as in 2.
 const QUALITIES: [f64; 3] = [0.0, 0.02, 0.6];
-/// How far off the exact one a step may be then, as a part of it. A plan tells the squared error of what it decodes, by the square of the value; in a step it is summed over many
-/// pixels, of which the values may all but cancel.
-const STEPS_OFF: [f64; 3] = [0.0, 0.5, 1.5];
+/// How far off the exact one a step may be, as a part of it, in roots of the variance that the plan tells: the squared error of what it decodes, by the square of the value. In
+/// a step it is summed over many pixels, of which the values cancel more than the errors do, or less.
+const ROOTS_OFF: f64 = 1.5;
 
 /// What a run left.
 struct Trained {
@@ -163,10 +163,11 @@ impl Draw {
         );
         let mut held = Held::new();
         if lossy {
-            let off = step_off(&found, &exact);
-            assert!(off <= STEPS_OFF[self.quality], "{context}: {off}");
+            let variance = plans.variance(session.forms())?;
+            let off = step_off(&found, &exact) / variance.sqrt();
+            assert!(off <= ROOTS_OFF, "{context}: {off} roots of {variance}");
             held.insert(
-                format!("steps off at {quality}, 1/1000"),
+                format!("steps off at {quality}, 1/1000 of a root of the variance"),
                 (1000.0 * off) as usize,
             );
         } else {

@@ -524,12 +524,9 @@ fn a_form_for_what_is_no_stash_is_refused() {
     let forms = Forms::from([(program.logits, Form::Recomputed)]);
     let error = outline.apply(&program, &forms).unwrap_err();
     assert!(error.to_string().contains("is not kept"), "{error}");
-    let unrepeatable = (outline.stashes().iter())
-        .find(|stash| !stash.repeatable)
-        .unwrap();
-    let forms = Forms::from([(unrepeatable.value, Form::Recomputed)]);
-    // The pictures are not made by any operation: to hold them otherwise than whole changes nothing.
-    if unrepeatable.producer.is_some() {
+    // The pictures are one: no operation makes them.
+    for stash in outline.stashes().iter().filter(|stash| !stash.repeatable) {
+        let forms = Forms::from([(stash.value, Form::Recomputed)]);
         let error = outline.apply(&program, &forms).unwrap_err();
         assert!(error.to_string().contains("hold it whole"), "{error}");
     }

@@ -139,6 +139,12 @@ impl Outline {
                 let value = self.names.get(value.0).cloned().unwrap_or_default();
                 return Err(FormError::NoStash { value });
             }
+            if *form == Form::Recomputed && self.producers[value.0].is_none() {
+                return Err(FormError::NotRepeatable {
+                    value: self.names[value.0].clone(),
+                    reason: "no operation makes it",
+                });
+            }
             maker.held[value.0] = *form == Form::Whole;
             if let Form::Sliced(count) = *form {
                 let slices = self.sliced(value, count)?;
