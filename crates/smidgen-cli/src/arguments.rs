@@ -117,7 +117,7 @@ pub(crate) struct RunArguments {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) filter_state: Option<FilterStateName>,
     /// With --filter auto, the least cosine between filtered and exact gradient
-    #[arg(long, default_value_t = 0.9, requires = "filter", value_parser = cosine)]
+    #[arg(long, default_value_t = 0.9, requires = "filter", value_parser = cosine, allow_negative_numbers = true)]
     pub(crate) filter_threshold: f64,
     /// Batch norms of frozen layers use their running statistics and leave them alone
     #[arg(long)]

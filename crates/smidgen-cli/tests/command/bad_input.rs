@@ -34,7 +34,10 @@ fn settings_that_mean_nothing() {
         (&["--filter", "last:0"], &["`last:0`", "above 0"]),
         (&["--patch", "2"], &["--filter"]),
         (&["--filter-state", "pair"], &["--filter"]),
-        (&["--filter-state", "pair"], &["--filter"]),
+        (
+            &["--filter", "auto", "--filter-threshold", "-1.5"],
+            &["-1.5", "from -1 to 1"],
+        ),
         (&["--optimizer", "magic"], &["magic", "adamw"]),
         (&["--resume", "run"], &["--resume", "cannot be used"]),
     ] {
