@@ -157,11 +157,11 @@ pub fn undominated(
                 }
             });
             let below = below[from];
-            let mut points = points.filter(|point| below + point.height() <= ceiling);
+            let points = points.filter(|point| below + point.height() <= ceiling);
             let lowest = arc.lowest();
             more.clear();
             // What follows one that is as low as an arc can be costs more and is no lower.
-            while let Some(point) = points.next() {
+            for point in points {
                 more.push(point);
                 if (point.copies, point.others) == lowest {
                     break;
