@@ -3,6 +3,7 @@
 use smidgen::forms::{Code, Form};
 use smidgen::plan::Preset;
 use smidgen::{PlanFile, Plans, Session, SessionOptions, StashBound, StepOptions, Training};
+use smidgen_graph::{Builder, Convolution, Pool};
 use smidgen_tests::{device, network, shapes_batch};
 
 const BATCH: u32 = 4;
@@ -82,6 +83,75 @@ fn bytes_are_kept_and_errors_are_told() {
     let mut again = Session::new(device(), &graph, &options(Some(plan)), 1).unwrap();
     assert_eq!(again.forms(), session.forms());
     assert_eq!(step(&mut again).2, bounds);
+}
+
+/// COMET's prediction: errors that are independent and even between -e and e leave the weight gradient of an output channel with a deviation of e / sqrt(3) times the root of the
+/// share of numbers that have one, times the norm of the output gradient.
+#[test]
+fn the_deviation_of_a_weight_gradient_is_predicted() {
+    let mut network = Builder::new("small", [8, 26, 26]).unwrap();
+    let mut node = network.input();
+    for at in 1..=2 {
+        let convolution = Convolution::new(16, 3);
+        node = network
+            .convolution(&format!("conv{at}"), node, convolution)
+            .unwrap();
+        node = network.relu(node).unwrap();
+        if at == 1 {
+            node = network.max_pool(node, Pool::new(2).stride(2)).unwrap();
+        }
+    }
+    node = network.global_average_pool(node).unwrap();
+    node = network.linear("fc", node, 4).unwrap();
+    let mut graph = network.finish(node).unwrap();
+    // With nothing learned before it, nothing follows the weight gradient of the second, whose output gradient is left.
+    graph.freeze("conv1").unwrap();
+    let mut random = 1_u64;
+    let mut uniform = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005) + 1;
+        (random >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let images: Vec<f32> = (0..BATCH * 8 * 26 * 26).map(|_| uniform()).collect();
+    let step = |session: &mut Session| {
+        let options = StepOptions {
+            step: 0,
+            learning_rate: 0.0,
+            seed: 5,
+        };
+        session
+            .train_step(&images, &[0, 1, 2, 3], &options)
+            .unwrap();
+        session.metrics().unwrap();
+        let weight = session.read("gradient of conv2.weight").unwrap();
+        (weight, session.read("gradient of conv2").unwrap())
+    };
+    let mut whole = Session::new(device(), &graph, &options(None), 1).unwrap();
+    let (exact, output_gradient) = step(&mut whole);
+    let plans = Plans::new(&graph, whole.device().facts(), &options(None)).unwrap();
+    let stashes = plans.explain(&Default::default()).unwrap();
+    let pooled = stashes
+        .iter()
+        .find(|stash| stash.whole_bytes == u64::from(BATCH * 16 * 12 * 12 * 4))
+        .unwrap();
+    for code in [Code::Bounded, Code::BoundedEight] {
+        let mut file = serde_json::to_value(PlanFile::of(&whole)).unwrap();
+        file["forms"] = serde_json::json!({ &pooled.value: { "Coded": code } });
+        let plan = PlanFile::from_json(&file.to_string()).unwrap();
+        let mut session = Session::new(device(), &graph, &options(Some(plan)), 1).unwrap();
+        let (coded, _) = step(&mut session);
+        let bound = &session.bounds().unwrap()[0];
+        let square = |values: &[f32]| -> f64 {
+            let squares = values.iter().map(|value| f64::from(*value).powi(2));
+            squares.sum()
+        };
+        let off: Vec<f32> = (coded.iter().zip(&exact))
+            .map(|(coded, exact)| coded - exact)
+            .collect();
+        let of_a_channel = (16 * 3 * 3) as f64;
+        let predicted = bound.error.powi(2) / 3.0 * bound.nonzero * square(&output_gradient);
+        let ratio = (square(&off) / (predicted * of_a_channel)).sqrt();
+        assert!((0.9..1.1).contains(&ratio), "{code:?}: {ratio}, {bound:?}");
+    }
 }
 
 #[test]

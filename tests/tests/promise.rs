@@ -30,7 +30,7 @@ const NETWORKS: [(&str, u32); 5] = [
 const QUALITIES: [f64; 3] = [0.0, 0.02, 0.6];
 /// How far off the exact one a step may be, as a part of it, in roots of the variance that the plan tells: the squared error of what it decodes, by the square of the value. In
 /// a step it is summed over many pixels, of which the values cancel more than the errors do, or less.
-const ROOTS_OFF: f64 = 1.5;
+const ROOTS_OFF: f64 = 2.0;
 
 /// What a run left.
 struct Trained {
