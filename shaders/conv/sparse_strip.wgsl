@@ -1,14 +1,14 @@
 // Forward:     target[o, p] = bias[o] + sum over live blocks (o, t, i):  value[o, t, i] * source[i, p + t * dilation + origin]
 // TRANSPOSED:  target[i, p] = sum over live blocks (o, t, i):  transpose(value[o, t, i]) * source[o, p + tap(t) * dilation + origin]
 //
-// The sums of sparse_gather.wgsl for blocks of four by four, where source rows are as wide and as many as target rows (of one residue
+// The sums of sparse_gather.wgsl, with blocks of BLOCK_QUADS output quads taken as so many pieces of four by four, where source rows are as wide and as many as target rows (of one residue
 // class), so that a tap lies a constant distance away in memory.
 //
-// Tile: a subgroup of SUBGROUP lanes computes a strip of TILE * SUBGROUP neighbouring pixels of SPAN target quads. It walks the live blocks
+// Tile: a subgroup of SUBGROUP lanes computes a strip of TILE * SUBGROUP neighbouring pixels of SPAN target quads. It walks the pieces
 // of these quads, those with one source quad and one row of taps next to each other. Where these change, it loads the strip and SUBGROUP
-// pixels more, and a tap is a shift between lanes: what is loaded once serves all blocks of SPAN target quads.
+// pixels more, and a tap is a shift between lanes: what is loaded once serves all pieces of SPAN target quads.
 // Dispatch: [ceil(pixels / (LANES * TILE)) * spans] workgroups of LANES, folded: as few subgroups as take 64 pixels, so that the last workgroups
-// have little that is surplus. UNIT = SUBGROUP / 4 blocks are loaded together; FOURS = SPAN / 4, PARTS = TILE + 1.
+// have little that is surplus. UNIT = SUBGROUP / 4 pieces are loaded together; FOURS = SPAN / 4, PARTS = TILE + 1.
 // POINTWISE: one tap, which reads the strip as it is.
 // Needs (taps - 1) * dilation <= SUBGROUP, and the lanes of a subgroup side by side.
 // The source of the forward pass is read through its normalisation and activation, see common/source.wgsl.
@@ -26,9 +26,9 @@ struct Params {
     // Target quads, and spans of them.
     target_quads: u32,
     spans: u32,
-    // Slots of an output quad, and of all.
+    // Slots of a block row, and pieces of all.
     live: u32,
-    blocks: u32,
+    pieces: u32,
     dilation_y: u32,
     dilation_x: u32,
     origin_y: i32,
@@ -129,9 +129,9 @@ fn main(
     var window: array<vec4<f32>, PARTS>;
 
 #ifdef TRANSPOSED
-    let begin = starts[first_target];
-    let end = starts[min(first_target + SPAN, params.target_quads)];
-    let walk_begin = params.blocks;
+    let begin = starts[first_target] * BLOCK_QUADS;
+    let end = starts[min(first_target + SPAN, params.target_quads)] * BLOCK_QUADS;
+    let walk_begin = params.pieces;
 #else
     let walk_begin = 0u;
     let begin = first_target * params.live;
@@ -142,23 +142,24 @@ fn main(
     var window_y = 0;
 #endif
     for (var at = begin; at < end; at += SUBGROUP) {
-        // Each lane finds what one block reaches, and loads one vector of UNIT blocks; the subgroup shares them.
-        let own_block = select(EMPTY, walk[walk_begin + min(at + subgroup_lane, end - 1u)], at + subgroup_lane < end);
-        let own_used = select(own_block, 0u, own_block == EMPTY);
-        let own_column = columns[own_used];
+        // Each lane finds what one piece reaches, and loads one vector of UNIT pieces; the subgroup shares them.
+        let own_piece = select(EMPTY, walk[walk_begin + min(at + subgroup_lane, end - 1u)], at + subgroup_lane < end);
+        let own_used = select(own_piece, 0u, own_piece == EMPTY);
+        let own_column = columns[own_used / BLOCK_QUADS];
+        let own_output = piece_output(own_used, params.live);
 #ifdef TRANSPOSED
 #ifdef POINTWISE
-        let reached = own_block != EMPTY;
+        let reached = own_piece != EMPTY;
 #else
         // A tap of another residue class leaves a remainder, or wraps around and is too large.
         let behind_y = params.last_y - column_tap_y(own_column);
         let behind_x = params.last_x - column_tap_x(own_column);
         let tap_y = behind_y / params.step_y;
         let tap_x = behind_x / params.step_x;
-        let reached = own_block != EMPTY && tap_y * params.step_y == behind_y && tap_x * params.step_x == behind_x
+        let reached = own_piece != EMPTY && tap_y * params.step_y == behind_y && tap_x * params.step_x == behind_x
             && tap_y < params.taps_y && tap_x < params.taps_x;
 #endif
-        let own_source = own_used / params.live;
+        let own_source = own_output;
         let own_target = select(EMPTY, column_quad(own_column) - first_target, reached);
 #else
 #ifndef POINTWISE
@@ -166,7 +167,7 @@ fn main(
         let tap_x = column_tap_x(own_column);
 #endif
         let own_source = column_quad(own_column);
-        let own_target = select(own_used / params.live - first_target, EMPTY, own_block == EMPTY || own_column == EMPTY);
+        let own_target = select(own_output - first_target, EMPTY, own_piece == EMPTY || own_column == EMPTY);
 #endif
 #ifndef POINTWISE
         let own_y = i32(tap_y * params.dilation_y) + params.origin_y;

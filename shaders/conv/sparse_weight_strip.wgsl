@@ -1,12 +1,12 @@
 // gradient[o, t, i] = sum over output pixels p:  output_gradient[o, p] * input[i, p + t * dilation + origin]   (live blocks only)
 //
-// The sums of sparse_weight_gradient.wgsl for blocks of four by four, where input rows are as wide and as many as output rows, so that a tap
+// The sums of sparse_weight_gradient.wgsl, with blocks of BLOCK_QUADS output quads taken as so many pieces of four by four, where input rows are as wide and as many as output rows, so that a tap
 // lies a constant distance away in memory.
 //
 // Tile: a workgroup is a subgroup of SUBGROUP lanes. It goes over strips of TILE * SUBGROUP neighbouring pixels, and holds the strip of the
-// output gradient of SPAN output quads. It walks the live blocks of these quads, those with one input quad and one row of taps next to each
+// output gradient of SPAN output quads. It walks the pieces of these quads, those with one input quad and one row of taps next to each
 // other. Where these change, it loads the strip of the input and SUBGROUP pixels more, and a tap is a shift between lanes: what is loaded once
-// serves all blocks of the span. The lanes' sums of two blocks are added up by exchanging halves, and added to what other strips gave.
+// serves all pieces of the span. The lanes' sums of two pieces are added up by exchanging halves, and added to what other strips gave.
 // Share `split` of `splits` writes to partial[split]; sum_partials.wgsl adds the shares. An empty slot gets zeros.
 // Dispatch: [spans * splits] workgroups of SUBGROUP, folded. PARTS = TILE + 1, FOURS = SPAN / 4.
 // POINTWISE: one tap, which reads the strip as it is.
@@ -27,9 +27,9 @@ struct Params {
     strips: u32,
     strips_per_split: u32,
     output_quads: u32,
-    // Slots of an output quad, and of all.
+    // Slots of a block row, and pieces of all.
     live: u32,
-    blocks: u32,
+    pieces: u32,
     dilation_y: u32,
     dilation_x: u32,
     origin_y: i32,
@@ -82,13 +82,13 @@ fn main(
     let first_output = (group - split * params.spans) * SPAN;
     let begin = first_output * params.live;
     let end = min(first_output + SPAN, params.output_quads) * params.live;
-    let base = split * params.blocks;
+    let base = split * params.pieces;
     let last_pixel = params.pixels - 1u;
-    // What is walked is written by the first strip; every live block is.
-    for (var slot = begin + lane; slot < end; slot += SUBGROUP) {
-        if columns[slot] == EMPTY {
+    // What is walked is written by the first strip; every live piece is.
+    for (var piece = begin + lane; piece < end; piece += SUBGROUP) {
+        if columns[piece / BLOCK_QUADS] == EMPTY {
 #for row in 0..4
-            partial[(base + slot) * 4u + {row}u] = vec4<f32>();
+            partial[(base + piece) * 4u + {row}u] = vec4<f32>();
 #endfor
         }
     }
@@ -128,19 +128,19 @@ fn main(
 #ifndef POINTWISE
         var window_y = 0;
 #endif
-        // Of the block before: a channel's sum over every fourth lane.
+        // Of the piece before: a channel's sum over every fourth lane.
         var earlier = vec4<f32>();
         for (var at = begin; at < end; at += SUBGROUP) {
-            // Each lane finds what one block reaches; the subgroup shares it.
-            let own_block = select(EMPTY, walk[min(at + lane, end - 1u)], at + lane < end);
-            let own_used = select(own_block, 0u, own_block == EMPTY);
-            let own_column = columns[own_used];
-            let own_output = select(own_used / params.live - first_output, EMPTY, own_block == EMPTY || own_column == EMPTY);
+            // Each lane finds what one piece reaches; the subgroup shares it.
+            let own_piece = select(EMPTY, walk[min(at + lane, end - 1u)], at + lane < end);
+            let own_used = select(own_piece, 0u, own_piece == EMPTY);
+            let own_column = columns[own_used / BLOCK_QUADS];
+            let own_output = select(piece_output(own_used, params.live) - first_output, EMPTY, own_piece == EMPTY || own_column == EMPTY);
 #ifndef POINTWISE
             let own_y = i32(column_tap_y(own_column) * params.dilation_y) + params.origin_y;
             let own_shift = column_tap_x(own_column) * params.dilation_x;
 #endif
-            // Two blocks after each other; behind the last one stands an empty one.
+            // Two pieces after each other; behind the last one stands an empty one.
             for (var turn = 0u; turn < min(SUBGROUP, (end - at + 1u) / 2u * 2u); turn++) {
                 let output_at = subgroupShuffle(own_output, turn);
                 var own = vec4<f32>();
@@ -205,14 +205,14 @@ fn main(
                     own = select(low, high, upper) + subgroupShuffleXor(select(high, low, upper), 2u);
                 }
                 if turn % 2u == 1u {
-                    // And of two blocks, until four lanes have one and four the other.
+                    // And of two pieces, until four lanes have one and four the other.
                     let second = (lane & 4u) == 4u;
                     var total = select(earlier, own, second) + subgroupShuffleXor(select(own, earlier, second), 4u);
                     for (var apart = 8u; apart < SUBGROUP; apart *= 2u) {
                         total += subgroupShuffleXor(total, apart);
                     }
                     let own_turn = turn - 1u + (lane / 4u) % 2u;
-                    let block = subgroupShuffle(own_used, own_turn);
+                    let piece = subgroupShuffle(own_used, own_turn);
                     let output = subgroupShuffle(own_output, own_turn);
 #ifdef GROUPED
                     // Elements between groups stay exactly zero, so that an optimiser keeps them zero.
@@ -223,7 +223,7 @@ fn main(
                     total = select(vec4<f32>(), total, same_group & real);
 #endif
                     if lane < 8u && output != EMPTY {
-                        let element = (base + block) * 4u + (lane & 3u);
+                        let element = (base + piece) * 4u + (lane & 3u);
                         if strip > first_strip {
                             total += partial[element];
                         }

@@ -369,6 +369,11 @@ fn every_case_agrees_with_many_blocks() {
 fn long_strips_of_several_spans_agree() {
     let case = Case::new("two spans", 2, [68, 23, 25], 72, [3, 3]).padding(1, 1);
     check(&case, 1, Slots::Density(0.1), &sharing(), true, false);
+    // Blocks of several output quads are walked as pieces of one.
+    let case = Case::new("coarse blocks", 1, [36, 11, 13], 80, [3, 3]).padding(1, 1);
+    check(&case, 2, Slots::Density(0.4), &sharing(), true, false);
+    check(&case, 4, Slots::Density(0.4), &sharing(), false, true);
+    check(&case, 4, Slots::Holes, &sharing(), true, false);
     let case = Case::new("3x3, odd channels", 2, [18, 7, 9], 14, [3, 3]).padding(1, 1);
     for tenth in [1, 2, 4, 6, 9] {
         let slots = Slots::Density(f64::from(tenth) / 10.0);

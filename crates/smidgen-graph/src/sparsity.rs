@@ -60,7 +60,7 @@ impl SparseBlocks {
             words,
             starts,
             words,
-            2 * words,
+            2 * words * u64::from(self.block_quads),
             16,
             chosen,
         ]

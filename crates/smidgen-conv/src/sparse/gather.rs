@@ -106,7 +106,12 @@ impl Gather<'_> {
         } else {
             self.shape.output_groups()
         };
-        let strip = Strip::of(self.shape, target_groups, [&y, &x], self.facts);
+        let target_quads = if self.transposed {
+            target_groups
+        } else {
+            shape.output_quads()
+        };
+        let strip = Strip::of(self.shape, target_quads, [&y, &x], self.facts);
         let mut defines: Vec<_> = [
             ("ACCUMULATE", self.accumulate),
             ("BIAS", self.bias),
@@ -119,7 +124,7 @@ impl Gather<'_> {
         .collect();
         if let Some(strip) = strip {
             let regions = self.strip_regions.clone();
-            return Some(strip.launch(self.shape, target_groups, [&y, &x], defines, regions));
+            return Some(strip.launch(self.shape, target_quads, [&y, &x], defines, regions));
         }
         if shape.is_pointwise() {
             defines.push(("POINTWISE", String::new()));

@@ -205,6 +205,11 @@ impl SparseShape {
         self.output_groups() * self.live
     }
 
+    /// Pieces of four output channels by four input channels that the blocks of all slots are made of.
+    pub(super) fn pieces(&self) -> u32 {
+        self.blocks() * self.block_quads
+    }
+
     /// Elements of a block.
     #[must_use]
     pub fn block_elements(&self) -> u32 {
@@ -241,10 +246,10 @@ impl SparseShape {
         self.column_bytes()
     }
 
-    /// Bytes of the lists of slots by what they read, forward and transposed: two words a slot.
+    /// Bytes of the lists of live blocks by what they read, forward and transposed: two words for every four output channels of a slot.
     #[must_use]
     pub fn walk_bytes(&self) -> u64 {
-        2 * self.column_bytes()
+        2 * u64::from(self.pieces()) * 4
     }
 
     /// Multiplications of one pass if every slot is live (each of the three passes has the same number).

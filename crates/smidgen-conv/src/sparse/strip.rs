@@ -15,7 +15,7 @@ const GROUP_PIXELS: u32 = 64;
 params! {
     /// Uniform of `conv/sparse_strip.wgsl`.
     pub(crate) struct StripParams {
-        pixels: u32, count_y: u32, count_x: u32, target_quads: u32, spans: u32, live: u32, blocks: u32,
+        pixels: u32, count_y: u32, count_x: u32, target_quads: u32, spans: u32, live: u32, pieces: u32,
         dilation_y: u32, dilation_x: u32, origin_y: i32, origin_x: i32,
         target_height: u32, target_width: u32, target_plane: u32,
         scale_y: u32, scale_x: u32, offset_y: u32, offset_x: u32,
@@ -25,7 +25,7 @@ params! {
 
 params! {
     /// Uniform of `conv/sparse_walk.wgsl`.
-    pub(crate) struct WalkParams { bins: u32, source_quads: u32, rows: u32, live: u32, blocks: u32 }
+    pub(crate) struct WalkParams { bins: u32, source_quads: u32, rows: u32, live: u32, pieces: u32 }
 }
 
 /// A pass by strips.
@@ -37,6 +37,8 @@ pub(super) struct Strip {
     pub(super) tile: u32,
     /// One tap, which reads a strip as it is.
     pub(super) pointwise: bool,
+    /// Output quads of a block, which is computed as so many pieces of four by four.
+    block_quads: u32,
 }
 
 impl Strip {
@@ -54,7 +56,7 @@ impl Strip {
             && y.source == y.targets
             && x.source == x.targets
             && x.taps.saturating_sub(1) * x.dilation <= subgroup;
-        let fits = facts.kind == DeviceKind::Software && shape.block_quads == 1 && aligned;
+        let fits = facts.kind == DeviceKind::Software && aligned;
         let pixels = shape.convolution.batch * y.targets * x.targets;
         fits.then(|| Self {
             subgroup,
@@ -66,12 +68,14 @@ impl Strip {
                 _ => 8,
             },
             pointwise: shape.convolution.is_pointwise(),
+            block_quads: shape.block_quads,
         })
     }
 
     /// Of either kernel.
     pub(super) fn defines(self) -> Vec<(&'static str, String)> {
         let mut defines = vec![
+            ("BLOCK_QUADS", self.block_quads.to_string()),
             ("SUBGROUP", self.subgroup.to_string()),
             ("SPAN", self.span.to_string()),
             ("TILE", self.tile.to_string()),
@@ -110,7 +114,7 @@ impl Strip {
             target_quads,
             spans: target_quads.div_ceil(self.span),
             live: shape.live,
-            blocks: shape.blocks(),
+            pieces: shape.pieces(),
             dilation_y: y.dilation,
             dilation_x: x.dilation,
             origin_y: y.origin,
@@ -146,16 +150,19 @@ pub(super) fn walks(
         sized("columns", columns, shape.column_bytes())?,
         sized("walk", walk, shape.walk_bytes())?,
     ];
-    let [inputs, outputs] = [convolution.input_quads(), shape.output_groups()];
+    let [inputs, outputs] = [convolution.input_quads(), convolution.output_quads()];
     let list = |targets: u32, source_quads: u32, transposed: bool| {
         let params = WalkParams {
             bins: targets.div_ceil(SPAN) * source_quads * convolution.kernel[0],
             source_quads,
             rows: convolution.kernel[0],
             live: shape.live,
-            blocks: shape.blocks(),
+            pieces: shape.pieces(),
         };
-        let mut defines = vec![("SPAN", SPAN.to_string())];
+        let mut defines = vec![
+            ("BLOCK_QUADS", shape.block_quads.to_string()),
+            ("SPAN", SPAN.to_string()),
+        ];
         if transposed {
             defines.push(("TRANSPOSED", String::new()));
         }
@@ -178,37 +185,42 @@ impl SparseShape {
             .filter(|block| columns[*block as usize] != EMPTY)
             .collect();
         let parts = |block: &u32| column_parts(columns[*block as usize]);
-        let group = |block: &u32| block / self.live;
         let mut entries = live.clone();
         entries.sort_by_key(|block| (parts(block)[0], *block));
         let starts = (0..=self.convolution.input_quads())
             .map(|quad| entries.partition_point(|block| parts(block)[0] < quad) as u32)
             .collect();
-        let mut forward = live.clone();
-        forward.sort_by_key(|block| {
-            let [quad, row, _] = parts(block);
-            (group(block) / SPAN, quad, row, *block)
+        let quads = self.block_quads;
+        let pieces = live
+            .iter()
+            .flat_map(|block| block * quads..(block + 1) * quads);
+        let piece_parts = |piece: &u32| parts(&(piece / quads));
+        let output = |piece: &u32| piece / quads / self.live * quads + piece % quads;
+        let mut forward: Vec<u32> = pieces.collect();
+        let mut transposed = forward.clone();
+        forward.sort_by_key(|piece| {
+            let [quad, row, _] = piece_parts(piece);
+            (output(piece) / SPAN, quad, row, *piece)
         });
-        let mut transposed = live;
-        transposed.sort_by_key(|block| {
-            let [quad, row, _] = parts(block);
-            (quad / SPAN, group(block), row, *block)
+        transposed.sort_by_key(|piece| {
+            let [quad, row, _] = piece_parts(piece);
+            (quad / SPAN, output(piece), row, *piece)
         });
         // A span's part begins where its slots do.
-        let mut walk = Vec::with_capacity(2 * columns.len());
+        let mut walk = Vec::with_capacity(2 * self.pieces() as usize);
         let mut rest = forward.into_iter().peekable();
-        let groups = self.output_groups();
-        for span in 0..groups.div_ceil(SPAN) {
-            while let Some(block) = rest.next_if(|block| group(block) / SPAN == span) {
-                walk.push(block);
+        let outputs = self.convolution.output_quads();
+        for span in 0..outputs.div_ceil(SPAN) {
+            while let Some(piece) = rest.next_if(|piece| output(piece) / SPAN == span) {
+                walk.push(piece);
             }
             walk.resize(
-                (((span + 1) * SPAN).min(groups) * self.live) as usize,
+                (((span + 1) * SPAN).min(outputs) * self.live) as usize,
                 EMPTY,
             );
         }
         walk.extend(transposed);
-        walk.resize(2 * columns.len(), EMPTY);
+        walk.resize(2 * self.pieces() as usize, EMPTY);
         entries.resize(columns.len(), EMPTY);
         [starts, entries, walk]
     }

@@ -12,7 +12,7 @@ params! {
     /// Uniform of `conv/sparse_weight_strip.wgsl`.
     pub(crate) struct WeightStripParams {
         groups: u32, spans: u32, pixels: u32, count_y: u32, count_x: u32,
-        strips: u32, strips_per_split: u32, output_quads: u32, live: u32, blocks: u32,
+        strips: u32, strips_per_split: u32, output_quads: u32, live: u32, pieces: u32,
         dilation_y: u32, dilation_x: u32, origin_y: i32, origin_x: i32,
         input_channels: u32, output_channels: u32, group_inputs: u32, group_outputs: u32,
     }
@@ -30,7 +30,7 @@ impl WeightStrip {
     pub(super) fn of(shape: &SparseShape, facts: &DeviceFacts) -> Option<Self> {
         let axes = extents(&shape.convolution).map(Axis::forward);
         let [y, x] = &axes;
-        let quads = shape.output_groups();
+        let quads = shape.convolution.output_quads();
         let strip = Strip::of(shape, quads, [y, x], facts)?;
         // A strip is loaded for every output quad of a span and, with most blocks in use, for every input quad and row of taps; the other
         // kernel loads one for every block.
@@ -50,7 +50,10 @@ impl WeightStrip {
     }
 
     fn spans(&self) -> u32 {
-        self.shape.output_groups().div_ceil(self.strip.span)
+        self.shape
+            .convolution
+            .output_quads()
+            .div_ceil(self.strip.span)
     }
 
     pub(super) fn share(&self, room: u64, facts: &DeviceFacts) -> Share {
@@ -73,9 +76,9 @@ impl WeightStrip {
             count_x: x.targets,
             strips: self.strips(),
             strips_per_split: share.per_split,
-            output_quads: self.shape.output_groups(),
+            output_quads: shape.output_quads(),
             live: self.shape.live,
-            blocks: self.shape.blocks(),
+            pieces: self.shape.pieces(),
             dilation_y: y.dilation,
             dilation_x: x.dilation,
             origin_y: y.origin,
