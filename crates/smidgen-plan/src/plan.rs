@@ -82,6 +82,20 @@ pub enum PlanError {
         /// The largest batch at which it would fit; `None` if it does not shrink with the batch, or not enough.
         batch: Option<u64>,
     },
+    /// A map in slabs is larger than a buffer of the device.
+    #[error(
+        "`{value}` needs {bytes} bytes, and a buffer of this device has at most {limit}; {}", remedy(*batch)
+    )]
+    AboveBuffer {
+        /// Name of the value.
+        value: String,
+        /// Its bytes.
+        bytes: u64,
+        /// What a buffer has.
+        limit: u64,
+        /// As in [`TooLarge`](Self::TooLarge).
+        batch: Option<u64>,
+    },
     /// Two programs disagree about a persistent value.
     #[error("`{value}` has {here} bytes in one program and {there} in another")]
     Disagreement {
@@ -99,7 +113,7 @@ impl Plan {
     /// workspace that operation `o` of program `p` needs.
     ///
     /// # Errors
-    /// A tensor larger than the device binds, or programs that disagree about a shared value.
+    /// A tensor larger than the device binds, a map in slabs larger than a buffer, or programs that disagree about a shared value.
     pub fn new(
         programs: &[&Program],
         workspaces: &[Vec<u64>],
@@ -235,14 +249,30 @@ fn check_sizes(
             }
         }
     }
-    worst.map_or(Ok(()), |(batch, value, bytes)| {
-        Err(PlanError::TooLarge {
+    if let Some((batch, value, bytes)) = worst {
+        return Err(PlanError::TooLarge {
             value: value.to_owned(),
             bytes,
             limit,
             batch,
-        })
-    })
+        });
+    }
+    // The slabs of a map stand one behind the other.
+    let limit = limits.max_buffer_bytes;
+    let maps = programs.iter().flat_map(|program| {
+        let ids = (0..program.values.len()).map(ValueId);
+        ids.map(|id| (*program, id, program.bytes(id)))
+    });
+    let largest = maps.max_by_key(|(.., bytes)| *bytes);
+    match largest.filter(|(.., bytes)| *bytes > limit) {
+        Some((program, id, bytes)) => Err(PlanError::AboveBuffer {
+            value: program.value(id).name.clone(),
+            bytes,
+            limit,
+            batch: Some(u64::from(program.batch) * limit / bytes).filter(|batch| *batch > 0),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn remedy(batch: Option<u64>) -> String {

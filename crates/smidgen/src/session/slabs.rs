@@ -16,6 +16,10 @@ pub(super) fn divide(
 ) -> Result<(), Error> {
     let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);
     let batch = programs.first().map_or(1, |program| program.batch);
+    // A workspace takes at most twice what its layer has: far below the limit there is nothing to ask.
+    if least_count(programs, limit / 8) == 1 {
+        return Ok(());
+    }
     let mut count = least_count(programs, limit);
     if is_bindable(programs, limit, facts)? || !programs.iter().all(Program::divides_into_slabs) {
         return Ok(());
