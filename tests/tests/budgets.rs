@@ -3,8 +3,11 @@
 use smidgen::forms::Form;
 use smidgen::plan::Preset;
 use smidgen::{
-    Blueprint, Bytes, Error, Plans, Remedy, Session, SessionOptions, StepOptions, Training,
+    Blueprint, Bytes, Error, PlanFile, Plans, Remedy, Session, SessionOptions, StepOptions,
+    Training, Tuning,
 };
+use smidgen_graph::{Builder, Convolution};
+use smidgen_reference::numbers::{below, normal};
 use smidgen_tests::{device, network, shapes_batch};
 
 fn options(batch: u32, budget: Option<Bytes>) -> SessionOptions {
@@ -110,6 +113,55 @@ fn slices_change_no_bit() {
     assert_eq!(session.forms().len(), 5);
     let error = sliced(&[("features.2.conv.0.0", 5)]).unwrap_err();
     assert!(error.to_string().contains("5 slices"), "{error}");
+}
+
+#[test]
+fn what_cannot_compute_slices_gives_way_to_the_rule() {
+    let mut network = Builder::new("wide", [4, 16, 16]).unwrap();
+    let x = network.input();
+    let wide = Convolution::new(16, 3).padding(1);
+    let x = network.convolution("wide", x, wide).unwrap();
+    let x = network.batch_norm("norm", x).unwrap();
+    let x = network.relu(x).unwrap();
+    let depthwise = wide.groups(16).without_bias();
+    let x = network.convolution("depthwise", x, depthwise).unwrap();
+    let x = network.global_average_pool(x).unwrap();
+    let x = network.linear("fc", x, 10).unwrap();
+    let graph = network.finish(x).unwrap();
+    let class = "forward 8x4x16x16 to 16, 3x3, padding 1x1";
+    let json = format!(r#"{{"{class}":"winograd 2"}}"#);
+    let recorded = Tuning::Recorded(serde_json::from_str(&json).unwrap());
+    let run = |plan: Option<PlanFile>, tuning: &Tuning| {
+        let options = SessionOptions {
+            training: Some(Training {
+                plan,
+                ..Training::default()
+            }),
+            ..options(8, None)
+        };
+        let mut session = Session::tuned(device(), &graph, &options, 1, tuning, |_, _| {}).unwrap();
+        let pictures = normal(1, 8 * 4 * 16 * 16);
+        let step = StepOptions {
+            step: 0,
+            learning_rate: 0.1,
+            seed: 1,
+        };
+        session
+            .train_step(&pictures, &below(2, 10, 8), &step)
+            .unwrap();
+        let weights = session.weights().unwrap().tensors;
+        let mut choices = session.choices().iter();
+        let (_, chosen) = choices.find(|(known, _)| *known == class).unwrap();
+        (chosen, weights)
+    };
+    let plans = Plans::new(&graph, device().facts(), &options(8, None)).unwrap();
+    let blueprint = Blueprint::new(&graph, device().facts(), &options(8, None)).unwrap();
+    let map = blueprint.program().find("wide").unwrap();
+    let sliced = plans.file(&[(map, Form::Sliced(2))].into());
+    let (by_rule, expected) = run(None, &Tuning::Off);
+    assert_ne!(by_rule, "winograd 2");
+    assert_eq!(run(None, &recorded).0, "winograd 2");
+    assert_eq!(run(Some(sliced), &recorded), (by_rule, expected));
 }
 
 #[test]

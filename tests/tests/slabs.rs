@@ -1,11 +1,15 @@
 //! Maps that a device cannot bind at once, in slabs of the batch: the same results, statistics of the whole batch, nothing bound that is too large.
 
+use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceFacts};
-use smidgen::{Graph, Session, SessionOptions, StepOptions, Training, zoo};
+use smidgen::plan::PlanError;
+use smidgen::{
+    Blueprint, Bytes, Error, Graph, Plans, Session, SessionOptions, StepOptions, Training, zoo,
+};
 use smidgen_graph::Slabs;
 use smidgen_reference::layout::to_quads;
 use smidgen_reference::numbers::{below, normal};
-use smidgen_tests::device;
+use smidgen_tests::{device, network};
 
 fn options(batch: u32) -> SessionOptions {
     SessionOptions {
@@ -28,6 +32,12 @@ fn binding(bytes: u64) -> Device {
     device.taken_for(facts)
 }
 
+const STEP: StepOptions = StepOptions {
+    step: 0,
+    learning_rate: 0.01,
+    seed: 7,
+};
+
 /// Pictures and labels of a batch.
 fn batch(graph: &Graph, images: u32, reversed: bool) -> (Vec<f32>, Vec<u32>) {
     let [channels, height, width] = graph.input_shape().map(|size| size as usize);
@@ -46,13 +56,14 @@ fn batch(graph: &Graph, images: u32, reversed: bool) -> (Vec<f32>, Vec<u32>) {
 /// Gradients, weights with running statistics, and loss and counts of a step from the first weights.
 fn trained(device: Device, graph: &Graph, images: u32, reversed: bool) -> ([Vec<f32>; 3], Slabs) {
     let mut session = Session::new(device, graph, &options(images), 1).unwrap();
-    let (images, labels) = batch(graph, images, reversed);
-    let step = StepOptions {
-        step: 0,
-        learning_rate: 0.01,
-        seed: 7,
-    };
-    session.train_step(&images, &labels, &step).unwrap();
+    let slabs = session.main_program().slabs();
+    (step(&mut session, reversed), slabs)
+}
+
+fn step(session: &mut Session, reversed: bool) -> [Vec<f32>; 3] {
+    let graph = session.graph().clone();
+    let (images, labels) = batch(&graph, session.batch(), reversed);
+    session.train_step(&images, &labels, &STEP).unwrap();
     let metrics = session.metrics().unwrap().unwrap();
     let counts = [metrics.images, metrics.top1, metrics.top5].map(|count| count as f32);
     let metrics = [vec![metrics.loss_sum as f32], counts.to_vec()].concat();
@@ -64,10 +75,7 @@ fn trained(device: Device, graph: &Graph, images: u32, reversed: bool) -> ([Vec<
     let gradients = gradients.collect();
     let weights = session.weights().unwrap().tensors.into_values();
     let weights = weights.flat_map(|one| one.values).collect();
-    (
-        [gradients, weights, metrics],
-        session.main_program().slabs(),
-    )
+    [gradients, weights, metrics]
 }
 
 fn evaluated(session: &mut Session) -> Vec<f32> {
@@ -137,4 +145,109 @@ fn networks_of_the_zoo_evaluate_in_slabs_as_they_do_in_one_piece() {
         let error = distance(&expected, &found);
         assert!(error < 1e-5, "{model}: {error:e}");
     }
+}
+
+/// Of ResNet-20 at a batch of 13, maps stand in three slabs.
+const LIMIT: u64 = 320 << 10;
+
+fn bits(numbers: [Vec<f32>; 3]) -> Vec<u32> {
+    numbers
+        .iter()
+        .flatten()
+        .map(|number| number.to_bits())
+        .collect()
+}
+
+#[test]
+fn plans_in_slabs_keep_to_their_bytes_and_exact_ones_change_no_bit() {
+    let graph = network("resnet20");
+    let options = |budget| SessionOptions {
+        budget,
+        ..options(13)
+    };
+    let mut whole = Session::new(binding(LIMIT), &graph, &options(None), 1).unwrap();
+    let expected = bits(step(&mut whole, false));
+    let keep_all = whole.footprint().total();
+    let plans = Plans::new(&graph, binding(LIMIT).facts(), &options(None)).unwrap();
+    let least = plans.least().unwrap().footprint().total();
+    for budget in [least, Bytes((least.0 + keep_all.0) / 2)] {
+        let session = || Session::new(binding(LIMIT), &graph, &options(Some(budget)), 1).unwrap();
+        let mut planned = session();
+        let mut forms = planned.forms().values();
+        assert!(forms.clone().any(|form| *form == Form::Recomputed));
+        assert!(!forms.any(|form| matches!(form, Form::Sliced(_))));
+        assert_eq!(planned.main_program().slabs().count(), 3);
+        assert_eq!(bits(step(&mut planned, false)), expected, "{budget}");
+        let reserved = planned.device().ledger().reserved();
+        assert_eq!(reserved, planned.footprint().ledger().0);
+        assert!(planned.footprint().total() <= budget);
+        // Of the same bits where all that is free is NaN, and words stand guard beside every place.
+        let mut guarded = session();
+        let (images, labels) = batch(&graph, 13, false);
+        guarded.train_step_guarded(&images, &labels, &STEP).unwrap();
+        let weights = |session: &mut Session| session.weights().unwrap().tensors;
+        assert_eq!(weights(&mut guarded), weights(&mut planned));
+    }
+}
+
+#[test]
+fn codes_are_made_and_read_a_slab_at_a_time() {
+    let graph = network("resnet20");
+    let options = |quality, budget| {
+        let mut options = options(13);
+        options.budget = budget;
+        if let Some(training) = &mut options.training {
+            training.quality = quality;
+        }
+        options
+    };
+    let exact = options(0.0, None);
+    let mut exact = Session::new(binding(LIMIT), &graph, &exact, 1).unwrap();
+    let [exact, ..] = step(&mut exact, false);
+    for (quality, most) in [(1e-4, 0.02), (0.02, 0.5)] {
+        let facts = binding(LIMIT).facts().clone();
+        let plans = Plans::new(&graph, &facts, &options(quality, None)).unwrap();
+        let budget = Some(plans.least().unwrap().footprint().total());
+        let mut session =
+            Session::new(binding(LIMIT), &graph, &options(quality, budget), 1).unwrap();
+        let mut forms = session.forms().values();
+        assert!(forms.any(|form| matches!(form, Form::Coded(_) | Form::Masked(_))));
+        let [lossy, ..] = step(&mut session, false);
+        let error = distance(&exact, &lossy);
+        assert!(error > 0.0 && error < most, "{quality}: {error}");
+    }
+}
+
+#[test]
+fn what_slabs_do_not_help_is_refused() {
+    let graph = network("resnet20");
+    let refusal = |change: &dyn Fn(&mut DeviceFacts)| {
+        let mut facts = device().facts().clone();
+        change(&mut facts);
+        Blueprint::new(&graph, &facts, &options(13)).unwrap_err()
+    };
+    // A picture has 64 KiB of its first map, of which weights take more than half at the end.
+    let error = refusal(&|facts| facts.max_binding_bytes = 63 << 10);
+    assert!(
+        matches!(error, Error::Plan(PlanError::TooLarge { batch: None, .. })),
+        "{error}"
+    );
+    let error = refusal(&|facts| {
+        facts.max_binding_bytes = LIMIT;
+        facts.max_buffer_bytes = 2 * LIMIT;
+    });
+    assert!(
+        matches!(
+            error,
+            Error::Plan(PlanError::AboveBuffer {
+                batch: Some(10),
+                ..
+            })
+        ),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("a buffer of this device"),
+        "{error}"
+    );
 }
