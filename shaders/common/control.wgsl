@@ -8,5 +8,5 @@ struct Control {
     samples: u32,
     gradient_scale: f32,
     halted: u32,
-    reserved: u32,
+    skipped: u32,
 }

@@ -55,9 +55,9 @@ fn stash_load(quad: u32, pixel: u32, quads: u32, pixels: u32) -> vec4<f32> {
     let codes = stash_codes(quads * blocks * 4u, quad, pixel, pixels);
     let steps = vec4<f32>(max(codes, vec4<u32>(1u)) - vec4<u32>(1u));
     let minimum = header & vec4<u32>(0xffff0000u);
-    let values = bitcast<vec4<f32>>(minimum) + steps * bitcast<vec4<f32>>(header << vec4<u32>(16u));
+    let decoded = bitcast<vec4<f32>>(minimum) + steps * bitcast<vec4<f32>>(header << vec4<u32>(16u));
     // A group that held something not finite is NaN in every element, its zeros included.
-    return select(values, vec4<f32>(), (codes == vec4<u32>(0u)) & (minimum < vec4<u32>(0x7f800000u)));
+    return select(decoded, vec4<f32>(), (codes == vec4<u32>(0u)) & (minimum < vec4<u32>(0x7f800000u)));
 }
 
 fn stash_slope(quad: u32, pixel: u32, quads: u32, pixels: u32) -> vec4<f32> {

@@ -109,13 +109,13 @@ fn reach_of(block: u32, column: u32) -> Reach {
     let tap_x = behind_x / params.step_x;
     let reached = tap_y * params.step_y == behind_y && tap_x * params.step_x == behind_x
         && tap_y < params.taps_y && tap_x < params.taps_x && column != EMPTY;
-    let source = select(EMPTY, block / params.live * QUADS, reached);
+    let source_quad = select(EMPTY, block / params.live * QUADS, reached);
 #else
     let tap_y = column_tap_y(column);
     let tap_x = column_tap_x(column);
-    let source = select(column_quad(column), EMPTY, column == EMPTY);
+    let source_quad = select(column_quad(column), EMPTY, column == EMPTY);
 #endif
-    return Reach(source, i32(tap_y * params.dilation_y), i32(tap_x * params.dilation_x));
+    return Reach(source_quad, i32(tap_y * params.dilation_y), i32(tap_x * params.dilation_x));
 }
 
 @compute @workgroup_size(64)

@@ -2,7 +2,7 @@
 // DECOUPLED (AdamW): parameter -= learning_rate * weight_decay * parameter;  otherwise: g += weight_decay * parameter
 // mean += first_rest * (g - mean);  square = second_beta * square + second_rest * g^2,  where rest = 1 - beta
 // parameter -= learning_rate / first_correction * mean / (sqrt(square / second_correction) + epsilon)
-// Nothing changes while control.halted is set, nor beyond element `count`.
+// Nothing changes while control.halted or control.skipped is set, nor beyond element `count`.
 //
 // TABLE: many parameters at once, see common/table.wgsl; both states lie in what is bound as `mean`.
 // Tile: one quad of elements an invocation. Dispatch: [ceil(ceil(count / 4) / 256)] workgroups of 256, folded.
@@ -47,7 +47,7 @@ fn main(
     let entry = Entry(0u, params.count, 0u, 0u, 0u, 0u, 0u);
 #endif
     let quad = (group - entry.first_group) * 256u + lane;
-    if control.halted != 0u || quad >= (entry.count + 3u) / 4u {
+    if (control.halted | control.skipped) != 0u || quad >= (entry.count + 3u) / 4u {
         return;
     }
     let inside = vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(entry.count);

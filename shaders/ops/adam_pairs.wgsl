@@ -2,7 +2,7 @@
 // g = gradient_scale * gradient
 // mean += first_rest * (g - mean);  square = second_beta * square + second_rest * g^2,  where rest = 1 - beta
 // parameter[t] -= learning_rate * (weight_decay * parameter[t] + mean / first_correction / (sqrt(square / second_correction) + epsilon))
-// for every tap t. Nothing changes while control.halted is set.
+// for every tap t. Nothing changes while control.halted or control.skipped is set.
 //
 // Tile: one vec4 of the gradient an invocation; `inner` vec4s of one tap stand together. Dispatch: [ceil(count / 256)] workgroups of 256, folded.
 #import common/grid
@@ -34,7 +34,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let at = flat_workgroup(workgroup, workgroups) * 256u + lane;
-    if control.halted != 0u || at >= params.count {
+    if (control.halted | control.skipped) != 0u || at >= params.count {
         return;
     }
     let slope = control.gradient_scale * gradient[at];

@@ -1,7 +1,7 @@
 // g = gradient_scale * gradient + weight_decay * parameter
 // MOMENTUM:           momentum = factor * momentum + g;  step = momentum
 // MOMENTUM, NESTEROV: momentum = factor * momentum + g;  step = g + factor * momentum
-// parameter -= learning_rate * step; nothing changes while control.halted is set, nor beyond element `count`.
+// parameter -= learning_rate * step; nothing changes while control.halted or control.skipped is set, nor beyond element `count`.
 //
 // TABLE: many parameters at once, see common/table.wgsl.
 // Tile: one quad of elements an invocation. Dispatch: [ceil(ceil(count / 4) / 256)] workgroups of 256, folded.
@@ -44,7 +44,7 @@ fn main(
     let entry = Entry(0u, params.count, 0u, 0u, 0u, 0u, 0u);
 #endif
     let quad = (group - entry.first_group) * 256u + lane;
-    if control.halted != 0u || quad >= (entry.count + 3u) / 4u {
+    if (control.halted | control.skipped) != 0u || quad >= (entry.count + 3u) / 4u {
         return;
     }
     let inside = vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(entry.count);

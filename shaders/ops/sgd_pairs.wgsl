@@ -3,7 +3,7 @@
 // MOMENTUM:           momentum = factor * momentum + g;  step = momentum
 // MOMENTUM, NESTEROV: momentum = factor * momentum + g;  step = g + factor * momentum
 // parameter[t] -= learning_rate * (step + weight_decay * parameter[t]) for every tap t; the decay differs from tap to tap, so it is decoupled.
-// Nothing changes while control.halted is set.
+// Nothing changes while control.halted or control.skipped is set.
 //
 // Tile: one vec4 of the gradient an invocation; `inner` vec4s of one tap stand together. Dispatch: [ceil(count / 256)] workgroups of 256, folded.
 #import common/grid
@@ -33,7 +33,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let at = flat_workgroup(workgroup, workgroups) * 256u + lane;
-    if control.halted != 0u || at >= params.count {
+    if (control.halted | control.skipped) != 0u || at >= params.count {
         return;
     }
     let slope = control.gradient_scale * gradient[at];

@@ -14,9 +14,12 @@
 //! order inputs, outputs, all `read_write` (they are disjoint ranges of one arena buffer).
 #![deny(missing_docs)]
 
+mod accesses;
+mod half;
 mod preprocess;
 mod wide;
 
+pub use half::halved;
 pub use preprocess::{Define, Expanded, ShaderError};
 pub use wide::widened;
 

@@ -2,7 +2,7 @@
 //!
 //! A software device checks and loads every word of every invocation on its own: half the words, half the cost. The bits are the same.
 
-const ELEMENT: &str = ": array<vec4<f32>>;";
+use crate::accesses::{ELEMENT, Rewrite, arrays};
 
 const HELPERS: &str = "
 fn wide_load(pair: vec2<u64>) -> vec4<f32> {
@@ -25,109 +25,19 @@ fn wide_store(value: vec4<f32>) -> vec2<u64> {
 /// The result needs 64-bit integers.
 #[must_use]
 pub fn widened(text: &str) -> Option<String> {
-    let mut arrays = Vec::new();
-    for line in text.lines().filter(|line| line.ends_with(ELEMENT)) {
-        let (_, rest) = line.split_once("var<storage, read_write> ")?;
-        arrays.push(rest.strip_suffix(ELEMENT)?);
-    }
+    let arrays: Vec<&str> = arrays(text).map(|(_, name)| name).collect();
     if arrays.is_empty() {
         return None;
     }
     let declared = text.replace(ELEMENT, ": array<vec2<u64>>;");
-    let mut result = Rewrite { arrays: &arrays }.code(&declared)?;
+    let rewrite = Rewrite {
+        arrays: &arrays,
+        load: "wide_load",
+        store: "wide_store",
+    };
+    let mut result = rewrite.code(&declared)?;
     result.push_str(HELPERS);
     Some(result)
-}
-
-struct Rewrite<'a> {
-    arrays: &'a [&'a str],
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// Index just behind the bracket that closes the one `text` begins with.
-fn closing(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'[' | b'(' => depth += 1,
-            b']' | b')' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(at + 1);
-        }
-    }
-    None
-}
-
-impl Rewrite<'_> {
-    fn code(&self, text: &str) -> Option<String> {
-        let mut result = String::with_capacity(text.len() * 2);
-        let mut rest = text;
-        while let Some(first) = rest.bytes().next() {
-            if rest.starts_with("//") {
-                let (comment, behind) = rest.split_at(rest.find('\n').unwrap_or(rest.len()));
-                result.push_str(comment);
-                rest = behind;
-            } else if is_word(first) {
-                let end = rest.bytes().position(|byte| !is_word(byte));
-                let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
-                if self.arrays.contains(&word) && behind.starts_with('[') {
-                    rest = self.access(word, behind, &mut result)?;
-                } else if self.arrays.contains(&word)
-                    && !behind.starts_with(':')
-                    && !result.ends_with('.')
-                {
-                    // A pointer to it, or its length.
-                    return None;
-                } else {
-                    result.push_str(word);
-                    rest = behind;
-                }
-            } else {
-                let width = rest.chars().next().map_or(1, char::len_utf8);
-                result.push_str(&rest[..width]);
-                rest = &rest[width..];
-            }
-        }
-        Some(result)
-    }
-
-    /// Rewrites one access to `array`, of which `text` begins with the index, and returns what follows it.
-    fn access<'t>(&self, array: &str, text: &'t str, result: &mut String) -> Option<&'t str> {
-        let (index, behind) = text.split_at(closing(text)?);
-        let element = format!("{array}{}", self.code(index)?);
-        let trimmed = behind.trim_start();
-        for (operator, sum) in [("=", false), ("+=", true)] {
-            let assigned = trimmed.strip_prefix(operator);
-            if let Some(assigned) = assigned.filter(|value| !value.starts_with('=')) {
-                let (value, rest) = assigned.split_at(assigned.find(';')?);
-                let value = self.code(value.trim_start_matches(' '))?;
-                let value = if sum {
-                    format!("wide_load({element}) + ({value})")
-                } else {
-                    value
-                };
-                result.push_str(&format!("{element} = wide_store({value})"));
-                return Some(rest);
-            }
-        }
-        let component = trimmed.strip_prefix('.').unwrap_or(trimmed);
-        let behind_component = component.trim_start_matches(is_letter).trim_start();
-        let operator = behind_component.trim_start_matches(['+', '-', '*', '/', '|', '&', '^']);
-        if operator.starts_with('=') && !behind_component.starts_with("==") {
-            return None;
-        }
-        result.push_str(&format!("wide_load({element})"));
-        Some(behind)
-    }
-}
-
-fn is_letter(letter: char) -> bool {
-    letter.is_ascii_alphanumeric()
 }
 
 #[cfg(test)]

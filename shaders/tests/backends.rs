@@ -2,7 +2,7 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use smidgen_shaders::{Define, VARIANTS, Variant, expand, widened};
+use smidgen_shaders::{Define, VARIANTS, Variant, expand, halved, widened};
 
 fn text(row: &Variant, flags: &[&str]) -> Result<String, String> {
     let flags = flags.iter().map(|flag| (*flag, ""));
@@ -130,6 +130,44 @@ fn every_variant_with_an_array_of_vectors_is_also_valid_in_64_bit_words() {
         "{wide} of {}",
         VARIANTS.len()
     );
+}
+
+#[test]
+fn every_array_of_vectors_of_every_variant_can_be_held_in_halves() {
+    let mut failures = Vec::new();
+    let both = VARIANTS
+        .iter()
+        .flat_map(|row| [(row, [].as_slice()), (row, &["SOFTWARE"])]);
+    for (row, flags) in both {
+        let name = format!("{} {:?} {flags:?}", row.file, row.defines);
+        let text = text(row, flags).expect("an expanded row");
+        let bindings: Vec<u32> = (0..=row.storage_bindings)
+            .filter(|binding| halved(&text, &[*binding]).is_some())
+            .collect();
+        let arrays = text.lines().filter(|line| {
+            line.contains("var<storage, read_write>") && line.ends_with(": array<vec4<f32>>;")
+        });
+        let arrays = arrays.count();
+        if arrays != bindings.len() {
+            failures.push(format!("{name}: {bindings:?} of {arrays} arrays"));
+        }
+        let Some(halved) = halved(&text, &bindings).filter(|_| arrays > 0) else {
+            continue;
+        };
+        match parsed(&halved) {
+            Err(error) => failures.push(format!("{name}: {error}")),
+            Ok((module, info)) => {
+                for written in [
+                    spir_v(&module, &info),
+                    metal(&module, &info),
+                    direct_x(&module, &info),
+                ] {
+                    failures.extend(written.err().map(|error| format!("{name}: {error}")));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

@@ -109,6 +109,7 @@ pub(crate) fn optimizers(criterion: &mut Criterion) {
             slots,
             norm: memory.values(4),
             control,
+            loss_scale: None,
         };
         let launch = clip::clip(1.0, clip::slots(count), facts(), &regions);
         measure_bytes(&mut group, "clip", &name, &memory, launch);

@@ -156,6 +156,10 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, requires = "budget")]
     #[serde(default)]
     pub(crate) quality: f64,
+    /// Hold maps and their gradients in f16: half the bytes, every number rounded; the loss is scaled, and a step of which gradients overflow skipped
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) half_maps: bool,
     /// Hold the stashes as this plan says, which `smidgen fit --plan` or another run (plan.json) wrote
     #[arg(long, value_name = "FILE.json", conflicts_with = "max_batch")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,6 +256,9 @@ pub(crate) struct NetworkArguments {
     /// How lossy the backward pass may be to meet a budget, as for `smidgen train`
     #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
     pub(crate) quality: f64,
+    /// Hold maps and their gradients in f16, as for `smidgen train`
+    #[arg(long)]
+    pub(crate) half_maps: bool,
 }
 
 #[derive(Debug, Args)]

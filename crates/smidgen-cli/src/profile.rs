@@ -110,6 +110,7 @@ pub(crate) fn session(
         optimizer,
         filter_state: network.filter_state.map(Into::into),
         quality: network.quality,
+        half_maps: network.half_maps,
         host_budget: network.host_budget,
         ..Training::default()
     };

@@ -11,9 +11,12 @@ use smidgen_reference::activation::{self, Activation as Twin};
 use smidgen_reference::convolution::{self as twin, Case};
 use smidgen_reference::layout::{from_quads, pad_channels, to_quads, widen};
 use smidgen_reference::numbers::normal;
+use smidgen_reference::stash::{from_half, half};
 use std::collections::HashSet;
 
 const TOLERANCE: f64 = 1e-5;
+/// Beside the sum of the terms' absolute values, where maps are rounded to the 11 bits of f16 as they are read and written.
+const TOLERANCE_IN_HALVES: f64 = 1e-3;
 /// In random cases, beside the sum of the terms' absolute values: a single output may be a sum that cancels.
 const TOLERANCE_OF_TERMS: f64 = 2e-6;
 
@@ -152,8 +155,16 @@ impl Data {
     }
 }
 
-fn assert_close(case: &Case, what: &str, actual: &[f32], expected: &[f64], terms: &[f64]) {
-    let (error, tolerance) = if case.name == "random" {
+fn assert_close(
+    (case, halves): (&Case, bool),
+    what: &str,
+    actual: &[f32],
+    expected: &[f64],
+    terms: &[f64],
+) {
+    let (error, tolerance) = if halves {
+        (error_beside(actual, expected, terms), TOLERANCE_IN_HALVES)
+    } else if case.name == "random" {
         (error_beside(actual, expected, terms), TOLERANCE_OF_TERMS)
     } else {
         (relative_error(actual, expected), TOLERANCE)
@@ -167,7 +178,17 @@ fn assert_close(case: &Case, what: &str, actual: &[f32], expected: &[f64], terms
 
 /// Checks all passes of one case and names the shaders that ran.
 fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> {
-    let (shape, data) = (shape_of(case), Data::of(case));
+    check_held(case, facts, mode, false)
+}
+
+/// The same, with maps and their gradients held in f16 or not.
+fn check_held(case: &Case, facts: &DeviceFacts, mode: Mode, halves: bool) -> HashSet<&'static str> {
+    let (shape, mut data) = (shape_of(case), Data::of(case));
+    if halves {
+        // Or a slope might be another one.
+        let round = |value: &mut f32| *value = from_half(half(*value));
+        data.input.iter_mut().for_each(round);
+    }
     let [input_pixels, output_pixels] = [
         case.input[1] * case.input[2],
         case.output_size().iter().product(),
@@ -271,7 +292,12 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         launches.extend(fused);
         (by_both, weight_regions)
     });
-    let outcome = if mode.checked {
+    let outcome = if halves {
+        let by_both = fused.iter().map(|(by_both, _)| *by_both);
+        let maps = [input, output, output_gradient, by_input].into_iter();
+        let maps: Vec<_> = maps.chain(by_both).collect();
+        memory.run_in_halves(&launches, &maps).unwrap()
+    } else if mode.checked {
         memory.run(&launches).unwrap()
     } else {
         memory.run_unchecked(&launches).unwrap()
@@ -290,7 +316,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
     let bias: &[f64] = if mode.plain { &[] } else { &b };
     let terms = twin::forward(case, &x_size, &w_size, &absolute(bias));
     let expected = twin::forward(case, &x, &w, bias);
-    assert_close(case, "output", &y, &expected, &terms);
+    assert_close((case, halves), "output", &y, &expected, &terms);
     let dx = from_quads(
         &outcome.read(by_input),
         case.batch,
@@ -309,14 +335,14 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         let scaled = mode.read.scaled(case, &data.input, &vectors);
         expected = activation::backward(mode.read.twin(), &scaled, &expected);
     }
-    assert_close(case, "input gradient", &dx, &expected, &terms);
+    assert_close((case, halves), "input gradient", &dx, &expected, &terms);
     if mode.weights {
         let expected = twin::weight_gradient(case, &x, &dy);
         let terms = twin::weight_gradient(case, &x_size, &dy_size);
         for region in [by_weight, by_weight_alone] {
             let blocks: Vec<f32> = outcome.read(region);
             let plain = unpack_weight(&shape, &blocks).unwrap();
-            assert_close(case, "weight gradient", &plain, &expected, &terms);
+            assert_close((case, halves), "weight gradient", &plain, &expected, &terms);
             assert_eq!(
                 pack_weight(&shape, &plain).unwrap(),
                 blocks,
@@ -341,7 +367,7 @@ fn check(case: &Case, facts: &DeviceFacts, mode: Mode) -> HashSet<&'static str> 
         let bias_gradient: Vec<f32> = outcome.read(by_bias);
         let (real, padding) = bias_gradient.split_at(case.output_channels);
         let [expected, terms] = [&dy, &dy_size].map(|dy| twin::bias_gradient(case, dy));
-        assert_close(case, "bias gradient", real, &expected, &terms);
+        assert_close((case, halves), "bias gradient", real, &expected, &terms);
         assert!(padding.iter().all(|value| *value == 0.0));
     }
     launches.iter().map(|launch| launch.shader).collect()
@@ -451,7 +477,13 @@ fn a_sum_over_many_shares_agrees_and_repeats_bit_for_bit() {
     let blocks = run();
     let expected = twin::weight_gradient(&case, &widen(&data.input), &widen(&data.output_gradient));
     let found = unpack_weight(&shape, &blocks).unwrap();
-    assert_close(&case, "weight gradient", &found, &expected, &expected);
+    assert_close(
+        (&case, false),
+        "weight gradient",
+        &found,
+        &expected,
+        &expected,
+    );
     let bits = |values: Vec<f32>| -> Vec<u32> { values.into_iter().map(f32::to_bits).collect() };
     assert_eq!(bits(run()), bits(blocks));
 }
@@ -735,6 +767,30 @@ fn lanes_that_share_the_source_quads_agree_with_their_twin() {
 }
 
 /// Forward and input gradient by Winograd's method.
+/// Every family of kernels, as devices of either kind run it.
+#[test]
+fn maps_in_halves_agree_with_the_twin() {
+    for (at, case) in twin::cases().iter().step_by(2).enumerate() {
+        let facts = match at % 3 {
+            0 => sharing(),
+            1 => alone(DeviceKind::Integrated),
+            _ => alone(DeviceKind::Discrete),
+        };
+        let mode = Mode {
+            plain: at % 2 == 1,
+            weights: true,
+            checked: true,
+            variants: [None; 3],
+            read: Read::turn(at),
+        };
+        check_held(case, &facts, mode, true);
+    }
+    let case = Case::new("halves by Winograd", 2, [8, 9, 10], 8, [3, 3]).padding(1, 1);
+    for size in [2, 4] {
+        check_held(&case, &sharing(), winograd(size, size as usize / 2), true);
+    }
+}
+
 fn winograd(size: u32, at: usize) -> Mode {
     Mode {
         plain: at.is_multiple_of(2),

@@ -26,6 +26,7 @@ pub struct DeviceRequest {
 pub(crate) struct PipelineKey {
     shader: &'static str,
     defines: Vec<smidgen_shaders::Define>,
+    halves: Vec<usize>,
 }
 
 /// A logical device, its ledger and its compiled kernels.
@@ -50,6 +51,7 @@ impl PipelineKey {
         Self {
             shader: launch.shader,
             defines: launch.defines.clone(),
+            halves: launch.halves.clone(),
         }
     }
 }
@@ -409,7 +411,7 @@ impl Device {
         let mut met = HashSet::new();
         let distinct: Vec<&Launch> = launches
             .iter()
-            .filter(|launch| met.insert((launch.shader, &launch.defines)))
+            .filter(|launch| met.insert((launch.shader, &launch.defines, &launch.halves)))
             .collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicUsize::new(0);
@@ -440,6 +442,13 @@ impl Device {
             defines.push(("SOFTWARE".into(), String::new()));
         }
         let mut text = smidgen_shaders::expand(launch.shader, &defines)?.text;
+        if !launch.halves.is_empty() {
+            let halved = smidgen_shaders::halved(&text, &launch.half_bindings());
+            text = halved.ok_or_else(|| GpuError::Launch {
+                label: launch.label.to_string(),
+                what: format!("regions {:?} cannot hold f16", launch.halves),
+            })?;
+        }
         if self.wide {
             text = smidgen_shaders::widened(&text).unwrap_or(text);
         }

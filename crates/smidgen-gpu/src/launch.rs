@@ -74,6 +74,8 @@ pub struct Launch {
     pub fields: &'static [(&'static str, u32)],
     /// Bound in this order, inputs before outputs.
     pub regions: Vec<Region>,
+    /// Which of the regions hold an array of `vec4<f32>` as four f16 an element, by their place in `regions`, rising.
+    pub halves: Vec<usize>,
     /// Workgroups in x, y and z.
     pub workgroups: [u32; 3],
 }
@@ -101,6 +103,7 @@ impl Launch {
             params: bytemuck::bytes_of(params).to_vec(),
             fields: P::FIELDS,
             regions,
+            halves: Vec::new(),
             workgroups,
         }
     }
@@ -110,6 +113,12 @@ impl Launch {
     pub fn labelled(mut self, label: impl Into<Cow<'static, str>>) -> Self {
         self.label = label.into();
         self
+    }
+
+    /// Bindings of the regions that hold halves.
+    pub(crate) fn half_bindings(&self) -> Vec<u32> {
+        let first = u32::from(!self.params.is_empty());
+        self.halves.iter().map(|at| *at as u32 + first).collect()
     }
 
     /// The row of the variants table this launch belongs to, after checking that uniform and bindings match it.

@@ -103,6 +103,62 @@ impl Guarded {
         Ok(Outcome { words })
     }
 
+    /// As [`run`](Self::run), but with these regions, arrays of `vec4<f32>`, held in f16 while the launches run. What comes out is f32 again.
+    ///
+    /// # Errors
+    /// A launch that the device refuses.
+    ///
+    /// # Panics
+    /// As `run`, or if a launch names what is in no region.
+    pub fn run_in_halves(&self, launches: &[Launch], maps: &[Region]) -> Result<Outcome, GpuError> {
+        let mut memory = Self::new();
+        let places: Vec<Region> = (self.regions.iter())
+            .map(|region| {
+                let words = words_in(&self.words, *region);
+                memory.place(if maps.contains(region) {
+                    to_halves(words)
+                } else {
+                    words.to_vec()
+                })
+            })
+            .collect();
+        let moved: Vec<Launch> = (launches.iter().cloned())
+            .map(|mut launch| {
+                for (at, region) in launch.regions.iter_mut().enumerate() {
+                    let within = |own: &Region| {
+                        own.offset <= region.offset
+                            && region.offset + region.size <= own.offset + own.size
+                    };
+                    let own = self.regions.iter().position(within);
+                    let own = own.unwrap_or_else(|| panic!("{region:?} is in no region"));
+                    let whole = self.regions[own];
+                    let share = if maps.contains(&whole) { 2 } else { 1 };
+                    if share == 2 {
+                        launch.halves.push(at);
+                    }
+                    *region = Region {
+                        offset: places[own].offset + (region.offset - whole.offset) / share,
+                        size: region.size / share,
+                        ..places[own]
+                    };
+                }
+                launch
+            })
+            .collect();
+        let outcome = memory.run(&moved)?;
+        let mut words = self.words.clone();
+        for (region, place) in self.regions.iter().zip(places) {
+            let found = words_in(&outcome.words, place);
+            let found = if maps.contains(region) {
+                of_halves(found)
+            } else {
+                found.to_vec()
+            };
+            words[(region.offset / 4) as usize..][..found.len()].copy_from_slice(&found);
+        }
+        Ok(Outcome { words })
+    }
+
     fn run_on(&self, device: &Device, launches: &[Launch]) -> Result<Vec<u32>, GpuError> {
         let buffer = device.buffer_with("guarded memory", &self.words)?;
         let sequence = Sequence::prepare(device, launches, &[&buffer])?;
@@ -127,6 +183,44 @@ impl Guarded {
     }
 }
 
+fn words_in(words: &[u32], region: Region) -> &[u32] {
+    &words[(region.offset / 4) as usize..][..(region.size / 4) as usize]
+}
+
+/// Numbers in f16, of those that are some; what was not written stays so.
+fn to_halves(words: &[u32]) -> Vec<u32> {
+    let half = |bits: u32| {
+        let (magnitude, sign) = (bits & 0x7fff_ffff, bits >> 16 & 0x8000);
+        let odd = magnitude >> 13 & 1;
+        sign | match magnitude {
+            0x7f80_0001.. => 0x7e00,
+            0x3880_0000.. => ((magnitude + 0xfff + odd - (112 << 23)) >> 13).min(0x7c00),
+            _ => (f32::from_bits(magnitude) * 2.0_f32.powi(24)).round_ties_even() as u32,
+        }
+    };
+    let pair = |pair: &[u32]| match pair[0] {
+        GUARD => GUARD,
+        first => half(first) | half(pair[1]) << 16,
+    };
+    words.chunks(2).map(pair).collect()
+}
+
+/// The numbers that f16 stand for; no kernel writes the NaN that is in [`GUARD`].
+fn of_halves(words: &[u32]) -> Vec<u32> {
+    let number = |half: u32| {
+        let (magnitude, sign) = (half & 0x7fff, (half & 0x8000) << 16);
+        sign | match magnitude {
+            0x7c00.. => 0x7f80_0000 | (magnitude & 0x3ff) << 13,
+            _ => (f32::from_bits(magnitude << 13) * 2.0_f32.powi(112)).to_bits(),
+        }
+    };
+    let pair = |word: &u32| match *word {
+        GUARD => [GUARD; 2],
+        word => [number(word & 0xffff), number(word >> 16)],
+    };
+    words.iter().flat_map(pair).collect()
+}
+
 /// What the memory holds afterwards.
 #[derive(Debug)]
 pub struct Outcome {
@@ -140,7 +234,7 @@ impl Outcome {
     /// If a word of it was never written.
     #[must_use]
     pub fn read<T: bytemuck::Pod>(&self, region: Region) -> Vec<T> {
-        let words = &self.words[(region.offset / 4) as usize..][..(region.size / 4) as usize];
+        let words = words_in(&self.words, region);
         let unwritten = words.iter().filter(|word| **word == GUARD).count();
         assert!(
             unwritten == 0,

@@ -221,9 +221,19 @@ impl OperationKind {
                 images,
                 ..
             } => vec![memory.images, *labels, *images],
+            Kind::ScaleLoss {
+                gradient, scale, ..
+            } => vec![*gradient, *scale],
             Kind::ClipNorm {
-                gradients, control, ..
-            } => with(gradients, Some(*control)),
+                gradients,
+                control,
+                loss_scale,
+                ..
+            } => {
+                let mut all = with(gradients, Some(*control));
+                all.extend(loss_scale);
+                all
+            }
             Kind::Update {
                 parameter,
                 gradient,
@@ -337,7 +347,12 @@ impl OperationKind {
                 )
             }
             Kind::Rehearse { images, .. } => vec![*images],
-            Kind::ClipNorm { control, .. } => vec![*control],
+            Kind::ScaleLoss { gradient, .. } => vec![*gradient],
+            Kind::ClipNorm {
+                control,
+                loss_scale,
+                ..
+            } => with(&[*control], &[*loss_scale]),
             Kind::GrowthScores { scores, .. } => vec![*scores],
             Kind::Update {
                 parameter, states, ..

@@ -517,11 +517,19 @@ pub enum OperationKind {
         labels: ValueId,
         images: ValueId,
     },
-    /// Writes the gradient scale of the control block such that the norm of all `gradients` is at most `max_norm`.
+    /// Multiplies the gradient of the logits by the first number of `scale`, in place.
+    ScaleLoss {
+        shape: MapShape,
+        gradient: ValueId,
+        scale: ValueId,
+    },
+    /// Writes the gradient scale of the control block such that the norm of all `gradients` is at most `max_norm`. Where these are multiplied by a loss
+    /// scale, divides by it; gradients that are not finite then halve it, and the step is skipped.
     ClipNorm {
         max_norm: f32,
         gradients: Vec<ValueId>,
         control: ValueId,
+        loss_scale: Option<ValueId>,
     },
     /// Updates `parameter` and `states`.
     Update {

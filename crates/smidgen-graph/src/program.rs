@@ -27,6 +27,8 @@ pub struct ValueId(pub usize);
 pub enum Layout {
     /// Planes of quads: `ceil(C/4)` planes of `N*H*W` quads, f32.
     Map(MapShape),
+    /// The same in f16: half the bytes.
+    HalfMap(MapShape),
     /// So many bits an element of a map, in words of pixels that are 64 apart: the tap of a window that its maximum was found at.
     Taps {
         /// Of the map of maxima.
@@ -71,6 +73,15 @@ impl Layout {
         }
     }
 
+    /// The shape of a map, in whichever numbers.
+    #[must_use]
+    pub fn map(&self) -> Option<MapShape> {
+        match self {
+            Self::Map(shape) | Self::HalfMap(shape) => Some(*shape),
+            _ => None,
+        }
+    }
+
     /// Bytes of a value of this layout, padding of channels included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -78,6 +89,7 @@ impl Layout {
         let map = |shape: &MapShape| padded(shape.channels).saturating_mul(shape.pixels());
         match self {
             Self::Map(shape) => map(shape).saturating_mul(4),
+            Self::HalfMap(shape) => map(shape).saturating_mul(2),
             Self::Taps { shape, bits } => {
                 let block = 64 * 8 / u64::from(*bits);
                 let words = shape.pixels() / block * 64 + (shape.pixels() % block).min(64);

@@ -57,6 +57,7 @@ impl Layout {
         };
         match *self {
             Self::Map(shape) => Some(Self::Map(of(shape))),
+            Self::HalfMap(shape) => Some(Self::HalfMap(of(shape))),
             Self::Moments(shape) => Some(Self::Moments(of(shape))),
             Self::Taps { shape, bits } => Some(Self::Taps {
                 shape: of(shape),
@@ -93,6 +94,9 @@ impl Program {
     pub fn bound_bytes(&self, id: ValueId) -> u64 {
         match self.value(id).layout {
             Layout::Moments(_) => self.bytes(id),
+            // Launches are made as if it were f32.
+            Layout::HalfMap(shape) => (Layout::Map(shape).of_images(self.slab))
+                .map_or_else(|| 2 * self.bytes(id), |slab| slab.bytes()),
             layout => {
                 (layout.of_images(self.slab)).map_or_else(|| self.bytes(id), |slab| slab.bytes())
             }
@@ -179,6 +183,7 @@ impl OperationKind {
             | Self::Encode { shape, .. }
             | Self::Decode { shape, .. }
             | Self::CrossEntropy { shape, .. }
+            | Self::ScaleLoss { shape, .. }
             | Self::Rehearse { shape, .. }
             | Self::GrowthScores { shape, .. } => Some(shape),
             Self::BatchNormPrepare { .. }

@@ -97,6 +97,7 @@ impl Backward<'_> {
             max_norm,
             gradients,
             control,
+            loss_scale: None,
         };
         self.emitter.push("clip", Phase::Update, kind);
     }

@@ -6,13 +6,41 @@
 use crate::error::check_regions;
 use crate::table::{Entry, Table};
 use crate::{OpsError, control::Control};
-use smidgen_gpu::{DeviceFacts, Launch, Region, params};
+use smidgen_gpu::{DeviceFacts, Launch, Region, folded_grid, params};
 
 const OPERATOR: &str = "gradient clipping";
 /// Elements that one workgroup adds up.
 const CHUNK: u32 = 16_384;
 
 params! { struct ClipParams { slots: u32, max_norm: f32 } }
+params! { struct ScaleLossParams { count: u32 } }
+
+params! {
+    /// A loss scale as it stands on the device: the gradient of the loss is multiplied by it, so that gradients in f16 are neither lost nor
+    /// infinite.
+    pub struct LossScale {
+        /// The factor, a power of two.
+        scale: f32,
+        /// Steps since it changed.
+        steps: f32,
+        /// Steps so far that were skipped, because gradients were not finite.
+        skipped: f32,
+        /// The factor in the last step.
+        last: f32,
+    }
+}
+
+impl Default for LossScale {
+    /// 65536, as it begins.
+    fn default() -> Self {
+        Self {
+            scale: 65_536.0,
+            steps: 0.0,
+            skipped: 0.0,
+            last: 65_536.0,
+        }
+    }
+}
 
 /// The regions of [`clip`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +51,8 @@ pub struct ClipRegions {
     pub norm: Region,
     /// The [`Control`] block.
     pub control: Region,
+    /// A [`LossScale`], where gradients are multiplied by it.
+    pub loss_scale: Option<Region>,
 }
 
 /// How many slots the sums of a region of `count` elements take.
@@ -84,6 +114,9 @@ pub fn sums_of_squares(
 /// Writes the norm, and `min(1, max_norm / (norm + 1e-6))` as the gradient scale of the control block, as PyTorch's
 /// `clip_grad_norm_` does. A norm that is not finite halts training instead.
 ///
+/// With a [`LossScale`] the norm and the gradient scale are divided by it. A norm that is not finite then halves it and has this step skipped, unless it has fallen to
+/// 1 already; 2000 steps in a row that are not skipped double it (Micikevicius et al., "Mixed Precision Training", ICLR 2018).
+///
 /// # Errors
 /// No slots, a norm that is not a positive number, or a region that is too small or too large to bind.
 pub fn clip(
@@ -107,15 +140,44 @@ pub fn clip(
             ("control", regions.control, Control::BYTES),
         ],
     )?;
+    let mut bound = vec![regions.slots, regions.norm, regions.control];
+    let mut flags = Vec::new();
+    if let Some(region) = regions.loss_scale {
+        let bytes = size_of::<LossScale>() as u64;
+        check_regions(OPERATOR, facts, &[("loss scale", region, bytes)])?;
+        bound.push(region);
+        flags.push(("LOSS_SCALE", String::new()));
+    }
     Ok(Launch::new(
         "ops/clip.wgsl",
-        &[],
+        &flags,
         &ClipParams {
             slots: slot_count,
             max_norm,
         },
-        vec![regions.slots, regions.norm, regions.control],
+        bound,
         [1, 1, 1],
+    ))
+}
+
+/// Multiplies the gradient of the loss, `bytes` of quads, by a [`LossScale`], in place.
+///
+/// # Errors
+/// Nothing to multiply, or more than one launch takes.
+pub fn scale_loss(bytes: u64, gradient: Region, loss_scale: Region) -> Result<Launch, OpsError> {
+    let count = u32::try_from(bytes / 16).unwrap_or(0);
+    if count == 0 {
+        return Err(OpsError::shape(
+            OPERATOR,
+            format!("a gradient of {bytes} bytes; one launch takes from one to 2^32 - 1 quads"),
+        ));
+    }
+    Ok(Launch::new(
+        "ops/scale_loss.wgsl",
+        &[],
+        &ScaleLossParams { count },
+        vec![loss_scale, gradient],
+        folded_grid(u64::from(count).div_ceil(256)),
     ))
 }
 
@@ -127,6 +189,7 @@ mod tests {
     #[test]
     fn parameters_match_the_shaders() {
         assert_params_match::<ClipParams>("ops/clip.wgsl");
+        assert_params_match::<ScaleLossParams>("ops/scale_loss.wgsl");
     }
 
     #[test]

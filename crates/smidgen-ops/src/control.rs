@@ -23,8 +23,9 @@ params! {
         /// Not 0 once a loss or a gradient norm was not finite. Optimisers then change nothing, so that the parameters stay as
         /// they were before the bad step; only the host clears it.
         halted: u32,
-        /// Unused; zero.
-        reserved: u32,
+        /// Not 0 if this step is skipped: its gradients, multiplied by a loss scale, were not finite. Optimisers then change nothing; the
+        /// next step is another matter.
+        skipped: u32,
     }
 }
 
@@ -53,7 +54,7 @@ impl Default for Control {
             samples: 0,
             gradient_scale: 1.0,
             halted: 0,
-            reserved: 0,
+            skipped: 0,
         }
     }
 }

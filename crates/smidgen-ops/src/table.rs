@@ -120,6 +120,7 @@ impl Table<'_> {
             params: params.into_iter().flat_map(u32::to_le_bytes).collect(),
             fields: self.fields,
             regions: [self.before.clone(), spans, self.behind.clone()].concat(),
+            halves: Vec::new(),
             workgroups: folded_grid(u64::from(groups)),
         }
     }

@@ -17,6 +17,7 @@ fn run(gradients: &[Vec<f32>], max_norm: f32) -> (f32, Control) {
         slots: memory.output(slots as usize),
         norm: memory.output(1),
         control: memory.input(&[Control::default()]),
+        loss_scale: None,
     };
     let mut values = Vec::new();
     for (gradient, count) in gradients.iter().zip(counts) {
@@ -96,6 +97,7 @@ fn nonsense_is_refused() {
         slots,
         norm: values,
         control: values,
+        loss_scale: None,
     };
     for max_norm in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         assert!(clip::clip(max_norm, 1, facts, &regions).is_err());

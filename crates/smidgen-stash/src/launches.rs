@@ -267,6 +267,7 @@ fn lattice(codec: Codec, shape: &StashShape, regions: &Encode, bound: Region) ->
             params: Vec::new(),
             fields: &[],
             regions: vec![bound],
+            halves: Vec::new(),
             workgroups: [1, 1, 1],
         },
         Launch::new(

@@ -141,6 +141,7 @@ pub(super) fn training(settings: &RunArguments) -> Training {
         keep_gradients: false,
         filter_state: settings.filter_state.map(Into::into),
         quality: settings.quality,
+        half_maps: settings.half_maps,
         host_budget: settings.host_budget,
         growth: match settings.grow {
             GrowthName::Random => Growth::Random,

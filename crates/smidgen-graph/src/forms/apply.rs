@@ -124,9 +124,7 @@ impl Outline {
         before: Phase,
     ) -> Option<Operation> {
         let of = step.of();
-        let Layout::Map(shape) = program.values[of].layout else {
-            return None;
-        };
+        let shape = program.values[of].layout.map()?;
         let read_as = self.stash(ValueId(of))?.activated;
         let kind = match step {
             Step::Encode { stash, .. } => OperationKind::Encode {

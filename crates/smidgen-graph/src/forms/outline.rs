@@ -208,7 +208,7 @@ impl Outline {
     #[must_use]
     pub fn with_codes(mut self, program: &Program, codes: &dyn Codes) -> Self {
         for stash in &mut self.stashes {
-            let Layout::Map(shape) = program.value(stash.value).layout else {
+            let Some(shape) = program.value(stash.value).layout.map() else {
                 continue;
             };
             let backward = program.operations.iter().filter(|o| is_backward(o.phase));
@@ -269,7 +269,7 @@ impl Outline {
     pub fn with_host(mut self, program: &Program, bytes: u64, alignment: u64, buffer: u64) -> Self {
         let mut end = 0_u64;
         for stash in &mut self.stashes {
-            let is_map = matches!(program.value(stash.value).layout, Layout::Map(_));
+            let is_map = program.value(stash.value).layout.map().is_some();
             let needed = stash.bytes.next_multiple_of(alignment);
             let begin = match end % buffer {
                 0 => end,

@@ -279,9 +279,18 @@ impl OperationKind {
                 images,
                 ..
             } => vec![&mut memory.images, labels, images],
+            Kind::ScaleLoss {
+                gradient, scale, ..
+            } => vec![gradient, scale],
             Kind::ClipNorm {
-                gradients, control, ..
-            } => gradients.iter_mut().chain([control]).collect(),
+                gradients,
+                control,
+                loss_scale,
+                ..
+            } => (gradients.iter_mut())
+                .chain([control])
+                .chain(loss_scale)
+                .collect(),
             Kind::Update {
                 parameter,
                 gradient,

@@ -77,9 +77,7 @@ impl Outline {
     /// The operation that makes a map again in so many slices for those who read it in the backward pass; `None` where that cannot be.
     #[must_use]
     pub fn in_slices(&self, program: &Program, value: ValueId, slices: u32) -> Option<Operation> {
-        let Layout::Map(shape) = program.value(value).layout else {
-            return None;
-        };
+        let shape = program.value(value).layout.map()?;
         let moved = self.moved.get(&value.0)?;
         if slices == 0 || shape.channels % (4 * slices) != 0 {
             return None;

@@ -85,6 +85,7 @@ impl FormPass {
     /// A program of this pass alone, about a stash of `program` of this shape: what its time can be asked of.
     #[must_use]
     pub fn alone(self, program: &Program, stash: &Stash, shape: MapShape) -> Program {
+        let layout = program.value(stash.value).layout;
         let (code, slope) = match self {
             Self::Encode { code, slope } | Self::Load { code, slope, .. } => (Some(code), slope),
             Self::Decode { code } => (Some(code), false),
@@ -135,7 +136,7 @@ impl FormPass {
                     count: CONTROL_WORDS,
                 };
                 let channels = shape.channels;
-                let map = value(Layout::Map(shape), Role::Activation);
+                let map = value(layout, Role::Activation);
                 let kind = OperationKind::Encode {
                     shape,
                     code,
@@ -162,11 +163,11 @@ impl FormPass {
                 shape,
                 code,
                 stash: numbers,
-                output: value(Layout::Map(shape), Role::Activation),
+                output: value(layout, Role::Activation),
             }),
             Self::Send | Self::Fetch => {
                 let [map, host] =
-                    [Role::Activation, Role::Offloaded].map(|role| value(Layout::Map(shape), role));
+                    [Role::Activation, Role::Offloaded].map(|role| value(layout, role));
                 let [source, target] = match self {
                     Self::Send => [map, host],
                     _ => [host, map],

@@ -722,6 +722,13 @@ impl<'program> Interpreter<'program> {
                 let values = self.get(*stash).to_vec();
                 self.set(*output, values);
             }
+            Kind::ScaleLoss {
+                gradient, scale, ..
+            } => {
+                let scale = self.get(*scale)[0];
+                let gradient = self.change(*gradient);
+                gradient.iter_mut().for_each(|value| *value *= scale);
+            }
             Kind::ClipNorm { gradients, .. } => gradients.iter().for_each(|gradient| {
                 self.get(*gradient);
             }),

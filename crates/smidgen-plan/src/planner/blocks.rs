@@ -1,7 +1,7 @@
 //! Where a program is cut into blocks.
 
 use smidgen_graph::forms::Outline;
-use smidgen_graph::{Layout, OperationKind, Phase, Program, ValueId};
+use smidgen_graph::{OperationKind, Phase, Program, ValueId};
 use std::collections::HashMap;
 
 /// Consecutive stretches of the forward pass with a single map between one and the next, and the stretches of the backward pass
@@ -29,7 +29,7 @@ impl Blocks {
             }
         }
         let is_map = |value: usize| {
-            matches!(program.values[value].layout, Layout::Map(_)) && value != program.images.0
+            program.values[value].layout.map().is_some() && value != program.images.0
         };
         let mut entries = vec![None];
         let mut places = vec![(0, false); operations.len()];

@@ -5,7 +5,7 @@ use crate::costs::Costs;
 use smidgen_graph::forms::{
     Code, Extra, Form, FormError, FormPass, Forms, Outline, Run, Schedule, Stash,
 };
-use smidgen_graph::{Content, Layout, Operation, Program, ValueId};
+use smidgen_graph::{Content, Operation, Program, ValueId};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -115,7 +115,7 @@ impl<'a> Scale<'a> {
                     slices.insert((stash.value.0, *count), seconds);
                 }
             }
-            if let Layout::Map(shape) = program.value(stash.value).layout {
+            if let Some(shape) = program.value(stash.value).layout.map() {
                 for pass in stash.passes() {
                     let alone = pass.alone(program, stash, shape);
                     let seconds = alone.operations.iter().map(|o| costs.seconds(&alone, o));

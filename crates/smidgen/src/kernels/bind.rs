@@ -1,6 +1,6 @@
 use super::convert::activation_kind;
 use crate::Error;
-use smidgen_gpu::Region;
+use smidgen_gpu::{Launch, Region};
 use smidgen_graph::{Layout, Program, Source, ValueId};
 use smidgen_plan::{Limits, Place, ProgramPlan};
 
@@ -17,6 +17,10 @@ pub(super) struct Binder<'a> {
     /// The workspace, where it is not the whole that the plan says.
     pub(super) room: Option<Option<Region>>,
 }
+
+/// What is in f16 is a buffer of its own from this number on, as long as if it were f32, until [`Binder::in_halves`]: so that those who make launches need
+/// to know nothing of it.
+const FIRST_HALF: usize = usize::MAX / 2;
 
 /// A slab of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,36 @@ impl<'a> Binder<'a> {
 
     /// The place of a value; of one that holds something of single images, where a slab is meant, of that slab.
     pub(super) fn region(&self, id: ValueId) -> Result<Region, Error> {
+        let layout = self.program.value(id).layout;
+        let region = self.as_held(id)?;
+        if !matches!(layout, Layout::HalfMap(_)) {
+            return Ok(region);
+        }
+        Ok(Region {
+            buffer: FIRST_HALF + id.0,
+            offset: 2 * (region.offset - self.whole(id)?.offset),
+            size: 2 * region.size,
+        })
+    }
+
+    /// The launch with what it reads and writes in f16 where it stands.
+    pub(super) fn in_halves(&self, mut launch: Launch) -> Result<Launch, Error> {
+        for (at, region) in launch.regions.iter_mut().enumerate() {
+            let Some(id) = region.buffer.checked_sub(FIRST_HALF) else {
+                continue;
+            };
+            let whole = self.whole(ValueId(id))?;
+            *region = Region {
+                offset: whole.offset + region.offset / 2,
+                size: region.size / 2,
+                ..whole
+            };
+            launch.halves.push(at);
+        }
+        Ok(launch)
+    }
+
+    fn as_held(&self, id: ValueId) -> Result<Region, Error> {
         let layout = self.program.value(id).layout;
         match layout.of_images(self.program.slab) {
             Some(_) => self.part(id, |images| {

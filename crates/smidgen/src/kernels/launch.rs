@@ -15,7 +15,8 @@ use crate::tuning::Choices;
 use smidgen_gpu::{DeviceFacts, Launch};
 use smidgen_graph::{Layout, MapShape, OperationKind, RehearsalMemory, Source, ValueId};
 use smidgen_ops::{
-    activation, batch_norm, concat, dropout, elementwise, loss, pool, rehearsal, shortcut, slopes,
+    activation, batch_norm, clip, concat, dropout, elementwise, loss, pool, rehearsal, shortcut,
+    slopes,
 };
 
 pub(super) fn launch(
@@ -291,12 +292,10 @@ pub(super) fn launch(
         } => {
             let part = |source: &Source| {
                 let value = at.program.value(source.value);
-                let Layout::Map(shape) = value.layout else {
-                    return Err(Error::UnknownValue {
-                        name: value.name.clone(),
-                    });
-                };
-                Ok(concat::Part {
+                let shape = value.layout.map().ok_or_else(|| Error::UnknownValue {
+                    name: value.name.clone(),
+                })?;
+                Ok::<_, Error>(concat::Part {
                     channels: shape.channels,
                     map: at.source(source)?,
                 })
@@ -530,11 +529,24 @@ pub(super) fn launch(
             let regions = rehearsal_regions(at, memory, *labels, *images)?;
             vec![rehearsal_of(*shape, *classes, memory).load(facts, &regions)?]
         }
+        OperationKind::ScaleLoss {
+            shape,
+            gradient,
+            scale,
+        } => vec![clip::scale_loss(
+            map_shape(*shape).bytes(),
+            region(gradient)?,
+            region(scale)?,
+        )?],
         OperationKind::ClipNorm {
             max_norm,
             gradients,
             control,
-        } => clip_launches(at, operation, *max_norm, gradients, *control, facts)?,
+            loss_scale,
+        } => {
+            let control = (*control, *loss_scale);
+            clip_launches(at, operation, *max_norm, gradients, control, facts)?
+        }
         OperationKind::GrowthScores {
             attributes,
             shape,

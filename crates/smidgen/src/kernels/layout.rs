@@ -69,6 +69,7 @@ pub(crate) fn pack(name: &str, layout: &Layout, values: &[f32]) -> Result<Vec<f3
         Layout::Words { count } => check(*count as usize).map(|()| values.to_vec()),
         // Those of a sparse weight stand where its columns say: the session knows them.
         Layout::Taps { .. }
+        | Layout::HalfMap(_)
         | Layout::Normalisation { .. }
         | Layout::Moments(_)
         | Layout::SparseWeight(..)
@@ -97,7 +98,15 @@ pub(crate) fn unpack(layout: &Layout, slabs: Slabs, words: &[u32]) -> Result<Vec
 }
 
 fn unpack_whole(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> {
-    let mut values: Vec<f32> = words.iter().map(|word| f32::from_bits(*word)).collect();
+    let mut values: Vec<f32> = match layout {
+        Layout::HalfMap(_) => {
+            let halves = words
+                .iter()
+                .flat_map(|word| [*word as u16, (word >> 16) as u16]);
+            halves.map(of_half).collect()
+        }
+        _ => words.iter().map(|word| f32::from_bits(*word)).collect(),
+    };
     match layout {
         Layout::Weight(attributes) => Ok(smidgen_conv::unpack_weight(
             &weight_shape(attributes),
@@ -107,7 +116,7 @@ fn unpack_whole(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> {
             values.truncate(*channels as usize);
             Ok(values)
         }
-        Layout::Map(shape) => {
+        Layout::Map(shape) | Layout::HalfMap(shape) => {
             let mut ordered = vec![0.0; shape.elements() as usize];
             for_each_element(*shape, |nchw, quad| ordered[nchw] = values[quad]);
             Ok(ordered)
@@ -119,6 +128,18 @@ fn unpack_whole(layout: &Layout, words: &[u32]) -> Result<Vec<f32>, Error> {
         | Layout::SparseWeight(..)
         | Layout::SparseValues(..) => Ok(values),
     }
+}
+
+/// The number that an f16 of these bits is.
+fn of_half(bits: u16) -> f32 {
+    let magnitude = u32::from(bits & 0x7fff);
+    let sign = u32::from(bits & 0x8000) << 16;
+    if magnitude >= 0x7c00 {
+        return f32::from_bits(sign | 0x7f80_0000 | (magnitude & 0x3ff) << 13);
+    }
+    // The exponent of f32 is biased by 112 more.
+    let value = f32::from_bits(magnitude << 13) * 2.0_f32.powi(112);
+    f32::from_bits(value.to_bits() | sign)
 }
 
 /// Visits every element of a map with its index in NCHW and in planes of quads.

@@ -283,11 +283,11 @@ pub(crate) fn launches(
                 let launches = launch::launch(&binder, at, &operation.kind, facts, choices)?;
                 (launches, 1, layer())
             };
-        let labelled = launches.into_iter().map(|launch| {
+        let placed = launches.into_iter().map(|launch| {
             let label = format!("{name} {}", launch.label);
-            launch.labelled(label)
+            binder.in_halves(launch.labelled(label))
         });
-        lists.push(labelled.collect());
+        lists.push(placed.collect::<Result<_, _>>()?);
         // What is launched together is the first one's.
         lists.resize(at + together, Vec::new());
     }

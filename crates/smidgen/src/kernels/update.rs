@@ -24,7 +24,7 @@ pub(super) fn clip_launches(
     operation: usize,
     max_norm: f32,
     gradients: &[ValueId],
-    control: ValueId,
+    (control, loss_scale): (ValueId, Option<ValueId>),
     facts: &DeviceFacts,
 ) -> Result<Vec<Launch>, Error> {
     let mut norm = at.needed_workspace(operation)?;
@@ -39,6 +39,7 @@ pub(super) fn clip_launches(
         slots,
         norm: Region { size: 4, ..norm },
         control: at.region(control)?,
+        loss_scale: loss_scale.map(|id| at.region(id)).transpose()?,
     };
     launches.push(clip::clip(max_norm, slot_count, facts, &regions)?);
     Ok(launches)

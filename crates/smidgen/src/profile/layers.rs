@@ -143,10 +143,8 @@ fn shape(program: &Program, layer: &str) -> Option<[u32; 4]> {
     let mut written = operations
         .filter(|operation| operation.layer == layer && operation.phase == Phase::Forward)
         .flat_map(|operation| operation.writes());
-    written.find_map(|id| match program.value(id).layout {
-        Layout::Map(map) => Some([map.batch, map.channels, map.height, map.width]),
-        _ => None,
-    })
+    let map = written.find_map(|id| program.value(id).layout.map())?;
+    Some([map.batch, map.channels, map.height, map.width])
 }
 
 /// Numbers of a parameter, without those that pad it.

@@ -64,11 +64,14 @@ impl Session {
                 .run(|pass| compiled.sequence.record_range(pass, launches.clone()))?;
             for id in operation.writes() {
                 let value = compiled.program.value(id);
-                let holds_numbers = matches!(value.layout, Layout::Map(_) | Layout::Vector { .. });
-                if holds_numbers
-                    && value.role != Role::Running
-                    && !self.memory.is_finite(compiled.place(id)?)?
-                {
+                let holds_numbers =
+                    value.layout.map().is_some() || matches!(value.layout, Layout::Vector { .. });
+                if !holds_numbers || value.role == Role::Running {
+                    continue;
+                }
+                let words = self.memory.read(compiled.place(id)?)?;
+                let numbers = kernels::unpack(&value.layout, compiled.program.slabs(), &words)?;
+                if numbers.iter().any(|number| !number.is_finite()) {
                     return Ok(Some((operation.layer.clone(), value.name.clone())));
                 }
             }

@@ -8,7 +8,7 @@ use crate::tuning::{Choices, Measurements, OperationCosts, ShapeClass, Source};
 use crate::{Bytes, Error, Footprint, kernels};
 use smidgen_gpu::{DeviceFacts, Sequence};
 use smidgen_graph::forms::{Forms, Outline};
-use smidgen_graph::{Graph, Layout, Lowering, Mode, Operation, OperationKind, Program};
+use smidgen_graph::{Graph, Lowering, Mode, Operation, OperationKind, Program};
 use smidgen_plan::{Limits, Plan};
 
 /// What a session is to run, before it is settled how its stashes are held.
@@ -47,7 +47,7 @@ impl Draft {
                 Mode::Train {
                     optimizer: training.optimizer,
                     label_smoothing: training.label_smoothing,
-                    clip_norm: training.clip_norm,
+                    clip_norm: training.largest_norm(),
                     keep_gradients: training.keep_gradients,
                     filter_state: training.filter_state(options.budget.is_some()),
                     examples: training.examples,
@@ -55,10 +55,16 @@ impl Draft {
                 },
             );
         }
-        let mut programs = modes
-            .into_iter()
-            .map(|mode| graph.lower(&Lowering { batch, mode }))
-            .collect::<Result<Vec<_>, _>>()?;
+        let half_maps = (options.training.as_ref()).is_some_and(|training| training.half_maps);
+        let lower = |mode| {
+            let program = graph.lower(&Lowering { batch, mode })?;
+            Ok::<_, Error>(if half_maps {
+                program.in_halves()
+            } else {
+                program
+            })
+        };
+        let mut programs = (modes.into_iter().map(lower)).collect::<Result<Vec<_>, _>>()?;
         if (options.training.as_ref()).is_some_and(|training| training.growth == Growth::Gradient) {
             growth::check(graph, micro_batches)?;
             programs.push(programs[0].growing());
@@ -102,7 +108,8 @@ impl Draft {
         let fastest = source.choose(&classes, facts, room)?;
         let leanest = source.choose(&classes, facts, 0)?;
         let by_rule = Source::Measured(&Measurements::default()).choose(&classes, facts, 0)?;
-        if programs[0].slabs().count() == 1 {
+        // A slice is f32: not what was read of a map in f16 before.
+        if !half_maps && programs[0].slabs().count() == 1 {
             outline = outline.with_slices(&programs[0], &|kind| {
                 kernels::slices_workspace(kind, facts, &by_rule)
                     .ok()
@@ -170,11 +177,7 @@ impl Draft {
             .map(|operation| program.alone(&operation.again()));
         let own = own.into_iter().chain(again);
         let asked = self.outline.stashes().iter().flat_map(|stash| {
-            let shape = match program.value(stash.value).layout {
-                Layout::Map(shape) => Some(shape),
-                _ => None,
-            };
-            let passes = shape.map(|shape| {
+            let passes = program.value(stash.value).layout.map().map(|shape| {
                 let passes = stash.passes().into_iter();
                 passes.map(move |pass| pass.alone(program, stash, shape))
             });

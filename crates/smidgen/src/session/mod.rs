@@ -10,6 +10,7 @@ mod fitting;
 mod growth;
 mod guarded;
 mod host;
+mod loss_scale;
 mod memory;
 mod micro_batches;
 mod options;
@@ -221,6 +222,7 @@ impl Session {
         session.memory.clear();
         session.reset_control()?;
         session.load(&graph.initialize(seed))?;
+        session.begin_loss_scale()?;
         session.check_allocator(options.budget)?;
         Ok(session)
     }

@@ -1,7 +1,7 @@
 use super::PlanFile;
 use crate::Bytes;
 use smidgen_gpu::Device;
-use smidgen_graph::{ExampleMemory, FilterState, Optimizer};
+use smidgen_graph::{ExampleMemory, FilterState, Optimizer, UNCLIPPED};
 
 /// What a session is made for.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,9 @@ pub struct Training {
     /// Bytes of the host's memory that may hold stashes, where the device has memory of its own and its kernels reach the host's; `None`, the
     /// default, for none.
     pub host_budget: Option<Bytes>,
+    /// Hold maps and their gradients in f16 between operations: half the bytes. Never exact: each number is rounded as it is written. The gradient of the
+    /// loss is multiplied by a [loss scale](crate::LossScale) that the device adapts; all parameter gradients are held to the end of the step.
+    pub half_maps: bool,
     /// What grows where the masks of sparse layers change.
     pub growth: Growth,
     /// What is kept of single training examples, such as how often each was forgotten.
@@ -71,6 +74,7 @@ impl Default for Training {
             filter_state: None,
             quality: 0.0,
             host_budget: None,
+            half_maps: false,
             growth: Growth::Random,
             examples: ExampleMemory::default(),
             micro_batch: None,
@@ -106,10 +110,15 @@ impl SessionOptions {
 }
 
 impl Training {
+    /// The norm that all gradients together have to be known for.
+    pub(crate) fn largest_norm(&self) -> Option<f32> {
+        self.clip_norm.or(self.half_maps.then_some(UNCLIPPED))
+    }
+
     /// How gradient and state of filtered weights are held, with or without a budget.
     pub(crate) fn filter_state(&self, under_budget: bool) -> FilterState {
         self.filter_state.unwrap_or_else(|| {
-            let against = FilterState::against_pairs(&self.optimizer, self.clip_norm);
+            let against = FilterState::against_pairs(&self.optimizer, self.largest_norm());
             if under_budget && against.is_none() && !self.keep_gradients {
                 FilterState::Pair
             } else {

@@ -5,7 +5,7 @@ use super::draft::Draft;
 use crate::Error;
 use serde::{Deserialize, Serialize};
 use smidgen_graph::forms::{Form, Forms};
-use smidgen_graph::{Layout, Program, Role};
+use smidgen_graph::{LOSS_SCALE, Layout, Program, Role};
 use smidgen_plan::Limits;
 use std::collections::BTreeMap;
 
@@ -17,6 +17,9 @@ pub struct PlanFile {
     /// Into how many parts a step divides the batch.
     #[serde(default = "one")]
     micro_batches: u32,
+    /// Whether maps are held in f16.
+    #[serde(default)]
+    half_maps: bool,
     limits: Limits,
     /// Names and bytes of the parameters: what a network is known by.
     parameters: BTreeMap<String, u64>,
@@ -42,6 +45,7 @@ impl PlanFile {
         Self {
             batch: program.batch * program.micro_batches,
             micro_batches: program.micro_batches,
+            half_maps: program.find(LOSS_SCALE).is_some(),
             limits,
             parameters: parameters(program),
             forms: named.collect(),
@@ -85,6 +89,16 @@ impl PlanFile {
             return Err(refuse(format!(
                 "it divides the batch by {}, and this one is divided by {}; plan anew, or leave the micro-batch to the plan",
                 self.micro_batches, program.micro_batches
+            )));
+        }
+        if self.half_maps != program.find(LOSS_SCALE).is_some() {
+            let [there, here] = if self.half_maps {
+                ["f16", "f32"]
+            } else {
+                ["f32", "f16"]
+            };
+            return Err(refuse(format!(
+                "it holds maps in {there}, and this one in {here}; plan anew, or ask for the same (`half_maps`)"
             )));
         }
         // Keeping everything whole is the same plan on any device.

@@ -44,8 +44,9 @@ fn set_images(programs: &mut [Program], images: u32) {
 /// In how many slabs the largest map can be bound; more than there are images, if one image cannot.
 fn least_count(programs: &[Program], limit: u64) -> u32 {
     let maps = programs.iter().flat_map(|program| {
-        let layouts = program.values.iter().map(|value| value.layout);
-        layouts.filter(|layout| matches!(layout, Layout::Map(_)))
+        let shapes = program.values.iter().filter_map(|value| value.layout.map());
+        // Launches are made as if all of them were f32.
+        shapes.map(Layout::Map)
     });
     let images = maps.filter_map(|layout| Some(limit / layout.of_images(1)?.bytes().max(1)));
     let batch = programs.first().map_or(1, |program| program.batch);

@@ -4,7 +4,7 @@ use super::sparse::COLUMNS_PREFIX;
 use super::{MASK_SUFFIX, MaskReport, Session};
 use crate::{Error, kernels};
 use smidgen_gpu::bytemuck;
-use smidgen_graph::{Role, Tensor, Weights};
+use smidgen_graph::{Role, Tensor, Value, Weights};
 use smidgen_ops::control::Control;
 
 impl Session {
@@ -24,8 +24,17 @@ impl Session {
         }
         let compiled = self.program();
         let (id, place) = compiled.find(name)?;
-        let (layout, slabs) = (compiled.program.value(id).layout, compiled.program.slabs());
-        kernels::unpack(&layout, slabs, &self.memory.read(place)?)
+        let Value { layout, role, .. } = *compiled.program.value(id);
+        let slabs = compiled.program.slabs();
+        let mut numbers = kernels::unpack(&layout, slabs, &self.memory.read(place)?)?;
+        if matches!(role, Role::ParameterGradient | Role::GradientSum)
+            && let Some(loss_scale) = self.loss_scale()?
+        {
+            numbers
+                .iter_mut()
+                .for_each(|number| *number /= loss_scale.last);
+        }
+        Ok(numbers)
     }
 
     /// Sets a value that holds from step to step, in PyTorch's order.
