@@ -1,6 +1,9 @@
 //! Maps in f16 between operations, and the loss scale that goes with them.
 
-use smidgen::{Error, LossScale, PlanFile, Plans, Session, SessionOptions, StepOptions, Training};
+use smidgen::{
+    Error, Growth, LossScale, PlanFile, Plans, Session, SessionOptions, StepOptions, Training,
+};
+use smidgen_graph::{Layout, ValueId};
 use smidgen_tests::{device, network, shapes_batch};
 
 const BATCH: u32 = 8;
@@ -26,7 +29,7 @@ fn session(model: &str, half_maps: bool) -> Session {
     Session::new(device(), &network(model), &options(training(half_maps)), 1).unwrap()
 }
 
-/// One step; whether it was reported as halted, and the loss.
+/// One step, and its loss.
 fn step(session: &mut Session, step: u64) -> f64 {
     let (images, labels) = shapes_batch(BATCH as usize);
     let options = StepOptions {
@@ -81,6 +84,17 @@ fn gradients_are_close_and_maps_take_half_the_bytes() {
     };
     let (before, after) = (transient(&whole), transient(&halves));
     assert!(after * 10 < before * 8, "{model}: {after} of {before}");
+    let program = halves.main_program();
+    let mut halved = 0;
+    for (at, value) in program.values.iter().enumerate() {
+        if let Layout::HalfMap(_) = value.layout {
+            let same = whole.main_program().find(&value.name).unwrap();
+            let bytes = whole.main_program().bytes(same);
+            assert_eq!(2 * program.bytes(ValueId(at)), bytes, "{}", value.name);
+            halved += 1;
+        }
+    }
+    assert!(halved > 40, "{halved}");
     let arena = session_arena(&halves);
     assert_eq!(arena, halves.plan().arena_bytes, "{model}");
     assert!(whole.loss_scale().unwrap().is_none());
@@ -128,6 +142,8 @@ fn a_step_that_overflows_is_skipped_and_the_next_is_not() {
 #[test]
 fn a_run_goes_on_bit_for_bit_in_less_memory_too() {
     let mut one = session("resnet20", true);
+    // A scale at which no step overflows.
+    one.write(SCALE, &[1024.0, 0.0, 0.0, 0.0]).unwrap();
     step(&mut one, 0);
     let graph = network("resnet20");
     let plans = Plans::new(&graph, device().facts(), &options(training(true))).unwrap();
@@ -142,9 +158,12 @@ fn a_run_goes_on_bit_for_bit_in_less_memory_too() {
         let state = one.read(&name).unwrap();
         other.write(&name, &state).unwrap();
     }
+    let before = parameters(&mut one);
     for at in 1..3 {
         assert_eq!(step(&mut one, at), step(&mut other, at));
     }
+    assert_eq!((scale(&mut one).steps, scale(&mut one).skipped), (3.0, 0.0));
+    assert_ne!(before, parameters(&mut one));
     assert_eq!(parameters(&mut one), parameters(&mut other));
     assert_eq!(scale(&mut one), scale(&mut other));
 
@@ -168,5 +187,16 @@ fn a_plan_for_other_maps_is_refused() {
     };
     let error = Session::new(device(), &network("resnet20"), &options(other), 1).unwrap_err();
     assert!(matches!(error, Error::PlanFile { .. }), "{error}");
+    assert!(error.to_string().contains("f16"), "{error}");
+}
+
+#[test]
+fn masks_do_not_grow_by_gradients_that_may_overflow() {
+    let wanted = Training {
+        growth: Growth::Gradient,
+        ..training(true)
+    };
+    let error = Session::new(device(), &network("resnet20"), &options(wanted), 1).unwrap_err();
+    assert!(matches!(error, Error::Recipe { .. }), "{error}");
     assert!(error.to_string().contains("f16"), "{error}");
 }

@@ -4,7 +4,8 @@ use smidgen::forms::Form;
 use smidgen::gpu::{Device, DeviceFacts};
 use smidgen::plan::PlanError;
 use smidgen::{
-    Blueprint, Bytes, Error, Graph, Plans, Session, SessionOptions, StepOptions, Training, zoo,
+    Blueprint, Bytes, Error, Graph, PlanFile, Plans, Session, SessionOptions, StepOptions,
+    Training, micro_batch_within, zoo,
 };
 use smidgen_graph::Slabs;
 use smidgen_reference::layout::to_quads;
@@ -216,6 +217,44 @@ fn codes_are_made_and_read_a_slab_at_a_time() {
         let error = distance(&exact, &lossy);
         assert!(error > 0.0 && error < most, "{quality}: {error}");
     }
+}
+
+#[test]
+fn a_micro_batch_may_stand_in_slabs() {
+    let graph = network("resnet20");
+    let mut options = options(12);
+    if let Some(training) = &mut options.training {
+        training.micro_batch = Some(6);
+    }
+    let run = |device| {
+        let mut session = Session::new(device, &graph, &options, 1).unwrap();
+        let slabs = session.main_program().slabs().count();
+        (step(&mut session, false), slabs)
+    };
+    let ((whole, one), (divided, two)) = (run(device()), run(binding(LIMIT)));
+    assert!(one == 1 && two > 1, "{two}");
+    let error = distance(&whole[0], &divided[0]);
+    assert!(error < 3e-2, "{error}");
+    // Nor is a batch divided that slabs let through.
+    if let Some(training) = &mut options.training {
+        training.micro_batch = None;
+    }
+    let parts = micro_batch_within(&graph, binding(LIMIT).facts(), &options).unwrap();
+    assert_eq!(parts, None);
+}
+
+#[test]
+fn a_plan_in_slabs_is_refused_where_maps_stand_in_one_piece() {
+    let graph = network("resnet20");
+    let mut options = options(12);
+    let plan = PlanFile::of(&Session::new(binding(LIMIT), &graph, &options, 1).unwrap());
+    if let Some(training) = &mut options.training {
+        training.plan = Some(plan);
+    }
+    assert!(Session::new(binding(LIMIT), &graph, &options, 1).is_ok());
+    let error = Session::new(device(), &graph, &options, 1).unwrap_err();
+    assert!(matches!(error, Error::PlanFile { .. }), "{error}");
+    assert!(error.to_string().contains("slabs of"), "{error}");
 }
 
 #[test]

@@ -766,7 +766,6 @@ fn lanes_that_share_the_source_quads_agree_with_their_twin() {
     }
 }
 
-/// Forward and input gradient by Winograd's method.
 /// Every family of kernels, as devices of either kind run it.
 #[test]
 fn maps_in_halves_agree_with_the_twin() {
@@ -791,6 +790,7 @@ fn maps_in_halves_agree_with_the_twin() {
     }
 }
 
+/// Forward and input gradient by Winograd's method.
 fn winograd(size: u32, at: usize) -> Mode {
     Mode {
         plain: at.is_multiple_of(2),

@@ -6,8 +6,8 @@
 use crate::{Device, DeviceRequest, GpuError, Launch, Region, Sequence};
 use std::sync::OnceLock;
 
-/// A bit pattern that no kernel writes: a quiet NaN with a payload.
-const GUARD: u32 = 0x7fc0_5eed;
+/// A bit pattern that no kernel writes: a quiet NaN with a payload, and two in f16.
+const GUARD: u32 = 0x7fc1_7eed;
 const GUARD_BYTES: u64 = 256;
 
 /// The device under test, with or without run-time checks; opened once for the process.

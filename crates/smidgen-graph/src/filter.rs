@@ -28,7 +28,9 @@ impl FilterState {
     #[must_use]
     pub fn against_pairs(optimizer: &Optimizer, clip_norm: Option<f32>) -> Option<&'static str> {
         if clip_norm.is_some() {
-            Some("gradients are clipped to a norm that counts every tap")
+            Some(
+                "a norm of all gradients is taken, for clipping or for the loss scale of f16 maps, and counts every tap",
+            )
         } else if !optimizer.takes_pairs() {
             Some(
                 "Adam's weight decay enters the moments and differs from tap to tap (AdamW's does not)",

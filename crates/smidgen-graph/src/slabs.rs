@@ -95,8 +95,11 @@ impl Program {
         match self.value(id).layout {
             Layout::Moments(_) => self.bytes(id),
             // Launches are made as if it were f32.
-            Layout::HalfMap(shape) => (Layout::Map(shape).of_images(self.slab))
-                .map_or_else(|| 2 * self.bytes(id), |slab| slab.bytes()),
+            Layout::HalfMap(shape) => Layout::Map(MapShape {
+                batch: self.slab,
+                ..shape
+            })
+            .bytes(),
             layout => {
                 (layout.of_images(self.slab)).map_or_else(|| self.bytes(id), |slab| slab.bytes())
             }

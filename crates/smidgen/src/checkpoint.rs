@@ -59,8 +59,8 @@ pub fn save(session: &mut Session, progress: &Progress, path: &Path) -> Result<(
     Ok(weights.save(path)?)
 }
 
-/// Checks that parameters and running statistics are finite after `steps` steps, and that every step updated them. A finite loss does
-/// not say so: a gradient may not have been.
+/// Checks that parameters and running statistics are finite after `steps` steps, and that every step updated them, but for those that a
+/// loss scale skipped. A finite loss does not say so: a gradient may not have been.
 ///
 /// # Errors
 /// One is not, a step did nothing because its gradients were not finite, or the device failed.

@@ -71,8 +71,8 @@ pub use smidgen_graph::{
     Distribution, ExampleMemory, FilterState, Graph, Optimizer, Rehearsal, SparseLayer, Sparsity,
     forms, replace_file, zoo,
 };
-/// What is known of a training example whose forgetting is counted.
 pub use smidgen_ops::clip::LossScale;
+/// What is known of a training example whose forgetting is counted.
 pub use smidgen_ops::loss::ExampleRecord;
 /// The word for a range of classes, and the slot of a picture that takes none, in the labels of a session that rehearses.
 pub use smidgen_ops::rehearsal::{NO_SLOT, class_range};

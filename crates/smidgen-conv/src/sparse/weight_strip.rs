@@ -31,7 +31,8 @@ impl WeightStrip {
         let axes = extents(&shape.convolution).map(Axis::forward);
         let [y, x] = &axes;
         let quads = shape.convolution.output_quads();
-        let strip = Strip::of(shape, quads, [y, x], facts)?;
+        // Its lanes add up two blocks at a time, each in a half of eight.
+        let strip = Strip::of(shape, quads, [y, x], facts).filter(|strip| strip.subgroup >= 8)?;
         // A strip is loaded for every output quad of a span and, with most blocks in use, for every input quad and row of taps; the other
         // kernel loads one for every block.
         let outputs = u64::from(quads.min(strip.span));

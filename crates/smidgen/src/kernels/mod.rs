@@ -15,6 +15,7 @@ mod update;
 pub(crate) use codes::StashCodes;
 pub(crate) use layout::{pack, unpack};
 pub(crate) use mutation::mutations;
+pub(crate) use slabs::largest_aside;
 pub(crate) use slices::workspace as slices_workspace;
 
 use crate::Error;

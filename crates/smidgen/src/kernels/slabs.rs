@@ -85,10 +85,25 @@ pub(super) fn workspace(
         OperationKind::CrossEntropy { .. } => return of(kind, None),
         _ => {}
     }
-    let aside: u64 = sums(kind).iter().map(|(_, bytes)| aligned(*bytes)).sum();
     let needed = (slabs.each()).map(|images| of(&kind.of_images(images), Some(images)));
     let needed = needed.collect::<Result<Vec<_>, _>>()?;
-    Ok(aside + needed.into_iter().max().unwrap_or(0))
+    Ok(aside(kind) + needed.into_iter().max().unwrap_or(0))
+}
+
+/// The most bytes of gradients that stand in a workspace beside what a kernel takes of it; none where maps stand in one piece.
+pub(crate) fn largest_aside(programs: &[Program]) -> u64 {
+    let divided = programs
+        .iter()
+        .filter(|program| program.slabs().count() > 1);
+    let operations = divided.flat_map(|program| &program.operations);
+    operations
+        .map(|operation| aside(&operation.kind))
+        .max()
+        .unwrap_or(0)
+}
+
+fn aside(kind: &OperationKind) -> u64 {
+    sums(kind).iter().map(|(_, bytes)| aligned(*bytes)).sum()
 }
 
 /// Whether an operation touches something that stands in slabs.

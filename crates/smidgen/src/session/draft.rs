@@ -66,7 +66,7 @@ impl Draft {
         };
         let mut programs = (modes.into_iter().map(lower)).collect::<Result<Vec<_>, _>>()?;
         if (options.training.as_ref()).is_some_and(|training| training.growth == Growth::Gradient) {
-            growth::check(graph, micro_batches)?;
+            growth::check(graph, micro_batches, half_maps)?;
             programs.push(programs[0].growing());
         }
         let limits = Limits {
@@ -103,8 +103,9 @@ impl Draft {
             .into_iter()
             .map(|(class, _)| class)
             .collect();
-        // No workspace is of use that cannot be bound.
-        let room = limits.max_binding_bytes.min(limits.max_buffer_bytes);
+        // No workspace is of use that cannot be bound; in slabs, gradients of weights stand in it beside what the kernel takes.
+        let aside = kernels::largest_aside(&programs);
+        let room = (limits.max_binding_bytes.min(limits.max_buffer_bytes)).saturating_sub(aside);
         let fastest = source.choose(&classes, facts, room)?;
         let leanest = source.choose(&classes, facts, 0)?;
         let by_rule = Source::Measured(&Measurements::default()).choose(&classes, facts, 0)?;

@@ -33,7 +33,7 @@ impl Draft {
 }
 
 /// Refuses networks in which nothing, or not everything that changes its mask, has a gradient.
-pub(super) fn check(graph: &Graph, micro_batches: u32) -> Result<(), Error> {
+pub(super) fn check(graph: &Graph, micro_batches: u32, half_maps: bool) -> Result<(), Error> {
     let wrong = |what: String| Error::Recipe {
         name: "growth by gradients",
         what,
@@ -41,6 +41,11 @@ pub(super) fn check(graph: &Graph, micro_batches: u32) -> Result<(), Error> {
     if micro_batches > 1 {
         return Err(wrong(
             "its step takes the batch in one piece; leave out micro-batches, or let masks grow at random".into(),
+        ));
+    }
+    if half_maps {
+        return Err(wrong(
+            "gradients of maps in f16 may overflow, and then say nothing of where to grow; leave out f16 maps, or let masks grow at random".into(),
         ));
     }
     let layers = graph.sparse_layers();

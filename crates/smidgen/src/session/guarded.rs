@@ -6,8 +6,8 @@ use super::{Session, StepOptions, control};
 use crate::Error;
 use smidgen_plan::{Place, Placement, placements};
 
-/// A NaN that no kernel writes.
-const POISON: u32 = 0x7fc0_dead;
+/// A NaN that no kernel writes, and two in f16.
+const POISON: u32 = 0x7fc1_7ead;
 
 /// Bytes are overwritten and compared in pieces of this size.
 const PIECE_BYTES: u64 = 1 << 20;

@@ -20,6 +20,9 @@ pub struct PlanFile {
     /// Whether maps are held in f16.
     #[serde(default)]
     half_maps: bool,
+    /// Images of a slab; none if maps stand in one piece.
+    #[serde(default)]
+    slab: Option<u32>,
     limits: Limits,
     /// Names and bytes of the parameters: what a network is known by.
     parameters: BTreeMap<String, u64>,
@@ -46,6 +49,7 @@ impl PlanFile {
             batch: program.batch * program.micro_batches,
             micro_batches: program.micro_batches,
             half_maps: program.find(LOSS_SCALE).is_some(),
+            slab: slab(program),
             limits,
             parameters: parameters(program),
             forms: named.collect(),
@@ -101,6 +105,17 @@ impl PlanFile {
                 "it holds maps in {there}, and this one in {here}; plan anew, or ask for the same (`half_maps`)"
             )));
         }
+        if self.slab != slab(program) {
+            let images = |slab: Option<u32>| match slab {
+                Some(images) => format!("slabs of {images} pictures"),
+                None => "one piece".into(),
+            };
+            return Err(refuse(format!(
+                "its maps stand in {}, and here in {}, because the device binds more or less at once; plan anew on this one",
+                images(self.slab),
+                images(slab(program)),
+            )));
+        }
         // Keeping everything whole is the same plan on any device.
         if !self.forms.is_empty() && self.limits != draft.limits {
             return Err(refuse(format!(
@@ -127,6 +142,10 @@ impl PlanFile {
 
 fn one() -> u32 {
     1
+}
+
+fn slab(program: &Program) -> Option<u32> {
+    (program.slab < program.batch).then_some(program.slab)
 }
 
 fn parameters(program: &Program) -> BTreeMap<String, u64> {

@@ -29,7 +29,11 @@ pub(super) fn divide(
         if is_bindable(programs, limit, facts)? {
             return Ok(());
         }
-        count *= 2;
+        if count == batch {
+            break;
+        }
+        // The last try is one image a slab.
+        count = count.saturating_mul(2).min(batch);
     }
     set_images(programs, batch);
     Ok(())
