@@ -29,7 +29,7 @@ impl FilterState {
     pub fn against_pairs(optimizer: &Optimizer, clip_norm: Option<f32>) -> Option<&'static str> {
         if clip_norm.is_some() {
             Some(
-                "a norm of all gradients is taken, for clipping or for the loss scale of f16 maps, and counts every tap",
+                "gradients are clipped, or maps are in f16 with a loss scale: either takes a norm of all gradients, which counts every tap",
             )
         } else if !optimizer.takes_pairs() {
             Some(

@@ -82,6 +82,16 @@ fn settings_that_mean_nothing() {
             ],
             &["once a pair", "clipped"],
         ),
+        (
+            &[
+                "--filter",
+                "last:1",
+                "--filter-state",
+                "pair",
+                "--half-maps",
+            ],
+            &["once a pair", "f16"],
+        ),
     ] {
         let message = refuse(&[&train[..], arguments].concat());
         assert_names(&message, words);
